@@ -1,0 +1,3 @@
+//! The `freshbench` command.
+
+fn main() {}

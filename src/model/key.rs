@@ -1,0 +1,235 @@
+//! Primary keys, made for comparing and hashing.
+//!
+//! A key of one integer column is that integer. Every other key is encoded so that the order of the bytes is
+//! the order of the keys: each value as a type byte and a big-endian payload with the sign flipped; text and
+//! bytes with `00` escaped as `00 FF` and ended by `00 00`.
+
+use super::schema::TableSchema;
+use super::value::ValueRef;
+use std::fmt;
+
+/// A key that owns its bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// One integer column.
+    Int(i64),
+    /// Anything else, in the order-preserving encoding of this module.
+    Encoded(Box<[u8]>),
+}
+
+/// A key that borrows its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeyRef<'a> {
+    /// See [`Key::Int`].
+    Int(i64),
+    /// See [`Key::Encoded`].
+    Encoded(&'a [u8]),
+}
+
+impl Key {
+    /// The key made of the key columns' values, in key order.
+    ///
+    /// # Errors
+    /// [`KeyError`] when there is no value, or one is NULL or not sent.
+    pub fn from_values(values: &[ValueRef<'_>]) -> Result<Key, KeyError> {
+        if let [ValueRef::Int(v)] = values {
+            return Ok(Key::Int(*v));
+        }
+        let mut bytes = Vec::with_capacity(16 * values.len());
+        for &value in values {
+            encode(&mut bytes, value)?;
+        }
+        if bytes.is_empty() { Err(KeyError::Missing) } else { Ok(Key::Encoded(bytes.into())) }
+    }
+
+    /// The key of a whole row of `schema`'s table.
+    ///
+    /// # Errors
+    /// [`KeyError`] when a key column's value is missing, NULL or not sent.
+    pub fn of_row(schema: &TableSchema, row: &[ValueRef<'_>]) -> Result<Key, KeyError> {
+        if let [index] = schema.key.as_slice()
+            && let Some(ValueRef::Int(v)) = row.get(*index)
+        {
+            return Ok(Key::Int(*v));
+        }
+        let mut values = super::RowValues::new();
+        for &index in &schema.key {
+            values.push(*row.get(index).ok_or(KeyError::Missing)?);
+        }
+        Key::from_values(&values)
+    }
+
+    /// Borrows the key.
+    pub fn as_ref(&self) -> KeyRef<'_> {
+        match self {
+            Key::Int(v) => KeyRef::Int(*v),
+            Key::Encoded(bytes) => KeyRef::Encoded(bytes),
+        }
+    }
+}
+
+impl KeyRef<'_> {
+    /// An owned copy.
+    pub fn to_key(self) -> Key {
+        match self {
+            KeyRef::Int(v) => Key::Int(v),
+            KeyRef::Encoded(bytes) => Key::Encoded(bytes.into()),
+        }
+    }
+}
+
+fn encode(out: &mut Vec<u8>, value: ValueRef<'_>) -> Result<(), KeyError> {
+    match value {
+        ValueRef::Null | ValueRef::Unchanged => return Err(KeyError::Missing),
+        ValueRef::Bool(v) => out.extend_from_slice(&[2, u8::from(v)]),
+        ValueRef::Int(v) => ordered(out, 3, &((v as u64) ^ (1 << 63)).to_be_bytes()),
+        ValueRef::Float(v) => {
+            let bits = v.to_bits();
+            let flipped = if bits >> 63 == 1 { !bits } else { bits | (1 << 63) };
+            ordered(out, 4, &flipped.to_be_bytes());
+        }
+        ValueRef::Decimal(v) => {
+            ordered(out, 5, &[(v.scale as u8) ^ 0x80]);
+            out.extend_from_slice(&((v.unscaled as u128) ^ (1 << 127)).to_be_bytes());
+        }
+        ValueRef::Text(v) => escaped(out, 6, v.as_bytes()),
+        ValueRef::Bytes(v) => escaped(out, 7, v),
+        ValueRef::Date(v) => ordered(out, 8, &((v as u32) ^ (1 << 31)).to_be_bytes()),
+        ValueRef::Timestamp(v) => ordered(out, 9, &((v as u64) ^ (1 << 63)).to_be_bytes()),
+    }
+    Ok(())
+}
+
+fn ordered(out: &mut Vec<u8>, tag: u8, payload: &[u8]) {
+    out.push(tag);
+    out.extend_from_slice(payload);
+}
+
+fn escaped(out: &mut Vec<u8>, tag: u8, payload: &[u8]) {
+    out.push(tag);
+    for &byte in payload {
+        out.push(byte);
+        if byte == 0 {
+            out.push(0xFF);
+        }
+    }
+    out.extend_from_slice(&[0, 0]);
+}
+
+/// Many keys of one table, packed: integers side by side, or encoded bytes with offsets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyColumn {
+    /// Keys of one integer column.
+    Int(Vec<i64>),
+    /// Other keys; key `i` is `bytes[ends[i-1]..ends[i]]`.
+    Encoded {
+        /// The encoded keys one behind another.
+        bytes: Vec<u8>,
+        /// Where each key ends.
+        ends: Vec<usize>,
+    },
+}
+
+impl KeyColumn {
+    /// An empty column for the keys of `schema`'s table.
+    pub fn for_table(schema: &TableSchema) -> KeyColumn {
+        if schema.has_int_key() {
+            KeyColumn::Int(Vec::new())
+        } else {
+            KeyColumn::Encoded { bytes: Vec::new(), ends: Vec::new() }
+        }
+    }
+
+    /// Adds a key.
+    ///
+    /// # Errors
+    /// [`KeyError::WrongKind`] when an integer meets a column of encoded keys, or the reverse.
+    pub fn push(&mut self, key: KeyRef<'_>) -> Result<(), KeyError> {
+        match (self, key) {
+            (KeyColumn::Int(keys), KeyRef::Int(v)) => keys.push(v),
+            (KeyColumn::Encoded { bytes, ends }, KeyRef::Encoded(v)) => {
+                bytes.extend_from_slice(v);
+                ends.push(bytes.len());
+            }
+            _ => return Err(KeyError::WrongKind),
+        }
+        Ok(())
+    }
+
+    /// How many keys.
+    pub fn len(&self) -> usize {
+        match self {
+            KeyColumn::Int(keys) => keys.len(),
+            KeyColumn::Encoded { ends, .. } => ends.len(),
+        }
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Key `index`, if there are so many.
+    pub fn get(&self, index: usize) -> Option<KeyRef<'_>> {
+        match self {
+            KeyColumn::Int(keys) => keys.get(index).copied().map(KeyRef::Int),
+            KeyColumn::Encoded { bytes, ends } => {
+                let end = *ends.get(index)?;
+                let start = if index == 0 { 0 } else { *ends.get(index - 1)? };
+                bytes.get(start..end).map(KeyRef::Encoded)
+            }
+        }
+    }
+
+    /// All keys in order.
+    pub fn iter(&self) -> impl Iterator<Item = KeyRef<'_>> {
+        (0..self.len()).filter_map(|index| self.get(index))
+    }
+}
+
+/// Why values make no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyError {
+    /// A key value is absent, NULL or was not sent.
+    Missing,
+    /// The key is of another kind than the column of keys.
+    WrongKind,
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            KeyError::Missing => "a primary key value is missing or NULL",
+            KeyError::WrongKind => "a primary key value has another type than the schema says",
+        })
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key(values: &[ValueRef<'_>]) -> Key {
+        Key::from_values(values).expect("a key")
+    }
+
+    #[test]
+    fn one_integer_is_kept_inline_and_nothing_is_no_key() {
+        assert_eq!(key(&[ValueRef::Int(-7)]), Key::Int(-7));
+        assert_eq!(Key::from_values(&[]), Err(KeyError::Missing));
+        assert_eq!(Key::from_values(&[ValueRef::Null]), Err(KeyError::Missing));
+    }
+
+    proptest! {
+        #[test]
+        fn encoded_order_is_value_order(a in any::<(i64, String)>(), b in any::<(i64, String)>()) {
+            let encode = |k: &(i64, String)| key(&[ValueRef::Int(k.0), ValueRef::Text(&k.1)]);
+            prop_assert_eq!(encode(&a).cmp(&encode(&b)), a.cmp(&b));
+            let text_first = |k: &(i64, String)| key(&[ValueRef::Text(&k.1), ValueRef::Int(k.0)]);
+            prop_assert_eq!(text_first(&a).cmp(&text_first(&b)), (&a.1, a.0).cmp(&(&b.1, b.0)));
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Encoded rows: a row as bytes, read back value by value without copying.
+//!
+//! Format of one row, all integers little-endian: `u16` count of values, then for each value a tag
+//! byte and its payload (`tag` below). Text and bytes carry a `u32` length. The same bytes
+//! travel from capture through the log to the column builders, so no stage makes row objects.
+
+use super::RowValues;
+use super::value::{Decimal, ValueRef};
+use std::fmt;
+
+mod tag {
+    pub const NULL: u8 = 0;
+    pub const UNCHANGED: u8 = 1;
+    pub const FALSE: u8 = 2;
+    pub const TRUE: u8 = 3;
+    pub const INT: u8 = 4;
+    pub const FLOAT: u8 = 5;
+    pub const DECIMAL: u8 = 6;
+    pub const TEXT: u8 = 7;
+    pub const BYTES: u8 = 8;
+    pub const DATE: u8 = 9;
+    pub const TIMESTAMP: u8 = 10;
+}
+
+/// Appends one row to `out`.
+///
+/// # Errors
+/// [`CodecError::TooLong`] when there are more than 65,535 values or one value has more than 4 GiB;
+/// `out` is then as it was.
+pub fn encode_row<'a>(out: &mut Vec<u8>, values: impl IntoIterator<Item = ValueRef<'a>>) -> Result<(), CodecError> {
+    let start = out.len();
+    out.extend_from_slice(&[0, 0]);
+    let mut count = 0usize;
+    for value in values {
+        if let Err(error) = encode_value(out, value) {
+            out.truncate(start);
+            return Err(error);
+        }
+        count += 1;
+    }
+    match u16::try_from(count) {
+        Ok(count) => {
+            out[start..start + 2].copy_from_slice(&count.to_le_bytes());
+            Ok(())
+        }
+        Err(_) => {
+            out.truncate(start);
+            Err(CodecError::TooLong { what: "row", length: count })
+        }
+    }
+}
+
+fn encode_value(out: &mut Vec<u8>, value: ValueRef<'_>) -> Result<(), CodecError> {
+    match value {
+        ValueRef::Null => out.push(tag::NULL),
+        ValueRef::Unchanged => out.push(tag::UNCHANGED),
+        ValueRef::Bool(false) => out.push(tag::FALSE),
+        ValueRef::Bool(true) => out.push(tag::TRUE),
+        ValueRef::Int(v) => fixed(out, tag::INT, &v.to_le_bytes()),
+        ValueRef::Float(v) => fixed(out, tag::FLOAT, &v.to_bits().to_le_bytes()),
+        ValueRef::Decimal(v) => {
+            fixed(out, tag::DECIMAL, &v.scale.to_le_bytes());
+            out.extend_from_slice(&v.unscaled.to_le_bytes());
+        }
+        ValueRef::Text(v) => long(out, tag::TEXT, v.as_bytes())?,
+        ValueRef::Bytes(v) => long(out, tag::BYTES, v)?,
+        ValueRef::Date(v) => fixed(out, tag::DATE, &v.to_le_bytes()),
+        ValueRef::Timestamp(v) => fixed(out, tag::TIMESTAMP, &v.to_le_bytes()),
+    }
+    Ok(())
+}
+
+fn fixed(out: &mut Vec<u8>, tag: u8, payload: &[u8]) {
+    out.push(tag);
+    out.extend_from_slice(payload);
+}
+
+fn long(out: &mut Vec<u8>, tag: u8, payload: &[u8]) -> Result<(), CodecError> {
+    let Ok(length) = u32::try_from(payload.len()) else {
+        return Err(CodecError::TooLong { what: "value", length: payload.len() });
+    };
+    fixed(out, tag, &length.to_le_bytes());
+    out.extend_from_slice(payload);
+    Ok(())
+}
+
+/// One encoded row, borrowed from a buffer or a log record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowRef<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> RowRef<'a> {
+    /// Takes `bytes` as one encoded row. They are checked while they are read.
+    pub fn new(bytes: &'a [u8]) -> RowRef<'a> {
+        RowRef { bytes }
+    }
+
+    /// The encoded bytes.
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// All values, in column order.
+    ///
+    /// # Errors
+    /// [`CodecError`] when the bytes are not a row.
+    pub fn values(self) -> Result<RowValues<'a>, CodecError> {
+        let mut input = Input { bytes: self.bytes };
+        let count = usize::from(u16::from_le_bytes(input.array()?));
+        let mut values = RowValues::new();
+        for _ in 0..count {
+            values.push(input.value()?);
+        }
+        if input.bytes.is_empty() { Ok(values) } else { Err(CodecError::TrailingBytes { count: input.bytes.len() }) }
+    }
+}
+
+/// A cursor over encoded bytes. Every read is checked against what is left.
+pub(super) struct Input<'a> {
+    pub(super) bytes: &'a [u8],
+}
+
+impl<'a> Input<'a> {
+    #[inline]
+    pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], CodecError> {
+        let Some((head, tail)) = self.bytes.split_at_checked(length) else {
+            return Err(CodecError::CutOff { wanted: length, left: self.bytes.len() });
+        };
+        self.bytes = tail;
+        Ok(head)
+    }
+
+    #[inline]
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
+        let Some((head, tail)) = self.bytes.split_first_chunk::<N>() else {
+            return Err(CodecError::CutOff { wanted: N, left: self.bytes.len() });
+        };
+        self.bytes = tail;
+        Ok(*head)
+    }
+
+    #[inline]
+    fn long(&mut self) -> Result<&'a [u8], CodecError> {
+        let length = u32::from_le_bytes(self.array()?);
+        self.take(length as usize)
+    }
+
+    #[inline]
+    fn value(&mut self) -> Result<ValueRef<'a>, CodecError> {
+        let [tag] = self.array::<1>()?;
+        Ok(match tag {
+            tag::NULL => ValueRef::Null,
+            tag::UNCHANGED => ValueRef::Unchanged,
+            tag::FALSE => ValueRef::Bool(false),
+            tag::TRUE => ValueRef::Bool(true),
+            tag::INT => ValueRef::Int(i64::from_le_bytes(self.array()?)),
+            tag::FLOAT => ValueRef::Float(f64::from_bits(u64::from_le_bytes(self.array()?))),
+            tag::DECIMAL => {
+                let scale = i8::from_le_bytes(self.array()?);
+                ValueRef::Decimal(Decimal { unscaled: i128::from_le_bytes(self.array()?), scale })
+            }
+            tag::TEXT => ValueRef::Text(std::str::from_utf8(self.long()?).map_err(|_| CodecError::NotUtf8)?),
+            tag::BYTES => ValueRef::Bytes(self.long()?),
+            tag::DATE => ValueRef::Date(i32::from_le_bytes(self.array()?)),
+            tag::TIMESTAMP => ValueRef::Timestamp(i64::from_le_bytes(self.array()?)),
+            other => return Err(CodecError::UnknownTag { tag: other }),
+        })
+    }
+}
+
+/// Why bytes are not an encoded row or change, or a row can't be encoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CodecError {
+    /// The bytes end inside a value.
+    CutOff {
+        /// Bytes wanted.
+        wanted: usize,
+        /// Bytes left.
+        left: usize,
+    },
+    /// A tag byte that this build does not know.
+    UnknownTag {
+        /// The byte.
+        tag: u8,
+    },
+    /// Text that is not UTF-8.
+    NotUtf8,
+    /// Bytes behind the end of a row.
+    TrailingBytes {
+        /// How many.
+        count: usize,
+    },
+    /// A row or value beyond the format's limit.
+    TooLong {
+        /// What.
+        what: &'static str,
+        /// Its length.
+        length: usize,
+    },
+}
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CodecError::CutOff { wanted, left } => write!(f, "the bytes end early: {wanted} wanted, {left} left"),
+            CodecError::UnknownTag { tag } => write!(f, "unknown tag {tag:#04x}"),
+            CodecError::NotUtf8 => f.write_str("text is not UTF-8"),
+            CodecError::TrailingBytes { count } => write!(f, "{count} bytes behind the end"),
+            CodecError::TooLong { what, length } => {
+                write!(f, "a {what} of length {length} is beyond the format's limit")
+            }
+        }
+    }
+}
+
+impl std::error::Error for CodecError {}
