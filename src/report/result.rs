@@ -1,0 +1,278 @@
+//! The shape of `result.json`, as `reports/result.schema.json` publishes it.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The schema's name, in every file.
+pub const SCHEMA: &str = "freshbench.result";
+/// The schema's version: the first number rises when a reader of the old one would misread the new one.
+pub const SCHEMA_VERSION: &str = "1.0";
+
+/// One run: every strategy on one identical stream.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunResult {
+    /// Always [`SCHEMA`].
+    pub schema: String,
+    /// See [`SCHEMA_VERSION`].
+    pub schema_version: String,
+    /// UTC time and workload; also the folder's name.
+    pub run_id: String,
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    /// False while cases are still to come, and for ever in a run that was interrupted.
+    pub complete: bool,
+    /// The build's source, where it is known.
+    pub git: GitState,
+    /// The machine.
+    pub env: Environment,
+    /// What was run.
+    pub config: Config,
+    /// One entry a strategy; `control` is the workload alone.
+    pub strategies: Vec<Case>,
+    /// What a reader must know before quoting a figure.
+    pub warnings: Vec<String>,
+}
+
+/// The state of the source tree in which the command was run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct GitState {
+    /// The commit, if the command ran inside a git checkout.
+    pub commit: Option<String>,
+    /// Whether that checkout had uncommitted changes.
+    pub dirty: Option<bool>,
+}
+
+/// The machine and the build.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Environment {
+    /// As the kernel names it.
+    pub cpu_model: String,
+    /// Logical cores that this process may use.
+    pub cores: u32,
+    /// Physical memory.
+    pub mem_bytes: u64,
+    /// The file system under the working folder.
+    pub fs: String,
+    /// Kernel name and release.
+    pub os: String,
+    /// freshbench's own version.
+    pub freshbench: String,
+    /// The compiler that built it.
+    pub rustc: String,
+    /// `release` or `debug`; figures of a debug build are not worth quoting.
+    pub profile: String,
+    /// The memory allocator.
+    pub allocator: String,
+    /// What the machine's own basic operations cost just before the run, by name with the unit last.
+    pub calibration: BTreeMap<String, f64>,
+}
+
+/// What was run: enough to run it again.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Config {
+    /// Digest of everything below; two results compare only when it is equal.
+    pub hash: String,
+    /// The workload's seed.
+    pub seed: u64,
+    /// The workload's name.
+    pub workload: String,
+    /// Digest of the stream of transactions that every strategy got.
+    pub stream_digest: String,
+    /// The record system.
+    pub source: String,
+    /// Rows in all tables before the first transaction.
+    pub rows: u64,
+    /// Transactions a second that were offered.
+    pub rate: f64,
+    /// `fixed` or `poisson`.
+    pub arrivals: String,
+    /// Concurrent clients.
+    pub clients: u32,
+    /// Measured seconds a case, after the warm-up.
+    pub duration_s: f64,
+    /// Seconds before the measured ones.
+    pub warmup_s: f64,
+    /// Seconds between two batches of `full-refresh` and `incremental`.
+    pub batch_interval_s: f64,
+    /// Repetitions of each case.
+    pub reps: u32,
+    /// The source's and the log's durability.
+    pub durability: String,
+    /// The command line that gives this run again.
+    pub command: String,
+}
+
+/// Which way a figure is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Less is better.
+    Lower,
+    /// More is better.
+    Higher,
+    /// A fact, neither good nor bad.
+    Neutral,
+}
+
+/// One figure of one strategy.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Metric {
+    /// Such as `freshness.commit_lag.p99`.
+    pub id: String,
+    /// The sink it was measured at; none for figures of the source or the whole pipeline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sink: Option<String>,
+    /// `s`, `bytes`, `1/s`, `ratio`, `count`, ...
+    pub unit: String,
+    /// Which way it is better.
+    pub direction: Direction,
+    /// The figure; with repetitions the median of theirs. Null when it can't be given.
+    pub value: Option<f64>,
+    /// 95 % confidence interval, where one can be given.
+    pub ci: Option<[f64; 2]>,
+    /// How many observations it rests on.
+    pub n: u64,
+    /// Set when the true figure lies beyond the value, since observations in that tail were censored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lower_bound: bool,
+    /// For `freshness.within_slo`: the objective.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub theta_s: Option<f64>,
+    /// The figure of each repetition, in order, when there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reps: Vec<f64>,
+}
+
+/// A distribution that other tools can read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Hist {
+    /// Such as `freshness.commit_lag`.
+    pub id: String,
+    /// The sink it was measured at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sink: Option<String>,
+    /// The unit of the recorded integers.
+    pub unit: String,
+    /// Always `hdr-v2-deflate-base64`.
+    pub encoding: String,
+    /// The histogram.
+    pub data: String,
+    /// Observations that were cut off at the end of the run; they are in `data` with the length seen so far.
+    pub censored: u64,
+    /// Observations below zero, recorded as zero.
+    pub negative: u64,
+}
+
+/// Values over the measured part of a run, all of one length.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Series {
+    /// Seconds since the measuring began.
+    pub t_s: Vec<f64>,
+    /// The age of each sink at those instants.
+    pub age_s: BTreeMap<String, Vec<f64>>,
+    /// Commits that the source has acknowledged and the slowest sink does not show yet.
+    pub backlog: Vec<f64>,
+    /// Changes acknowledged by the source a second.
+    pub changes_per_s: Vec<f64>,
+}
+
+/// A stretch of work with a name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Phase {
+    /// Such as `initial load`, `warm-up`, `measure`, `drain`, `verify`.
+    pub name: String,
+    /// Seconds since the case began.
+    pub start_s: f64,
+    /// Its length.
+    pub duration_s: f64,
+    /// Rows it handled, if it did.
+    pub rows: u64,
+    /// Bytes it read from the source.
+    pub bytes_in: u64,
+    /// Bytes it wrote to log and sinks.
+    pub bytes_out: u64,
+    /// CPU seconds of the whole process.
+    pub cpu_s: f64,
+}
+
+/// Whether a derived system equals the record system.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Validation {
+    /// What the strategy promises: `equality`, or `none` for one that is known to lose changes.
+    pub promise: String,
+    /// Whether the promise was kept. Without a promise: whether every difference could be explained.
+    pub passed: bool,
+    /// Whether every sink equals the record system row by row.
+    pub equal: bool,
+    /// The position at which they were compared.
+    pub position: u64,
+    /// One entry a sink and table.
+    pub sinks: Vec<SinkValidation>,
+    /// Digest of the record system's rows at the position.
+    pub source_digest: String,
+    /// Whether the record system itself equals what the ledger says that it acknowledged.
+    pub source_equals_ledger: bool,
+    /// Differences by cause, such as `lost delete`.
+    pub causes: BTreeMap<String, u64>,
+    /// Why it did not pass, in words; empty when it did.
+    pub failures: Vec<String>,
+}
+
+/// One table of one sink, compared row by row.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SinkValidation {
+    /// The sink.
+    pub sink: String,
+    /// The table, as the record system names it.
+    pub table: String,
+    /// Rows that should be there.
+    pub rows: u64,
+    /// Rows that should be there and are not.
+    pub missing: u64,
+    /// Rows that should not be there.
+    pub extra: u64,
+    /// Rows with another content.
+    pub wrong: u64,
+    /// Digest of the sink's rows.
+    pub digest: String,
+    /// A few of the differences, in words.
+    pub examples: Vec<String>,
+}
+
+/// One strategy's part of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Case {
+    /// `control`, `full-refresh`, `incremental`, `cdc-trigger`, ...
+    pub name: String,
+    /// What came out, in one sentence.
+    pub sentence: String,
+    /// Every figure.
+    pub metrics: Vec<Metric>,
+    /// Distributions.
+    pub histograms: Vec<Hist>,
+    /// Values over time, of the first repetition.
+    pub timeseries: Series,
+    /// Stretches of work, of the first repetition.
+    pub phases: Vec<Phase>,
+    /// The comparison with the record system; with repetitions the worst of them.
+    pub validation: Validation,
+}
+
+impl Case {
+    /// The figure `id`, at whichever sink comes first.
+    pub fn value(&self, id: &str) -> Option<f64> {
+        self.metrics.iter().find(|metric| metric.id == id).and_then(|metric| metric.value)
+    }
+
+    /// The figure `id`, with everything said of it.
+    pub fn metric(&self, id: &str) -> Option<&Metric> {
+        self.metrics.iter().find(|metric| metric.id == id)
+    }
+}
+
+impl RunResult {
+    /// The case named `name`.
+    pub fn case(&self, name: &str) -> Option<&Case> {
+        self.strategies.iter().find(|case| case.name == name)
+    }
+}
