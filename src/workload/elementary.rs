@@ -16,13 +16,14 @@ pub(super) fn ln(x: f64) -> f64 {
         mantissa *= 0.5;
         exponent += 1;
     }
-    // ln m = 2 artanh((m-1)/(m+1)), and |s| <= 0.172 so ten terms reach 1e-17.
+    // ln m = 2 artanh((m-1)/(m+1)), and |s| <= 0.172 so ten terms reach 1e-17. Even and odd terms apart, which a
+    // processor works out side by side.
     let s = (mantissa - 1.0) / (mantissa + 1.0);
     let square = s * s;
-    let mut sum = 0.0;
-    for odd in [21.0, 19.0, 17.0, 15.0, 13.0, 11.0, 9.0, 7.0, 5.0, 3.0] {
-        sum = sum * square + 1.0 / odd;
-    }
+    let fourth = square * square;
+    let even = polynomial([1.0 / 3.0, 1.0 / 7.0, 1.0 / 11.0, 1.0 / 15.0, 1.0 / 19.0], fourth);
+    let odd = polynomial([1.0 / 5.0, 1.0 / 9.0, 1.0 / 13.0, 1.0 / 17.0, 1.0 / 21.0], fourth);
+    let sum = even + square * odd;
     let exponent = exponent as f64;
     exponent * LN_2_HIGH + (2.0 * s + (2.0 * s * square * sum + exponent * LN_2_LOW))
 }
@@ -33,13 +34,26 @@ pub(super) fn exp(x: f64) -> f64 {
         return 0.0;
     }
     let x = x.min(700.0);
-    let power = (x * std::f64::consts::LOG2_E).round();
+    // Adding and taking away 1.5 * 2^52 rounds to a whole number.
+    const ROUND: f64 = 6_755_399_441_055_744.0;
+    let power = (x * std::f64::consts::LOG2_E + ROUND) - ROUND;
     let rest = (x - power * LN_2_HIGH) - power * LN_2_LOW;
-    let mut sum = 1.0;
-    for n in [13.0, 12.0, 11.0, 10.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0] {
-        sum = 1.0 + sum * rest * (1.0 / n);
-    }
-    sum * f64::from_bits(((power as i64 + 1023) as u64) << 52)
+    // Taylor's series up to rest^13 / 13!, |rest| <= 0.347.
+    let square = rest * rest;
+    let even = polynomial(
+        [1.0, 1.0 / 2.0, 1.0 / 24.0, 1.0 / 720.0, 1.0 / 40_320.0, 1.0 / 3_628_800.0, 1.0 / 479_001_600.0],
+        square,
+    );
+    let odd = polynomial(
+        [1.0, 1.0 / 6.0, 1.0 / 120.0, 1.0 / 5_040.0, 1.0 / 362_880.0, 1.0 / 39_916_800.0, 1.0 / 6_227_020_800.0],
+        square,
+    );
+    (even + rest * odd) * f64::from_bits(((power as i64 + 1023) as u64) << 52)
+}
+
+/// The polynomial with these coefficients, the constant first (Horner).
+fn polynomial<const N: usize>(coefficients: [f64; N], x: f64) -> f64 {
+    coefficients.iter().rev().fold(0.0, |sum, coefficient| sum * x + coefficient)
 }
 
 /// `base` to the power `exponent`, for a positive, normal base.
