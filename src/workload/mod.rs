@@ -106,8 +106,8 @@ impl Workload {
         InitialRows::new(&self.rows, table)
     }
 
-    /// How many rows [`Workload::initial_rows`] gives. For `order_items` the first call reads every order once, about
-    /// 20 ns each.
+    /// How many rows [`Workload::initial_rows`] gives. For `order_items` the first call goes through every order
+    /// once.
     pub fn initial_row_count(&self, table: TableId) -> u64 {
         match (&self.rows, table) {
             (Rows::Orders(shop), orders::CUSTOMERS) => shop.customers,
@@ -124,8 +124,7 @@ impl Workload {
         Stream::new(&self.settings, &self.rows)
     }
 
-    /// What holds before the stream and after every commit of it. The first call reads every order once, about
-    /// 20 ns each.
+    /// What holds before the stream and after every commit of it. The first call goes through every order once.
     pub fn invariants(&self) -> &[Invariant] {
         self.invariants.get_or_init(|| match &self.rows {
             Rows::Orders(shop) => shop.invariants(),

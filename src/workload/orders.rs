@@ -242,7 +242,7 @@ impl Shop {
         })
     }
 
-    /// What holds at every commit. Reads every initial order once: about 20 ns each.
+    /// What holds at every commit. Goes through every initial order once.
     pub(super) fn invariants(&self) -> Vec<Invariant> {
         let stock: i128 = (1..=self.products).map(|number| i128::from(self.initial_stock(number))).sum();
         let (_, sold) = self.initial_items();
