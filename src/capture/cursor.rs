@@ -148,11 +148,11 @@ impl CursorCapture {
         &mut self,
         each: &mut dyn FnMut(TableId, &[ValueRef<'_>]) -> Result<(), E>,
     ) -> Result<CursorBatch, E> {
-        let failed = |source: &SqliteSource| CaptureError::sqlite("poll", source.path().display());
-        let version: i64 = query_one(&self.connection, "PRAGMA data_version").map_err(failed(&self.source))?;
-        self.connection.execute_batch("BEGIN").map_err(failed(&self.source))?;
+        let failed = || CaptureError::sqlite("poll", self.source.path().display());
+        let version: i64 = query_one(&self.connection, "PRAGMA data_version").map_err(failed())?;
+        self.connection.execute_batch("BEGIN").map_err(failed())?;
         let read = self.read(self.data_version == Some(version), each);
-        let ended = self.connection.execute_batch("COMMIT").map_err(failed(&self.source));
+        let ended = self.connection.execute_batch("COMMIT").map_err(failed());
         let (batch, moved) = read?;
         ended?;
         for (follow, (last, boundary)) in self.tables.iter_mut().zip(moved) {
