@@ -1,6 +1,7 @@
 //! The incremental micro-batch: rows whose `updated_at` moved.
 
 use super::error::CaptureError;
+use super::snapshot::Snapshot;
 use crate::clock::Clock;
 use crate::model::{ColumnType, Lsn, Moment, TableId, ValueRef};
 use crate::source::{SourceTable, SqliteSource, last_closed_lsn, quote};
@@ -113,6 +114,22 @@ impl CursorCapture {
         Ok(CursorCapture { source: source.clone(), connection, tables, data_version: None, clock: clock.clone() })
     }
 
+    /// Begins behind a snapshot: delivers what moved since, and of the rows with a table's greatest stamp those that
+    /// differ from the snapshot's.
+    ///
+    /// # Errors
+    /// As [`CursorCapture::setup`].
+    pub fn begin_after(snapshot: &Snapshot, columns: &[usize], clock: &Clock) -> Result<CursorCapture, CaptureError> {
+        let source = snapshot.source();
+        let mut capture = CursorCapture::begin(source, columns, clock)?;
+        for follow in &mut capture.tables {
+            let table = source.table(follow.id)?;
+            let read = snapshot.with_reader(|connection| follow.catch_up(connection, table));
+            read.unwrap_or(Ok(())).map_err(CaptureError::sqlite("read table", &table.schema().name))?;
+        }
+        Ok(capture)
+    }
+
     /// Goes on from a kept state. The rows of each table's greatest stamp are delivered once more.
     ///
     /// # Errors
@@ -183,6 +200,23 @@ impl CursorCapture {
 }
 
 impl Follow {
+    /// Takes the greatest stamp and the rows that have it as delivered.
+    fn catch_up(&mut self, connection: &Connection, table: &SourceTable) -> rusqlite::Result<()> {
+        let stamp = table.column_sql(self.column);
+        let sql = format!("SELECT max({stamp}) FROM {} AS t", table.quoted());
+        self.last = connection.query_row(&sql, [], |row| row.get(0))?;
+        let mut statement = connection.prepare(&format!("{} WHERE {stamp} = ?1", table.select_sql()))?;
+        let mut rows = statement.query([self.last])?;
+        let mut encoded = Vec::new();
+        while let Some(row) = rows.next()? {
+            self.boundary.is_new(row, &mut encoded)?;
+            if matches!(self.boundary, Boundary::TooMany) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn read<E: From<CaptureError>>(
         &self,
         connection: &Connection,

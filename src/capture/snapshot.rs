@@ -78,4 +78,13 @@ impl Snapshot {
         let table = self.source.table(table).map_err(CaptureError::from)?;
         self.readers.scan(reader, table, range, each, |error| E::from(CaptureError::from(error)))
     }
+
+    pub(super) fn source(&self) -> &SqliteSource {
+        &self.source
+    }
+
+    /// Lends the first reader's connection.
+    pub(super) fn with_reader<T>(&self, work: impl FnOnce(&rusqlite::Connection) -> T) -> Option<T> {
+        self.readers.with(0, work)
+    }
 }
