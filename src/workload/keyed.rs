@@ -68,21 +68,25 @@ fn expected_inserts(settings: &Settings) -> u64 {
 
 /// `user` and the hash of the record's number, as YCSB orders its inserts by default.
 fn key(record: u64) -> Value {
-    const PREFIX: &[u8; 4] = b"user";
+    const PREFIX: [u8; 4] = *b"user";
+    // 2^63 has 19 digits. Filled from the end; one allocation of the exact length.
+    let mut bytes = [b'0'; 4 + 20];
     let mut rest = fnv1a(record);
-    let mut bytes = [0u8; 24];
     let mut start = bytes.len();
-    for place in bytes.iter_mut().rev() {
-        *place = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        start -= 1;
+    while let Some(pair) = bytes.get_mut(start - 2..start) {
+        let digits = (rest % 100) as u8;
+        pair.copy_from_slice(&[b'0' + digits / 10, b'0' + digits % 10]);
+        rest /= 100;
+        start -= if rest == 0 && digits < 10 { 1 } else { 2 };
         if rest == 0 {
             break;
         }
     }
-    let digits = bytes.get(start..).unwrap_or_default();
-    let text: Vec<u8> = PREFIX.iter().chain(digits).copied().collect();
-    Value::text(String::from_utf8(text).unwrap_or_default())
+    start -= PREFIX.len();
+    if let Some(prefix) = bytes.get_mut(start..start + PREFIX.len()) {
+        prefix.copy_from_slice(&PREFIX);
+    }
+    Value::from(std::str::from_utf8(bytes.get(start..).unwrap_or_default()).unwrap_or_default())
 }
 
 /// The records while the application runs.
@@ -150,5 +154,17 @@ impl KeyedStream {
         let updated_at = self.records.fields + 1;
         let set = vec![(field, Assign::Set(value)), (updated_at, Assign::Set(Value::Timestamp(now)))];
         Statement::Update { table: USERTABLE, key: vec![key(record)], set }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_user_and_the_hash_in_decimal() {
+        for record in (0..2_000).chain([u64::MAX, 1 << 40, 99_999_999]) {
+            assert_eq!(key(record), Value::text(format!("user{}", fnv1a(record))));
+        }
     }
 }

@@ -97,12 +97,12 @@ impl Random {
     /// `length` letters, digits, spaces and full stops, ten out of each random number.
     pub(super) fn text(&mut self, length: usize) -> Box<str> {
         const LETTERS: [u8; 64] = *b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .";
+        let ten = |bits: u64| -> [u8; 10] { std::array::from_fn(|place| LETTERS[(bits >> (6 * place)) as usize & 63]) };
         let mut bytes = Vec::with_capacity(length);
-        while bytes.len() < length {
-            let bits = self.next();
-            let ten: [u8; 10] = std::array::from_fn(|place| LETTERS[(bits >> (6 * place)) as usize & 63]);
-            bytes.extend_from_slice(&ten[..ten.len().min(length - bytes.len())]);
+        for _ in 0..length / 10 {
+            bytes.extend_from_slice(&ten(self.next()));
         }
+        bytes.extend(ten(self.next()).into_iter().take(length % 10));
         // Every byte is ASCII; the lossy way is taken only to be free of a panic.
         String::from_utf8(bytes).unwrap_or_default().into_boxed_str()
     }
