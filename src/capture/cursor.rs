@@ -39,6 +39,12 @@ pub struct CursorState {
     pub tables: Vec<Option<i64>>,
 }
 
+/// Takes a table's row, in column order.
+pub type EachRow<'a, E> = dyn FnMut(TableId, &[ValueRef<'_>]) -> Result<(), E> + 'a;
+
+/// The greatest stamp, and what is known of its rows.
+type Place = (Option<i64>, Boundary);
+
 /// What one poll delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CursorBatch {
@@ -161,10 +167,7 @@ impl CursorCapture {
     ///
     /// # Errors
     /// When SQLite fails, a value is not of its column's type, or `each` fails. The cursor then stays where it was.
-    pub fn poll<E: From<CaptureError>>(
-        &mut self,
-        each: &mut dyn FnMut(TableId, &[ValueRef<'_>]) -> Result<(), E>,
-    ) -> Result<CursorBatch, E> {
+    pub fn poll<E: From<CaptureError>>(&mut self, each: &mut EachRow<'_, E>) -> Result<CursorBatch, E> {
         let failed = || CaptureError::sqlite("poll", self.source.path().display());
         let version: i64 = query_one(&self.connection, "PRAGMA data_version").map_err(failed())?;
         self.connection.execute_batch("BEGIN").map_err(failed())?;
@@ -179,12 +182,11 @@ impl CursorCapture {
         Ok(batch)
     }
 
-    #[expect(clippy::type_complexity, reason = "one private caller takes the pair apart at once")]
     fn read<E: From<CaptureError>>(
         &self,
         idle: bool,
-        each: &mut dyn FnMut(TableId, &[ValueRef<'_>]) -> Result<(), E>,
-    ) -> Result<(CursorBatch, Vec<(Option<i64>, Boundary)>), E> {
+        each: &mut EachRow<'_, E>,
+    ) -> Result<(CursorBatch, Vec<Place>), E> {
         let position = last_closed_lsn(&self.connection)
             .map_err(CaptureError::sqlite("read the position of", self.source.path().display()))?;
         let mut batch = CursorBatch { position, taken_at: self.clock.now(), rows: 0 };
@@ -222,8 +224,8 @@ impl Follow {
         connection: &Connection,
         table: &SourceTable,
         rows_read: &mut u64,
-        each: &mut dyn FnMut(TableId, &[ValueRef<'_>]) -> Result<(), E>,
-    ) -> Result<(Option<i64>, Boundary), E> {
+        each: &mut EachRow<'_, E>,
+    ) -> Result<Place, E> {
         let failed = |source| E::from(CaptureError::sqlite("read table", &table.schema().name)(source));
         let mut statement = connection.prepare_cached(&self.sql).map_err(failed)?;
         let from = match self.boundary {

@@ -12,7 +12,7 @@ mod error;
 mod snapshot;
 mod trigger;
 
-pub use cursor::{CursorBatch, CursorCapture, CursorState};
+pub use cursor::{CursorBatch, CursorCapture, CursorState, EachRow};
 pub use error::CaptureError;
 pub use snapshot::Snapshot;
 pub use trigger::{Polled, TriggerCapture};

@@ -23,12 +23,15 @@ impl Snapshot {
     /// When the source can't be read, or its write lock is not to be had.
     pub fn begin(source: &SqliteSource, readers: usize, clock: &Clock) -> Result<Snapshot, CaptureError> {
         let guard = source.connect()?;
-        // What a foreign transaction's commit row stands for must not grow behind the snapshot's back.
-        let close = Some(CLOSE_FOREIGN);
-        let readers = Readers::begin(source.path(), readers, &guard, source.queue(), &|| source.connect(), close)?;
-        // A commit that was acknowledged before the guard got the lock is in; one after its release is not. This
-        // moment lies behind the release, so nothing is claimed to be seen earlier than it was.
-        let taken_at = clock.now();
+        let mut taken_at = clock.now();
+        let mut locked = |guard: &rusqlite::Connection| {
+            // While nobody can commit: what was acknowledged before this moment is in, nothing after it is.
+            taken_at = clock.now();
+            // What a foreign transaction's commit row stands for must not grow behind the snapshot's back.
+            guard.execute(CLOSE_FOREIGN, []).map(drop)
+        };
+        let open = || source.connect();
+        let readers = Readers::begin(source.path(), readers, &guard, source.queue(), &open, &mut locked)?;
         let positions = (0..readers.count())
             .filter_map(|reader| readers.with(reader, last_lsn))
             .collect::<rusqlite::Result<Vec<Lsn>>>()

@@ -56,7 +56,8 @@ impl DynSqlite {
         let open = || open_read_only(&self.path);
         if readers > 1
             && let Ok(guard) = open_guard(&self.path)
-            && let Ok(several) = Readers::begin(&self.path, readers, &guard, &WriterQueue::default(), &open, None)
+            && let Ok(several) =
+                Readers::begin(&self.path, readers, &guard, &WriterQueue::default(), &open, &mut |_| Ok(()))
         {
             return Ok(several);
         }

@@ -33,8 +33,8 @@ pub struct Readers {
 
 impl Readers {
     /// Begins a read transaction on `count` (at least 1) connections while `guard` holds SQLite's write lock
-    /// for an instant, so that no commit can come between them. `open` opens one reader; `under_lock` is SQL that
-    /// the guard runs and commits, which the readers do not see.
+    /// for an instant, so that no commit can come between them. `open` opens one reader. `locked` is called
+    /// while the lock is held and the readers have begun; what it writes through the guard, the readers do not see.
     ///
     /// # Errors
     /// When a connection can't be opened, or the write lock is not to be had.
@@ -44,15 +44,15 @@ impl Readers {
         guard: &Connection,
         queue: &WriterQueue,
         open: &dyn Fn() -> Result<Connection, SourceError>,
-        under_lock: Option<&str>,
+        locked: &mut dyn FnMut(&Connection) -> rusqlite::Result<()>,
     ) -> Result<Readers, SourceError> {
         let connections = (0..count.max(1)).map(|_| open()).collect::<Result<Vec<_>, _>>()?;
         let failed = |operation| SourceError::sqlite(operation, path.display());
         let _turn = queue.take();
         guard.execute_batch("BEGIN IMMEDIATE").map_err(failed("take the write lock of"))?;
         let begun = connections.iter().try_for_each(|connection| begin_read(connection, path));
-        let done = under_lock.map_or(Ok(()), |sql| guard.execute_batch(sql));
-        let end = if under_lock.is_some() && begun.is_ok() && done.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        let done = locked(guard);
+        let end = if begun.is_ok() && done.is_ok() { "COMMIT" } else { "ROLLBACK" };
         let released = guard.execute_batch(end);
         begun.and(done.and(released).map_err(failed("release the write lock of")))?;
         Ok(Readers { path: path.to_owned(), connections: connections.into_iter().map(Mutex::new).collect() })
