@@ -15,7 +15,7 @@
 //! `_rowid_` or `oid` if that is taken) and as its key; such rowids last until the file is VACUUMed.
 
 use super::error::SourceError;
-use super::table::{OWN_PREFIX, SourceTable};
+use super::table::{OWN_PREFIX, SourceTable, rowid_alias};
 use super::value::Coding;
 use crate::model::{Column, ColumnType, TableSchema};
 use rusqlite::Connection;
@@ -80,8 +80,7 @@ fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Declare
 }
 
 fn assemble(name: &str, declared: &[Declared], without_rowid: bool) -> Result<SourceTable, SourceError> {
-    let taken = |alias: &str| declared.iter().any(|column| column.name.eq_ignore_ascii_case(alias));
-    let alias = ["rowid", "_rowid_", "oid"].into_iter().find(|alias| !taken(alias));
+    let alias = rowid_alias(declared.iter().map(|column| column.name.as_str()));
     let mut columns = Vec::with_capacity(declared.len() + 1);
     let mut codings = Vec::with_capacity(declared.len() + 1);
     let mut key: Vec<(usize, usize)> = Vec::new();

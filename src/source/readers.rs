@@ -51,8 +51,11 @@ impl Readers {
         let _turn = queue.take();
         guard.execute_batch("BEGIN IMMEDIATE").map_err(failed("take the write lock of"))?;
         let begun = connections.iter().try_for_each(|connection| begin_read(connection, path));
+        let before = guard.total_changes();
         let done = locked(guard);
-        let end = if begun.is_ok() && done.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        // Without WAL even an empty commit would wait for the very readers that have just begun.
+        let wrote = guard.total_changes() > before;
+        let end = if begun.is_ok() && done.is_ok() && wrote { "COMMIT" } else { "ROLLBACK" };
         let released = guard.execute_batch(end);
         begun.and(done.and(released).map_err(failed("release the write lock of")))?;
         Ok(Readers { path: path.to_owned(), connections: connections.into_iter().map(Mutex::new).collect() })

@@ -43,7 +43,11 @@ impl SourceTable {
     /// [`SchemaError`] when the schema breaks its rules.
     pub fn of_schema(schema: &TableSchema) -> Result<SourceTable, SchemaError> {
         let codings = schema.columns.iter().map(|column| Coding::Exact(column.column_type)).collect();
-        let rowid = schema.has_int_key().then(|| schema.key_columns().map(|c| c.name.clone()).collect());
+        let rowid = match layout(schema) {
+            Layout::KeyIsRowid => schema.key_columns().next().map(|column| column.name.clone()),
+            Layout::Rowid(alias) => Some(alias.to_owned()),
+            Layout::Clustered => None,
+        };
         SourceTable::new(schema.clone(), codings, rowid)
     }
 
@@ -200,8 +204,30 @@ fn is_number(stored: rusqlite::types::ValueRef<'_>) -> bool {
     matches!(stored, rusqlite::types::ValueRef::Integer(_) | rusqlite::types::ValueRef::Real(_))
 }
 
-/// The `CREATE TABLE` for a catalog's table. One integer key column becomes the rowid; every other key clusters
-/// the table (WITHOUT ROWID), so that reading in key order is reading in storage order.
+/// A name of the rowid that is no column's.
+pub(crate) fn rowid_alias<'a>(columns: impl Iterator<Item = &'a str> + Clone) -> Option<&'static str> {
+    let taken = |alias: &str| columns.clone().any(|column| column.eq_ignore_ascii_case(alias));
+    ["rowid", "_rowid_", "oid"].into_iter().find(|alias| !taken(alias))
+}
+
+enum Layout {
+    KeyIsRowid,
+    Rowid(&'static str),
+    Clustered,
+}
+
+/// WITHOUT ROWID suits narrow rows: one of more than a quarter of a page spills into a page of its own there.
+fn layout(schema: &TableSchema) -> Layout {
+    let wide = |column: &crate::model::Column| matches!(column.column_type, ColumnType::Text | ColumnType::Bytes);
+    match rowid_alias(schema.columns.iter().map(|column| column.name.as_str())) {
+        _ if schema.has_int_key() => Layout::KeyIsRowid,
+        Some(alias) if schema.columns.iter().any(wide) => Layout::Rowid(alias),
+        _ => Layout::Clustered,
+    }
+}
+
+/// The `CREATE TABLE` for a catalog's table. One integer key column becomes the rowid; another key clusters a table of
+/// numbers (WITHOUT ROWID) and has an index of its own where there are texts or bytes.
 ///
 /// # Errors
 /// [`SourceError::Unstorable`] for names that SQLite or this program keeps for itself.
@@ -223,7 +249,7 @@ pub fn create_sql(schema: &TableSchema) -> Result<String, SourceError> {
         let key: Vec<String> = schema.key_columns().map(|column| quote(&column.name)).collect();
         parts.push(format!("PRIMARY KEY ({})", key.join(", ")));
     }
-    let suffix = if inline_key { "" } else { " WITHOUT ROWID" };
+    let suffix = if matches!(layout(schema), Layout::Clustered) { " WITHOUT ROWID" } else { "" };
     Ok(format!("CREATE TABLE {} ({}){suffix}", quote(&schema.name), parts.join(", ")))
 }
 
@@ -258,8 +284,11 @@ mod tests {
         assert_eq!(
             create_sql(&schema).unwrap(),
             "CREATE TABLE \"x\"\"y z\" (\"a\"\"b; --\" TEXT NOT NULL, \"größe\" INTEGER, \
-             PRIMARY KEY (\"a\"\"b; --\")) WITHOUT ROWID"
+             PRIMARY KEY (\"a\"\"b; --\"))"
         );
+        let numbers = vec![Column::required("a", ColumnType::Int64), Column::required("b", ColumnType::Int64)];
+        let items = TableSchema::new("items", numbers, vec![0, 1]).unwrap();
+        assert!(create_sql(&items).unwrap().ends_with("PRIMARY KEY (\"a\", \"b\")) WITHOUT ROWID"));
         let own = TableSchema { name: "_freshbench_commit".to_owned(), ..schema };
         assert!(create_sql(&own).is_err());
     }
