@@ -1,1 +1,18 @@
-//! (to be written)
+//! Transactions and rows out of a record system.
+//!
+//! * [`Snapshot`]: every row of one consistent state, read in parallel, with the position it stands for.
+//! * [`CursorCapture`]: rows whose `updated_at` moved. Cheap and lossy; its flaws are told above the type.
+//! * [`TriggerCapture`]: every change of every transaction, whole and in commit order, through triggers and a
+//!   changelog table.
+//!
+//! Nothing in here knows where the changes go.
+
+mod cursor;
+mod error;
+mod snapshot;
+mod trigger;
+
+pub use cursor::{CursorBatch, CursorCapture, CursorState, EachRow};
+pub use error::CaptureError;
+pub use snapshot::Snapshot;
+pub use trigger::{Polled, TriggerCapture};
