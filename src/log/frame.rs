@@ -1,0 +1,311 @@
+//! The format of a frame, and a cursor that reads frames from a segment file.
+//!
+//! All integers are little-endian:
+//!
+//! | byte | what |
+//! |---|---|
+//! | 0 | `u32` CRC32C of everything behind it: the rest of the header and the payload |
+//! | 4 | `u32` length of the payload |
+//! | 8 | `u64` offset of the record |
+//! | 16 | `u64` LSN |
+//! | 24 | `i64` commit time, microseconds since 1970 UTC |
+//! | 32 | `u32` epoch, that of the segment |
+//! | 36 | `u32` how many records before this one were not fsynced when it was written (`u32::MAX`: unknown) |
+//! | 40 | `u8` flags: 1 continued in the next frame, 2 a note |
+//! | 41 | `u24` number of the part of a record that is split, from 0 |
+//! | 44 | payload |
+
+use super::error::LogError;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+pub(super) const FRAME_HEADER_BYTES: usize = 44;
+/// The part number has 24 bits.
+pub(super) const PARTS_MAX: u32 = 1 << 24;
+/// How much a cursor reads at once.
+const READ_BYTES: usize = 256 << 10;
+
+pub(super) mod flag {
+    pub const CONTINUED: u8 = 1;
+    pub const NOTE: u8 = 2;
+    pub const ALL: u8 = CONTINUED | NOTE;
+}
+
+/// Everything in a frame but its checksum and payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FrameHead {
+    pub length: u32,
+    pub offset: u64,
+    pub lsn: u64,
+    pub committed_at: i64,
+    pub epoch: u32,
+    pub unsynced: u32,
+    pub flags: u8,
+    pub part: u32,
+}
+
+impl FrameHead {
+    pub fn is_continued(&self) -> bool {
+        self.flags & flag::CONTINUED != 0
+    }
+
+    /// All records below this offset were fsynced when the frame was written.
+    pub fn synced_below(&self) -> u64 {
+        if self.unsynced == u32::MAX { 0 } else { self.offset.saturating_sub(u64::from(self.unsynced)) }
+    }
+
+    fn to_bytes(self) -> [u8; FRAME_HEADER_BYTES] {
+        let mut bytes = [0; FRAME_HEADER_BYTES];
+        bytes[4..8].copy_from_slice(&self.length.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.offset.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.lsn.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.committed_at.to_le_bytes());
+        bytes[32..36].copy_from_slice(&self.epoch.to_le_bytes());
+        bytes[36..40].copy_from_slice(&self.unsynced.to_le_bytes());
+        bytes[40..44].copy_from_slice(&(u32::from(self.flags) | self.part << 8).to_le_bytes());
+        bytes
+    }
+
+    /// The checksum and the head.
+    fn from_bytes(bytes: &[u8; FRAME_HEADER_BYTES]) -> (u32, FrameHead) {
+        let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
+        let last = u32_at(40);
+        let head = FrameHead {
+            length: u32_at(4),
+            offset: u64_at(8),
+            lsn: u64_at(16),
+            committed_at: u64_at(24) as i64,
+            epoch: u32_at(32),
+            unsynced: u32_at(36),
+            flags: (last & 0xFF) as u8,
+            part: last >> 8,
+        };
+        (u32_at(0), head)
+    }
+}
+
+/// Appends one frame to `out`; `head.length` must be the payload's length. The payload is copied once.
+#[inline]
+pub(super) fn push_frame(out: &mut Vec<u8>, head: FrameHead, payload: &[u8]) {
+    let start = out.len();
+    out.reserve(FRAME_HEADER_BYTES + payload.len());
+    out.extend_from_slice(&head.to_bytes());
+    out.extend_from_slice(payload);
+    let crc = crc32c::crc32c(&out[start + 4..]);
+    out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// Why bytes are not a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BadFrame {
+    /// The file ends inside it.
+    CutOff,
+    /// It names a length beyond the segment's limit.
+    Length,
+    /// Its checksum differs.
+    Checksum,
+    /// It is of another epoch.
+    Epoch,
+    /// It has flags that this build does not know.
+    Flags,
+    /// It is not the next one.
+    Sequence,
+}
+
+impl BadFrame {
+    pub fn what(self) -> &'static str {
+        match self {
+            BadFrame::CutOff => "the file ends inside a frame",
+            BadFrame::Length => "the frame's length is beyond the limit",
+            BadFrame::Checksum => "the frame's checksum differs",
+            BadFrame::Epoch => "the frame is of another epoch",
+            BadFrame::Flags => "the frame has unknown flags",
+            BadFrame::Sequence => "the frame is not the next one",
+        }
+    }
+}
+
+/// What every frame of a segment must satisfy.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FrameRules {
+    pub epoch: u32,
+    pub record_bytes_max: u32,
+}
+
+impl FrameRules {
+    /// How long the frame at the start of `bytes` is, the length checked against the limit.
+    #[inline]
+    pub fn frame_bytes(self, bytes: &[u8]) -> Result<usize, BadFrame> {
+        let (head, _) = bytes.split_first_chunk::<8>().ok_or(BadFrame::CutOff)?;
+        let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
+        let most = self.record_bytes_max.saturating_sub(FRAME_HEADER_BYTES as u32);
+        if length > most { Err(BadFrame::Length) } else { Ok(FRAME_HEADER_BYTES + length as usize) }
+    }
+
+    /// Checks that `bytes` is exactly one frame of this segment.
+    #[inline]
+    pub fn check(self, bytes: &[u8]) -> Result<FrameHead, BadFrame> {
+        let (fixed, _) = bytes.split_first_chunk::<FRAME_HEADER_BYTES>().ok_or(BadFrame::CutOff)?;
+        let (crc, head) = FrameHead::from_bytes(fixed);
+        if crc32c::crc32c(bytes.get(4..).unwrap_or_default()) != crc {
+            return Err(BadFrame::Checksum);
+        }
+        if head.epoch != self.epoch {
+            return Err(BadFrame::Epoch);
+        }
+        if head.flags & !flag::ALL != 0 { Err(BadFrame::Flags) } else { Ok(head) }
+    }
+}
+
+/// Which frame has to come next.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sequence {
+    pub offset: u64,
+    pub part: u32,
+}
+
+impl Sequence {
+    pub fn at(offset: u64) -> Sequence {
+        Sequence { offset, part: 0 }
+    }
+
+    #[inline]
+    pub fn advance(&mut self, head: &FrameHead) -> Result<(), BadFrame> {
+        if head.offset != self.offset || head.part != self.part {
+            return Err(BadFrame::Sequence);
+        }
+        if head.is_continued() {
+            self.part += 1;
+        } else {
+            *self = Sequence::at(self.offset + 1);
+        }
+        Ok(())
+    }
+}
+
+/// Reads the frames of one segment file in order, through one buffer that grows to the longest frame.
+#[derive(Debug)]
+pub(super) struct FrameCursor {
+    file: File,
+    pub path: PathBuf,
+    pub rules: FrameRules,
+    pub sequence: Sequence,
+    /// The byte of the file behind the last frame that may be read.
+    pub end: u64,
+    /// The byte of the file at which the next frame begins.
+    position: u64,
+    buffer: Vec<u8>,
+    /// What of the buffer is read from the file and not yet consumed.
+    unread: Range<usize>,
+    pub bytes_read: u64,
+}
+
+/// What a cursor found.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// A frame, and where its payload lies in the buffer.
+    Frame(FrameHead, Range<usize>),
+    /// The end.
+    End,
+    /// Not a frame.
+    Bad(BadFrame),
+}
+
+impl FrameCursor {
+    /// A cursor at byte `position`, where the first frame of record `offset` begins. It may take over the buffer
+    /// of an earlier cursor.
+    pub fn new(file: File, path: PathBuf, rules: FrameRules, start: (u64, u64), end: u64, buffer: Vec<u8>) -> Self {
+        let (offset, position) = start;
+        FrameCursor {
+            file,
+            path,
+            rules,
+            sequence: Sequence::at(offset),
+            end,
+            position,
+            buffer,
+            unread: 0..0,
+            bytes_read: 0,
+        }
+    }
+
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    pub fn into_parts(self) -> (File, Vec<u8>) {
+        (self.file, self.buffer)
+    }
+
+    #[inline]
+    pub fn payload(&self, at: Range<usize>) -> &[u8] {
+        self.buffer.get(at).unwrap_or_default()
+    }
+
+    /// The next frame. After `Bad` the cursor stays where it is.
+    #[inline]
+    pub fn next_frame(&mut self) -> Result<Found, LogError> {
+        if self.position >= self.end {
+            return Ok(Found::End);
+        }
+        match self.read_frame() {
+            Ok(Ok((head, payload))) => Ok(Found::Frame(head, payload)),
+            Ok(Err(bad)) => Ok(Found::Bad(bad)),
+            Err(error) => Err(LogError::io("read", &self.path, Some(self.position), error)),
+        }
+    }
+
+    #[inline]
+    fn read_frame(&mut self) -> io::Result<Result<(FrameHead, Range<usize>), BadFrame>> {
+        if self.unread.len() < FRAME_HEADER_BYTES && !self.fill(FRAME_HEADER_BYTES)? {
+            return Ok(Err(BadFrame::CutOff));
+        }
+        let length = match self.rules.frame_bytes(self.payload(self.unread.clone())) {
+            Ok(length) => length,
+            Err(bad) => return Ok(Err(bad)),
+        };
+        if self.unread.len() < length && !self.fill(length)? {
+            return Ok(Err(BadFrame::CutOff));
+        }
+        let at = self.unread.start..self.unread.start + length;
+        let checked = self.rules.check(self.payload(at.clone()));
+        Ok(checked.and_then(|head| {
+            self.sequence.advance(&head)?;
+            self.unread.start = at.end;
+            self.position += length as u64;
+            Ok((head, at.start + FRAME_HEADER_BYTES..at.end))
+        }))
+    }
+
+    /// Reads until `wanted` bytes are unread; false when the file ends before. `wanted` is within the limits.
+    #[cold]
+    fn fill(&mut self, wanted: usize) -> io::Result<bool> {
+        if self.end - self.position < wanted as u64 {
+            return Ok(false);
+        }
+        self.buffer.copy_within(self.unread.clone(), 0);
+        self.unread = 0..self.unread.len();
+        if self.buffer.len() < wanted.max(READ_BYTES) {
+            self.buffer.resize(wanted.max(READ_BYTES), 0);
+        }
+        while self.unread.end < wanted {
+            let at = self.position + self.unread.end as u64;
+            let room = usize::try_from(self.end - at).unwrap_or(usize::MAX).min(self.buffer.len() - self.unread.end);
+            let free = self.buffer.get_mut(self.unread.end..self.unread.end + room).unwrap_or_default();
+            match self.file.read_at(free, at) {
+                Ok(0) => return Ok(false),
+                Ok(count) => {
+                    self.unread.end += count;
+                    self.bytes_read += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+}
