@@ -34,6 +34,28 @@ pub(super) mod flag {
     pub const ALL: u8 = CONTINUED | NOTE;
 }
 
+/// Takes fields off a header that is long enough for all of them; beyond its end they would be zero.
+pub(super) struct Fields<'a>(pub &'a [u8]);
+
+impl Fields<'_> {
+    #[inline]
+    pub fn array<const N: usize>(&mut self) -> [u8; N] {
+        let Some((field, rest)) = self.0.split_first_chunk::<N>() else { return [0; N] };
+        self.0 = rest;
+        *field
+    }
+
+    #[inline]
+    pub fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.array())
+    }
+
+    #[inline]
+    pub fn u64(&mut self) -> u64 {
+        u64::from_le_bytes(self.array())
+    }
+}
+
 /// Everything in a frame but its checksum and payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FrameHead {
@@ -71,20 +93,21 @@ impl FrameHead {
 
     /// The checksum and the head.
     fn from_bytes(bytes: &[u8; FRAME_HEADER_BYTES]) -> (u32, FrameHead) {
-        let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
-        let last = u32_at(40);
-        let head = FrameHead {
-            length: u32_at(4),
-            offset: u64_at(8),
-            lsn: u64_at(16),
-            committed_at: u64_at(24) as i64,
-            epoch: u32_at(32),
-            unsynced: u32_at(36),
-            flags: (last & 0xFF) as u8,
-            part: last >> 8,
+        let mut fields = Fields(bytes);
+        let crc = fields.u32();
+        let mut head = FrameHead {
+            length: fields.u32(),
+            offset: fields.u64(),
+            lsn: fields.u64(),
+            committed_at: fields.u64() as i64,
+            epoch: fields.u32(),
+            unsynced: fields.u32(),
+            flags: 0,
+            part: 0,
         };
-        (u32_at(0), head)
+        let last = fields.u32();
+        (head.flags, head.part) = ((last & 0xFF) as u8, last >> 8);
+        (crc, head)
     }
 }
 
@@ -140,8 +163,9 @@ impl FrameRules {
     /// How long the frame at the start of `bytes` is, the length checked against the limit.
     #[inline]
     pub fn frame_bytes(self, bytes: &[u8]) -> Result<usize, BadFrame> {
-        let (head, _) = bytes.split_first_chunk::<8>().ok_or(BadFrame::CutOff)?;
-        let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
+        let (_, length) =
+            bytes.first_chunk::<8>().and_then(|fixed| fixed.split_last_chunk()).ok_or(BadFrame::CutOff)?;
+        let length = u32::from_le_bytes(*length);
         let most = self.record_bytes_max.saturating_sub(FRAME_HEADER_BYTES as u32);
         if length > most { Err(BadFrame::Length) } else { Ok(FRAME_HEADER_BYTES + length as usize) }
     }

@@ -16,7 +16,7 @@
 use super::Offset;
 use super::error::LogError;
 use super::frame::{BadFrame, FRAME_HEADER_BYTES, Found, FrameCursor};
-use super::segment::{IndexEntry, Segment, SegmentHeader, list_segments};
+use super::segment::{IndexEntry, Segment, SegmentFiles, SegmentHeader, list_segments};
 use super::storage::Storage;
 use crate::model::Lsn;
 use std::fs::File;
@@ -45,7 +45,7 @@ pub struct Recovery {
 
 /// Checks every segment of the folder, and cuts a torn tail off.
 pub(super) fn recover(folder: &Path, storage: &dyn Storage) -> Result<(Vec<Segment>, Recovery), LogError> {
-    let (files, unfinished) = list_segments(folder)?;
+    let SegmentFiles { whole: files, unfinished } = list_segments(folder)?;
     for path in unfinished {
         storage.remove(&path).map_err(|error| LogError::io("delete", &path, None, error))?;
     }

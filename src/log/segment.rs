@@ -4,7 +4,7 @@
 //! `u32` longest frame, `u32` CRC32C of all before it. A file is named by the offset of its first record.
 
 use super::error::LogError;
-use super::frame::FrameRules;
+use super::frame::{Fields, FrameRules};
 use super::options::RECORD_BYTES_LIMIT;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -47,18 +47,18 @@ impl SegmentHeader {
             std::io::ErrorKind::UnexpectedEof => LogError::damaged(path, 0, "the file ends inside the segment header"),
             _ => LogError::io("read", path, Some(0), error),
         })?;
-        let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        if bytes[..8] != MAGIC {
+        let mut fields = Fields(&bytes);
+        let (magic, version) = (fields.array::<8>(), fields.u32());
+        let header = SegmentHeader { epoch: fields.u32(), base: fields.u64(), record_bytes_max: fields.u32() };
+        if magic != MAGIC {
             return Err(LogError::damaged(path, 0, "the file does not begin as a segment does"));
         }
-        if crc32c::crc32c(&bytes[..28]) != u32_at(28) {
+        if crc32c::crc32c(&bytes[..28]) != fields.u32() {
             return Err(LogError::damaged(path, 0, "the segment header's checksum differs"));
         }
-        if u32_at(8) != VERSION {
-            return Err(LogError::UnknownVersion { path: path.to_path_buf(), found: u32_at(8), known: VERSION });
+        if version != VERSION {
+            return Err(LogError::UnknownVersion { path: path.to_path_buf(), found: version, known: VERSION });
         }
-        let base = u64::from(u32_at(16)) | u64::from(u32_at(20)) << 32;
-        let header = SegmentHeader { epoch: u32_at(12), base, record_bytes_max: u32_at(24) };
         if header.record_bytes_max > RECORD_BYTES_LIMIT {
             return Err(LogError::damaged(path, 24, "the longest frame is beyond the limit"));
         }
@@ -117,11 +117,19 @@ pub(super) fn segment_path(folder: &Path, base: u64) -> PathBuf {
     folder.join(format!("{base:020}.log"))
 }
 
-/// The segment files of a folder with the offsets in their names, in order; and what is left of files whose
-/// creation was cut short.
-pub(super) fn list_segments(folder: &Path) -> Result<(Vec<(u64, PathBuf)>, Vec<PathBuf>), LogError> {
+/// The files of a log's folder.
+#[derive(Debug, Default)]
+pub(super) struct SegmentFiles {
+    /// The segments with the offsets in their names, in order.
+    pub whole: Vec<(u64, PathBuf)>,
+    /// What is left of files whose creation was cut short.
+    pub unfinished: Vec<PathBuf>,
+}
+
+/// Looks what segments there are; files of other names are not touched.
+pub(super) fn list_segments(folder: &Path) -> Result<SegmentFiles, LogError> {
     let failed = |error| LogError::io("list", folder, None, error);
-    let (mut segments, mut unfinished) = (Vec::new(), Vec::new());
+    let mut files = SegmentFiles::default();
     for entry in fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
@@ -133,11 +141,11 @@ pub(super) fn list_segments(folder: &Path) -> Result<(Vec<(u64, PathBuf)>, Vec<P
             continue;
         }
         match stem.parse() {
-            Ok(_) if is_unfinished => unfinished.push(path),
-            Ok(base) => segments.push((base, path)),
+            Ok(_) if is_unfinished => files.unfinished.push(path),
+            Ok(base) => files.whole.push((base, path)),
             Err(_) => return Err(LogError::damaged(&path, 0, "the file's name is no offset")),
         }
     }
-    segments.sort_unstable();
-    Ok((segments, unfinished))
+    files.whole.sort_unstable();
+    Ok(files)
 }
