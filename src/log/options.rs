@@ -30,7 +30,7 @@ pub struct LogOptions {
     pub segment_bytes_max: u64,
     /// The longest frame, its header included. Longer records are split over several frames.
     pub record_bytes_max: u32,
-    /// The longest record (transaction); what a reader may have to hold in memory.
+    /// The longest record (transaction); what a reader may have to hold in memory. No more than 2^24 frames.
     pub transaction_bytes_max: u64,
     /// How much is appended before it is written without waiting for [`super::Log::sync`].
     pub buffer_bytes_max: usize,
@@ -58,12 +58,23 @@ impl Default for LogOptions {
 pub(super) const RECORD_BYTES_LIMIT: u32 = 256 << 20;
 
 impl LogOptions {
+    /// What the longest frame holds beside its header.
+    #[inline]
+    pub(super) fn chunk_bytes(&self) -> usize {
+        self.record_bytes_max as usize - FRAME_HEADER_BYTES
+    }
+
+    /// The longest record that both options allow.
+    #[inline]
+    pub(super) fn payload_bytes_max(&self) -> u64 {
+        self.transaction_bytes_max.min(self.chunk_bytes() as u64 * u64::from(PARTS_MAX))
+    }
+
     pub(super) fn check(&self) -> Result<(), LogError> {
         let frame_least = FRAME_HEADER_BYTES as u64 + 1;
         in_range("record_bytes_max", self.record_bytes_max.into(), frame_least, RECORD_BYTES_LIMIT.into())?;
         in_range("segment_bytes_max", self.segment_bytes_max, frame_least, 1 << 40)?;
-        let chunk = u64::from(self.record_bytes_max) - FRAME_HEADER_BYTES as u64;
-        in_range("transaction_bytes_max", self.transaction_bytes_max, 1, chunk * u64::from(PARTS_MAX))?;
+        in_range("transaction_bytes_max", self.transaction_bytes_max, 1, 1 << 40)?;
         in_range("buffer_bytes_max", self.buffer_bytes_max as u64, 1, 1 << 30)
     }
 }

@@ -37,17 +37,21 @@ impl State {
         self.segments.back().map_or(0, |segment| segment.next)
     }
 
+    #[cfg(test)]
+    pub fn last_end(&self) -> (std::path::PathBuf, u64) {
+        self.segments.back().map(|segment| (segment.path.clone(), segment.bytes)).unwrap_or_default()
+    }
+
     /// The segment that holds, or will hold, record `offset`.
     pub fn segment_of(&self, offset: u64) -> Option<&Segment> {
         let after = self.segments.partition_point(|segment| segment.header.base <= offset);
         self.segments.get(after.checked_sub(1)?)
     }
 
-    /// The last segment that begins with a record at or before `lsn`, or the first one.
-    fn segment_at(&self, lsn: u64) -> Option<&Segment> {
-        let is_before = |segment: &&Segment| segment.last_lsn.is_some_and(|last| last <= lsn);
-        let candidates = self.segments.iter().filter(|segment| segment.last_lsn.is_some());
-        candidates.clone().find(|segment| !is_before(segment)).or_else(|| self.segments.back())
+    /// The segment that holds, or will hold, the first record behind `lsn`.
+    fn segment_behind(&self, lsn: u64) -> Option<&Segment> {
+        let is_behind = |segment: &&Segment| segment.last_lsn.is_some_and(|last| last > lsn);
+        self.segments.iter().find(is_behind).or_else(|| self.segments.back())
     }
 
     /// Takes over what the writer made visible. `fresh` is what was noted of the segment's index since the last time.
@@ -146,9 +150,9 @@ impl Shared {
         Opened::open(found, |entry| entry.offset <= offset)
     }
 
-    fn open_segment_at(&self, lsn: u64) -> Result<Option<Opened>, LogError> {
+    fn open_segment_behind(&self, lsn: u64) -> Result<Option<Opened>, LogError> {
         let state = self.lock();
-        match state.segment_at(lsn) {
+        match state.segment_behind(lsn) {
             None => Ok(None),
             Some(found) => Opened::open(found, |entry| entry.lsn <= lsn).map(Some),
         }
@@ -201,7 +205,7 @@ impl LogHandle {
     /// # Errors
     /// As for [`LogHandle::reader`], and [`LogError::Damaged`] from the records passed over.
     pub fn reader_after(&self, lsn: Lsn) -> Result<LogReader, LogError> {
-        let start = match self.shared.open_segment_at(lsn.0)? {
+        let start = match self.shared.open_segment_behind(lsn.0)? {
             Some(opened) => opened.start.0,
             None => self.shared.visible(),
         };

@@ -11,6 +11,7 @@ use super::shared::{LogHandle, Shared};
 use super::storage::{Disk, SegmentFile, Storage};
 use super::{Offset, Record, RecordKind};
 use crate::model::{Moment, Transaction};
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,8 @@ pub struct Log {
     active: Active,
     /// Segments filled since the last sync.
     filled: Vec<Segment>,
+    /// Segments that retention gave up and that are not yet deleted.
+    doomed: VecDeque<PathBuf>,
     pending: Vec<u8>,
     /// The offset of the next record.
     next: u64,
@@ -75,7 +78,7 @@ impl Log {
         storage: Box<dyn Storage>,
     ) -> Result<(Log, Recovery), LogError> {
         options.check()?;
-        std::fs::create_dir_all(folder).map_err(|error| LogError::io("create", folder, None, error))?;
+        create_folder(folder, &*storage)?;
         let lock = WriterLock::take(folder)?;
         let (mut segments, recovery) = recover(folder, &*storage)?;
         if segments.last().is_some_and(|last| last.next == last.header.base) {
@@ -92,6 +95,7 @@ impl Log {
             epoch: recovery.epoch,
             active,
             filled: Vec::new(),
+            doomed: VecDeque::new(),
             pending: Vec::with_capacity(options.buffer_bytes_max.min(1 << 20)),
             next,
             synced: next,
@@ -212,32 +216,46 @@ impl Log {
     /// The segment being written stays, always. Gives the lowest offset left.
     ///
     /// # Errors
-    /// [`LogError::Io`]; the segments not yet deleted stay, readers are refused those already given up.
+    /// [`LogError::Io`]; readers are refused what was given up, and the next call deletes what this one could not.
     pub fn retain_from(&mut self, offset: Offset) -> Result<Offset, LogError> {
-        loop {
+        let lowest = {
             // Out of the readers' sight first; they open files under this lock.
-            let popped = self.shared.lock().pop_below(offset.0);
-            let Some(segment) = popped else { return Ok(Offset(self.shared.lock().lowest())) };
-            let failed = |error| LogError::io("delete", &segment.path, None, error);
-            self.storage.remove(&segment.path).map_err(failed)?;
-            // One by one and in order, so that no power cut leaves a gap.
+            let mut state = self.shared.lock();
+            while let Some(segment) = state.pop_below(offset.0) {
+                self.doomed.push_back(segment.path);
+            }
+            state.lowest()
+        };
+        while let Some(path) = self.doomed.front() {
+            // One by one, in order and each durable, so that neither a power cut nor an error leaves a gap.
+            match self.storage.remove(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(LogError::io("delete", path, None, error));
+                }
+                _ => {}
+            }
             self.storage.sync_folder(&self.folder).map_err(|error| LogError::io("fsync", &self.folder, None, error))?;
             self.counters.segments_deleted += 1;
+            self.doomed.pop_front();
         }
+        Ok(Offset(lowest))
     }
 
-    fn chunk_bytes(&self) -> usize {
-        self.options.record_bytes_max as usize - FRAME_HEADER_BYTES
+    /// The file that holds the last visible record and the byte behind it.
+    #[cfg(test)]
+    pub(super) fn visible_end(&self) -> (PathBuf, u64) {
+        self.shared.lock().last_end()
     }
 
     /// What a payload takes in the file, or why it is refused.
     #[inline]
     fn framed_bytes(&self, payload: usize) -> Result<u64, LogError> {
-        let (bytes, bytes_max) = (payload as u64, self.options.transaction_bytes_max);
+        let (bytes, bytes_max) = (payload as u64, self.options.payload_bytes_max());
         if bytes > bytes_max {
             return Err(LogError::TooLong { bytes, bytes_max, option: "transaction_bytes_max" });
         }
-        let frames = if payload <= self.chunk_bytes() { 1 } else { payload.div_ceil(self.chunk_bytes()) as u64 };
+        let frames =
+            if payload <= self.options.chunk_bytes() { 1 } else { payload.div_ceil(self.options.chunk_bytes()) as u64 };
         Ok(bytes + frames * FRAME_HEADER_BYTES as u64)
     }
 
@@ -255,7 +273,7 @@ impl Log {
         };
         let mut rest = record.payload;
         loop {
-            let (chunk, tail) = rest.split_at_checked(self.chunk_bytes()).unwrap_or((rest, &[]));
+            let (chunk, tail) = rest.split_at_checked(self.options.chunk_bytes()).unwrap_or((rest, &[]));
             let is_last = tail.is_empty();
             let continued = if is_last { 0 } else { flag::CONTINUED };
             let part = FrameHead { length: chunk.len() as u32, flags: head.flags | continued, ..head };
@@ -361,6 +379,20 @@ impl Log {
             }
             None => LogError::io("write to", &self.folder, None, io::Error::other("the log is closed")),
         }
+    }
+}
+
+/// Makes the folder if need be, its name durable.
+fn create_folder(folder: &Path, storage: &dyn Storage) -> Result<(), LogError> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(folder).map_err(|error| LogError::io("create", folder, None, error))?;
+    match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => {
+            storage.sync_folder(parent).map_err(|error| LogError::io("fsync", parent, None, error))
+        }
+        _ => Ok(()),
     }
 }
 
