@@ -7,6 +7,8 @@
 //! A record (one transaction) is one frame, or several when it is long; an [`Offset`] numbers records, not frames. The
 //! formats stand in `frame` and `segment`; how a torn tail is told from damage in `recovery`.
 
+mod active;
+mod cursor;
 mod error;
 mod frame;
 mod lock;

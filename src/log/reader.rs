@@ -1,7 +1,8 @@
 //! Readers: whole records, in order, from any offset.
 
+use super::cursor::{Found, FrameCursor};
 use super::error::LogError;
-use super::frame::{Found, FrameCursor, FrameHead, flag};
+use super::frame::{FrameHead, flag};
 use super::shared::{Opened, Shared};
 use super::{Offset, RecordKind, RecordRef};
 use crate::model::{ChangeBuf, CommitTime, Lsn, Transaction};

@@ -14,8 +14,9 @@
 //! Of a torn tail everything from the last whole record on is cut off, and its length reported.
 
 use super::Offset;
+use super::cursor::{Found, FrameCursor};
 use super::error::LogError;
-use super::frame::{BadFrame, FRAME_HEADER_BYTES, Found, FrameCursor};
+use super::frame::{BadFrame, FRAME_HEADER_BYTES};
 use super::segment::{IndexEntry, Segment, SegmentFiles, SegmentHeader, list_segments};
 use super::storage::Storage;
 use crate::model::Lsn;

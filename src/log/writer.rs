@@ -1,14 +1,15 @@
 //! The writer: buffered appends, group commit, new segments, retention.
 
+use super::active::{Active, begin_segment, create_folder};
 use super::error::LogError;
 use super::frame::{FRAME_HEADER_BYTES, FrameHead, flag, push_frame};
 use super::lock::WriterLock;
 use super::options::{Fsync, LogCounters, LogOptions};
 use super::reader::LogReader;
 use super::recovery::{Recovery, recover};
-use super::segment::{IndexEntry, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, segment_path};
+use super::segment::{IndexEntry, Segment};
 use super::shared::{LogHandle, Shared};
-use super::storage::{Disk, SegmentFile, Storage};
+use super::storage::{Disk, Storage};
 use super::{Offset, Record, RecordKind};
 use crate::model::{Moment, Transaction};
 use std::collections::VecDeque;
@@ -48,17 +49,6 @@ pub struct Log {
     failure: Option<(&'static str, PathBuf, Arc<io::Error>)>,
     counters: LogCounters,
     _lock: WriterLock,
-}
-
-/// The segment that is written to.
-struct Active {
-    file: Box<dyn SegmentFile>,
-    /// As readers may see it after the next sync, but for the bytes; its index holds what readers don't know yet.
-    segment: Segment,
-    /// Bytes in the file.
-    written: u64,
-    /// Where the last index entry points.
-    noted_at: u64,
 }
 
 impl Log {
@@ -380,44 +370,6 @@ impl Log {
             None => LogError::io("write to", &self.folder, None, io::Error::other("the log is closed")),
         }
     }
-}
-
-/// Makes the folder if need be, its name durable.
-fn create_folder(folder: &Path, storage: &dyn Storage) -> Result<(), LogError> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    std::fs::create_dir_all(folder).map_err(|error| LogError::io("create", folder, None, error))?;
-    match folder.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => {
-            storage.sync_folder(parent).map_err(|error| LogError::io("fsync", parent, None, error))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Makes a segment file under another name, makes its header durable and renames it: no crash leaves a segment without
-/// a whole header.
-fn begin_segment(
-    folder: &Path,
-    storage: &dyn Storage,
-    options: &LogOptions,
-    (epoch, base): (u32, u64),
-    counters: &mut LogCounters,
-) -> Result<Active, LogError> {
-    let header = SegmentHeader { epoch, base, record_bytes_max: options.record_bytes_max };
-    let path = segment_path(folder, base);
-    let unfinished = path.with_extension("log.new");
-    let mut file = storage.create(&unfinished).map_err(|error| LogError::io("create", &unfinished, None, error))?;
-    file.append(&header.to_bytes())
-        .and_then(|()| file.sync())
-        .map_err(|error| LogError::io("write to", &unfinished, Some(0), error))?;
-    storage.rename(&unfinished, &path).map_err(|error| LogError::io("rename", &unfinished, None, error))?;
-    storage.sync_folder(folder).map_err(|error| LogError::io("fsync", folder, None, error))?;
-    let written = SEGMENT_HEADER_BYTES as u64;
-    counters.bytes_written += written;
-    counters.segments_begun += 1;
-    Ok(Active { file, segment: Segment::empty(header, path), written, noted_at: written })
 }
 
 impl Drop for Log {

@@ -19,7 +19,7 @@ fn small_log(folder: &Path) -> LogOptions {
 
 /// Opens a copy of the log with one byte changed.
 fn open_flipped(from: &Path, segment: usize, at: usize, options: &LogOptions) -> Result<Recovery, LogError> {
-    let copy = tempfile::tempdir().unwrap();
+    let copy = small_folder();
     copy_folder(from, copy.path());
     let path = &segments(copy.path())[segment];
     let mut bytes = fs::read(path).unwrap();
@@ -30,7 +30,7 @@ fn open_flipped(from: &Path, segment: usize, at: usize, options: &LogOptions) ->
 
 #[test]
 fn a_flip_of_any_byte_is_found_with_file_and_byte() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = small_folder();
     let options = small_log(folder.path());
     let paths = segments(folder.path());
     assert_eq!(paths.len(), 3);
@@ -58,7 +58,7 @@ fn a_flip_of_any_byte_is_found_with_file_and_byte() {
 
 #[test]
 fn a_flip_under_an_open_log_is_found_by_its_reader() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = small_folder();
     let options = small_log(folder.path());
     let (log, _) = open(folder.path(), &options).unwrap();
     let path = segments(folder.path())[1].clone();
@@ -78,7 +78,7 @@ fn a_flip_under_an_open_log_is_found_by_its_reader() {
 #[test]
 fn a_missing_segment_and_a_shortened_one_are_found() {
     for (remove, segment) in [(true, 1), (false, 0)] {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = small_folder();
         let options = small_log(folder.path());
         let path = segments(folder.path())[segment].clone();
         if remove {
@@ -95,7 +95,7 @@ fn a_missing_segment_and_a_shortened_one_are_found() {
 
 #[test]
 fn a_segment_under_another_name_and_one_of_another_version_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = small_folder();
     let options = small_log(folder.path());
     let path = segments(folder.path())[2].clone();
     let renamed = path.with_file_name(format!("{:020}.log", 9));
@@ -115,7 +115,7 @@ fn a_segment_under_another_name_and_one_of_another_version_are_refused() {
 
 #[test]
 fn a_frame_out_of_its_place_is_damage_even_at_the_end() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = small_folder();
     let options = small_log(folder.path());
     let path = segments(folder.path())[2].clone();
     let mut bytes = fs::read(&path).unwrap();
@@ -128,7 +128,7 @@ fn a_frame_out_of_its_place_is_damage_even_at_the_end() {
 
 #[test]
 fn a_frame_of_an_earlier_opening_is_never_taken_for_a_new_one() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = small_folder();
     let options = LogOptions::default();
     let write = |number| {
         let (mut log, recovery) = open(folder.path(), &options).unwrap();

@@ -92,7 +92,7 @@ fn open_faulty(folder: &Path, options: LogOptions) -> (Log, Arc<Faults>) {
 
 #[test]
 fn a_failed_fsync_acknowledges_nothing_and_is_never_tried_again() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = small_folder();
     let (mut log, faults) = open_faulty(folder.path(), LogOptions::default());
     append(&mut log, 0, 10);
     assert_eq!(log.sync().unwrap(), Offset(1));
@@ -119,7 +119,7 @@ fn a_failed_fsync_acknowledges_nothing_and_is_never_tried_again() {
 #[test]
 fn a_full_disk_acknowledges_nothing_and_leaves_whole_records() {
     for room in 0..200 {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = small_folder();
         let (mut log, faults) = open_faulty(folder.path(), LogOptions::default());
         append(&mut log, 0, 10);
         log.sync().unwrap();
@@ -139,7 +139,7 @@ fn a_full_disk_acknowledges_nothing_and_leaves_whole_records() {
 
 #[test]
 fn a_failed_fsync_of_a_filled_segment_poisons_too() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = small_folder();
     let options = LogOptions { segment_bytes_max: 100, fsync: Fsync::None, ..LogOptions::default() };
     let (mut log, faults) = open_faulty(folder.path(), options);
     append(&mut log, 0, 60);
@@ -155,7 +155,7 @@ fn each_policy_fsyncs_as_it_says() {
     let every = Duration::from_millis(10);
     for (fsync, expected_syncs, durable) in [(Fsync::Always, 6, 6), (Fsync::Interval(every), 2, 5), (Fsync::None, 0, 0)]
     {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = small_folder();
         let clock = Clock::by_hand();
         let options = LogOptions { fsync, clock: clock.clone(), ..LogOptions::default() };
         let (mut log, faults) = open_faulty(folder.path(), options);
@@ -179,7 +179,7 @@ fn each_policy_fsyncs_as_it_says() {
 
 #[test]
 fn folders_are_fsynced_after_every_creation_and_deletion() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = small_folder();
     let (mut log, faults) = open_faulty(folder.path(), LogOptions { segment_bytes_max: 100, ..LogOptions::default() });
     (0..3).for_each(|number| _ = append(&mut log, number, 60));
     log.sync().unwrap();

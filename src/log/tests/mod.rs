@@ -60,6 +60,12 @@ fn open(folder: &Path, options: &LogOptions) -> Result<(Log, Recovery), LogError
     Log::open_on(folder, options.clone(), Box::new(Unsynced))
 }
 
+/// A folder for a small log; in memory where the machine has such a file system, since thousands are made.
+fn small_folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
 /// The payload of record `number`: its bytes tell records apart.
 fn payload(number: u64, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (number as usize * 31 + at * 7 + 1) as u8).collect()

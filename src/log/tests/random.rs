@@ -38,7 +38,7 @@ struct Model {
 
 impl Model {
     fn new(options: LogOptions) -> Model {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = small_folder();
         let log = Some(open(folder.path(), &options).unwrap().0);
         Model { folder, options, log, follower: None, lengths: Vec::new(), visible: 0 }
     }

@@ -15,7 +15,7 @@ fn framed(bytes: usize) -> u64 {
 
 #[test]
 fn a_cut_at_any_byte_leaves_exactly_the_whole_records_before_it() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = small_folder();
     let lengths = [10, 0, 100, 36, 37, 72, 5];
     let (mut log, _) = open(folder.path(), &options()).unwrap();
     for (number, &bytes) in lengths.iter().enumerate() {
@@ -33,7 +33,7 @@ fn a_cut_at_any_byte_leaves_exactly_the_whole_records_before_it() {
     }
     assert_eq!(ends[lengths.len()], whole.len() as u64);
     for cut in SEGMENT_HEADER_BYTES..=whole.len() {
-        let copy = tempfile::tempdir().unwrap();
+        let copy = small_folder();
         fs::write(copy.path().join(path.file_name().unwrap()), &whole[..cut]).unwrap();
         let (mut log, recovery) = open(copy.path(), &options()).unwrap();
         let kept = ends.partition_point(|&end| end <= cut as u64) - 1;
@@ -72,7 +72,7 @@ fn frame_at(number: usize) -> usize {
 #[test]
 fn zeros_behind_the_end_are_torn() {
     for zeros in [1, 7, 44, 512, 100_000] {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = small_folder();
         let (path, mut bytes) = two_groups(folder.path());
         bytes.resize(bytes.len() + zeros, 0);
         fs::write(path, bytes).unwrap();
@@ -83,7 +83,7 @@ fn zeros_behind_the_end_are_torn() {
 
 #[test]
 fn a_lost_block_in_the_last_group_is_torn_though_later_blocks_were_kept() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = small_folder();
     let (path, mut bytes) = two_groups(folder.path());
     let block = frame_at(25).div_ceil(512) * 512;
     bytes[block..block + 512].fill(0);
@@ -96,7 +96,7 @@ fn a_lost_block_in_the_last_group_is_torn_though_later_blocks_were_kept() {
 
 #[test]
 fn a_lost_block_in_a_group_that_was_fsynced_is_damage() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = small_folder();
     let (path, mut bytes) = two_groups(folder.path());
     let block = frame_at(5).div_ceil(512) * 512;
     bytes[block..block + 512].fill(0);
@@ -110,7 +110,7 @@ fn a_lost_block_in_a_group_that_was_fsynced_is_damage() {
 
 #[test]
 fn an_absurd_length_at_the_tail_is_torn_and_nothing_is_allocated_for_it() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = small_folder();
     let (path, mut bytes) = two_groups(folder.path());
     let end = bytes.len();
     bytes.extend_from_slice(&[0xFF; 60]);
@@ -121,7 +121,7 @@ fn an_absurd_length_at_the_tail_is_torn_and_nothing_is_allocated_for_it() {
 
 #[test]
 fn a_file_whose_creation_was_cut_short_is_forgotten() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = small_folder();
     let (path, _) = two_groups(folder.path());
     let unfinished = path.with_file_name(format!("{:020}.log.new", 40));
     fs::write(&unfinished, b"FRB").unwrap();
