@@ -139,6 +139,11 @@ impl ChangeBuf {
         &self.bytes
     }
 
+    /// The encoded bytes, with their memory: what [`ChangeBuf::from_bytes`] takes.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// Forgets all changes and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();

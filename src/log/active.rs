@@ -1,0 +1,56 @@
+//! The segment that the writer appends to, and how one begins.
+
+use super::error::LogError;
+use super::options::{LogCounters, LogOptions};
+use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, segment_path};
+use super::storage::{SegmentFile, Storage};
+use std::path::Path;
+
+/// The segment that is written to.
+pub(super) struct Active {
+    pub file: Box<dyn SegmentFile>,
+    /// As readers may see it after the next sync, but for the bytes; its index holds what readers don't know yet.
+    pub segment: Segment,
+    /// Bytes in the file.
+    pub written: u64,
+    /// Where the last index entry points.
+    pub noted_at: u64,
+}
+
+/// Makes the folder if need be, its name durable.
+pub(super) fn create_folder(folder: &Path, storage: &dyn Storage) -> Result<(), LogError> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(folder).map_err(|error| LogError::io("create", folder, None, error))?;
+    match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => {
+            storage.sync_folder(parent).map_err(|error| LogError::io("fsync", parent, None, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes a segment file under another name, makes its header durable and renames it: no crash leaves a segment without
+/// a whole header.
+pub(super) fn begin_segment(
+    folder: &Path,
+    storage: &dyn Storage,
+    options: &LogOptions,
+    (epoch, base): (u32, u64),
+    counters: &mut LogCounters,
+) -> Result<Active, LogError> {
+    let header = SegmentHeader { epoch, base, record_bytes_max: options.record_bytes_max };
+    let path = segment_path(folder, base);
+    let unfinished = path.with_extension("log.new");
+    let mut file = storage.create(&unfinished).map_err(|error| LogError::io("create", &unfinished, None, error))?;
+    file.append(&header.to_bytes())
+        .and_then(|()| file.sync())
+        .map_err(|error| LogError::io("write to", &unfinished, Some(0), error))?;
+    storage.rename(&unfinished, &path).map_err(|error| LogError::io("rename", &unfinished, None, error))?;
+    storage.sync_folder(folder).map_err(|error| LogError::io("fsync", folder, None, error))?;
+    let written = SEGMENT_HEADER_BYTES as u64;
+    counters.bytes_written += written;
+    counters.segments_begun += 1;
+    Ok(Active { file, segment: Segment::empty(header, path), written, noted_at: written })
+}

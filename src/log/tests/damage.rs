@@ -1,0 +1,151 @@
+//! Damage that no crash explains: refused, naming file and byte.
+
+use super::*;
+use crate::log::frame::FRAME_HEADER_BYTES;
+use crate::log::segment::SEGMENT_HEADER_BYTES;
+
+const BYTES: usize = 20;
+const FRAME: usize = FRAME_HEADER_BYTES + BYTES;
+
+/// Segments of four records each, the last one committed as one group.
+fn small_log(folder: &Path) -> LogOptions {
+    let segment_bytes_max = (SEGMENT_HEADER_BYTES + 4 * FRAME) as u64;
+    let options = LogOptions { segment_bytes_max, record_bytes_max: 100, ..LogOptions::default() };
+    let (mut log, _) = open(folder, &options).unwrap();
+    (0..11).for_each(|number| _ = append(&mut log, number, BYTES));
+    log.close().unwrap();
+    options
+}
+
+/// Opens a copy of the log with one byte changed.
+fn open_flipped(from: &Path, segment: usize, at: usize, options: &LogOptions) -> Result<Recovery, LogError> {
+    let copy = small_folder();
+    copy_folder(from, copy.path());
+    let path = &segments(copy.path())[segment];
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1 << (at % 8);
+    fs::write(path, bytes).unwrap();
+    open(copy.path(), options).map(|(_, recovery)| recovery)
+}
+
+#[test]
+fn a_flip_of_any_byte_is_found_with_file_and_byte() {
+    let folder = small_folder();
+    let options = small_log(folder.path());
+    let paths = segments(folder.path());
+    assert_eq!(paths.len(), 3);
+    for (segment, path) in paths.iter().enumerate() {
+        let length = fs::metadata(path).unwrap().len() as usize;
+        for at in 0..length {
+            let is_last_frame = segment == 2 && at >= length - FRAME;
+            match open_flipped(folder.path(), segment, at, &options) {
+                Err(LogError::Damaged { path: named, position, .. }) => {
+                    assert!(!is_last_frame, "byte {at} of the last frame");
+                    assert_eq!(named.file_name(), path.file_name(), "byte {at}");
+                    let begin =
+                        at.checked_sub(SEGMENT_HEADER_BYTES).map_or(0, |at| at - at % FRAME + SEGMENT_HEADER_BYTES);
+                    assert_eq!(position, begin as u64, "byte {at} of {}", path.display());
+                }
+                Ok(recovery) => {
+                    assert!(is_last_frame, "byte {at} of {} was let through", path.display());
+                    assert_eq!((recovery.next, recovery.torn_bytes), (Offset(10), FRAME as u64));
+                }
+                Err(other) => panic!("byte {at} of {}: {other}", path.display()),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flip_under_an_open_log_is_found_by_its_reader() {
+    let folder = small_folder();
+    let options = small_log(folder.path());
+    let (log, _) = open(folder.path(), &options).unwrap();
+    let path = segments(folder.path())[1].clone();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[SEGMENT_HEADER_BYTES + FRAME + 50] ^= 4;
+    fs::write(&path, bytes).unwrap();
+    let mut reader = log.reader(Offset(0)).unwrap();
+    for _ in 0..2 {
+        let error = read_all(&mut reader).unwrap_err();
+        let LogError::Damaged { path: named, position, .. } = &error else { panic!("{error}") };
+        assert_eq!((named, *position), (&path, (SEGMENT_HEADER_BYTES + FRAME) as u64));
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        assert_eq!(reader.next_offset(), Offset(5));
+    }
+}
+
+#[test]
+fn a_missing_segment_and_a_shortened_one_are_found() {
+    for (remove, segment) in [(true, 1), (false, 0)] {
+        let folder = small_folder();
+        let options = small_log(folder.path());
+        let path = segments(folder.path())[segment].clone();
+        if remove {
+            fs::remove_file(&path).unwrap();
+        } else {
+            let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+            file.set_len((SEGMENT_HEADER_BYTES + FRAME) as u64).unwrap();
+        }
+        let error = open(folder.path(), &options).unwrap_err();
+        assert!(matches!(error, LogError::Damaged { position: 0, .. }), "{error}");
+        assert!(error.to_string().contains("records are missing"), "{error}");
+    }
+}
+
+#[test]
+fn a_segment_under_another_name_and_one_of_another_version_are_refused() {
+    let folder = small_folder();
+    let options = small_log(folder.path());
+    let path = segments(folder.path())[2].clone();
+    let renamed = path.with_file_name(format!("{:020}.log", 9));
+    fs::rename(&path, &renamed).unwrap();
+    let error = open(folder.path(), &options).unwrap_err();
+    assert!(matches!(error, LogError::Damaged { position: 16, .. }), "{error}");
+    fs::rename(&renamed, &path).unwrap();
+
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[8] = 2;
+    let crc = crc32c::crc32c(&bytes[..28]).to_le_bytes();
+    bytes[28..32].copy_from_slice(&crc);
+    fs::write(&path, bytes).unwrap();
+    let error = open(folder.path(), &options).unwrap_err();
+    assert!(matches!(error, LogError::UnknownVersion { found: 2, known: 1, .. }), "{error}");
+}
+
+#[test]
+fn a_frame_out_of_its_place_is_damage_even_at_the_end() {
+    let folder = small_folder();
+    let options = small_log(folder.path());
+    let path = segments(folder.path())[2].clone();
+    let mut bytes = fs::read(&path).unwrap();
+    let (end, copied) = (bytes.len(), bytes[bytes.len() - FRAME..].to_vec());
+    bytes.extend_from_slice(&copied);
+    fs::write(&path, bytes).unwrap();
+    let error = open(folder.path(), &options).unwrap_err();
+    assert!(matches!(&error, LogError::Damaged { position, .. } if *position == end as u64), "{error}");
+}
+
+#[test]
+fn a_frame_of_an_earlier_opening_is_never_taken_for_a_new_one() {
+    let folder = small_folder();
+    let options = LogOptions::default();
+    let write = |number| {
+        let (mut log, recovery) = open(folder.path(), &options).unwrap();
+        append(&mut log, number, BYTES);
+        log.close().unwrap();
+        (recovery.epoch, recovery.torn_bytes)
+    };
+    assert_eq!((write(0), write(1)), ((1, 0), (2, 0)));
+    let paths = segments(folder.path());
+    let mut stale = fs::read(&paths[0]).unwrap().split_off(SEGMENT_HEADER_BYTES);
+    // Even with the right number it has the wrong epoch.
+    stale[8] = 2;
+    let crc = crc32c::crc32c(&stale[4..]).to_le_bytes();
+    stale[..4].copy_from_slice(&crc);
+    let mut bytes = fs::read(&paths[1]).unwrap();
+    bytes.extend_from_slice(&stale);
+    fs::write(&paths[1], bytes).unwrap();
+    let (_, recovery) = open(folder.path(), &options).unwrap();
+    assert_eq!((recovery.next, recovery.torn_bytes, recovery.epoch), (Offset(2), FRAME as u64, 3));
+}

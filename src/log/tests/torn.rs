@@ -1,0 +1,132 @@
+//! A tail that a crash tore: cut off to the last whole record, and said so.
+
+use super::*;
+use crate::log::frame::FRAME_HEADER_BYTES;
+use crate::log::segment::SEGMENT_HEADER_BYTES;
+
+/// Frames of at most 80 bytes: records longer than 36 bytes are split.
+fn options() -> LogOptions {
+    LogOptions { record_bytes_max: 80, ..LogOptions::default() }
+}
+
+fn framed(bytes: usize) -> u64 {
+    (bytes + bytes.div_ceil(36).max(1) * FRAME_HEADER_BYTES) as u64
+}
+
+#[test]
+fn a_cut_at_any_byte_leaves_exactly_the_whole_records_before_it() {
+    let folder = small_folder();
+    let lengths = [10, 0, 100, 36, 37, 72, 5];
+    let (mut log, _) = open(folder.path(), &options()).unwrap();
+    for (number, &bytes) in lengths.iter().enumerate() {
+        append(&mut log, number as u64, bytes);
+        if number % 2 == 0 {
+            log.sync().unwrap();
+        }
+    }
+    drop(log);
+    let path = segments(folder.path()).pop().unwrap();
+    let whole = fs::read(&path).unwrap();
+    let mut ends = vec![SEGMENT_HEADER_BYTES as u64];
+    for bytes in lengths {
+        ends.push(ends[ends.len() - 1] + framed(bytes));
+    }
+    assert_eq!(ends[lengths.len()], whole.len() as u64);
+    for cut in SEGMENT_HEADER_BYTES..=whole.len() {
+        let copy = small_folder();
+        fs::write(copy.path().join(path.file_name().unwrap()), &whole[..cut]).unwrap();
+        let (mut log, recovery) = open(copy.path(), &options()).unwrap();
+        let kept = ends.partition_point(|&end| end <= cut as u64) - 1;
+        assert_eq!((recovery.next.0, recovery.torn_bytes), (kept as u64, cut as u64 - ends[kept]), "cut at {cut}");
+        append(&mut log, kept as u64, 50);
+        log.close().unwrap();
+        let (log, recovery) = open(copy.path(), &options()).unwrap();
+        assert_eq!((recovery.next.0, recovery.torn_bytes), (kept as u64 + 1, 0), "cut at {cut}");
+        let mut wanted = lengths[..kept].to_vec();
+        wanted.push(50);
+        assert_eq!(read_all(&mut log.reader(Offset(0)).unwrap()).unwrap(), expected(0, &wanted), "cut at {cut}");
+    }
+}
+
+/// A log with two groups in one segment, the second one not fsynced when its frames were written.
+fn two_groups(folder: &Path) -> (PathBuf, Vec<u8>) {
+    let (mut log, _) = open(folder, &LogOptions::default()).unwrap();
+    for group in 0..2 {
+        for number in 0..20 {
+            append(&mut log, group * 20 + number, 200);
+        }
+        log.sync().unwrap();
+    }
+    drop(log);
+    let path = segments(folder).pop().unwrap();
+    let bytes = fs::read(&path).unwrap();
+    (path, bytes)
+}
+
+const FRAME: usize = FRAME_HEADER_BYTES + 200;
+
+fn frame_at(number: usize) -> usize {
+    SEGMENT_HEADER_BYTES + number * FRAME
+}
+
+#[test]
+fn zeros_behind_the_end_are_torn() {
+    for zeros in [1, 7, 44, 512, 100_000] {
+        let folder = small_folder();
+        let (path, mut bytes) = two_groups(folder.path());
+        bytes.resize(bytes.len() + zeros, 0);
+        fs::write(path, bytes).unwrap();
+        let (_, recovery) = open(folder.path(), &LogOptions::default()).unwrap();
+        assert_eq!((recovery.next, recovery.torn_bytes), (Offset(40), zeros as u64));
+    }
+}
+
+#[test]
+fn a_lost_block_in_the_last_group_is_torn_though_later_blocks_were_kept() {
+    let folder = small_folder();
+    let (path, mut bytes) = two_groups(folder.path());
+    let block = frame_at(25).div_ceil(512) * 512;
+    bytes[block..block + 512].fill(0);
+    fs::write(path, &bytes).unwrap();
+    let kept = (block - SEGMENT_HEADER_BYTES) / FRAME;
+    let (log, recovery) = open(folder.path(), &LogOptions::default()).unwrap();
+    assert_eq!((recovery.next.0, recovery.torn_bytes), (kept as u64, (bytes.len() - frame_at(kept)) as u64));
+    assert_eq!(read_all(&mut log.reader(Offset(0)).unwrap()).unwrap(), expected(0, &vec![200; kept]));
+}
+
+#[test]
+fn a_lost_block_in_a_group_that_was_fsynced_is_damage() {
+    let folder = small_folder();
+    let (path, mut bytes) = two_groups(folder.path());
+    let block = frame_at(5).div_ceil(512) * 512;
+    bytes[block..block + 512].fill(0);
+    fs::write(&path, &bytes).unwrap();
+    let Err(LogError::Damaged { path: named, position, .. }) = open(folder.path(), &LogOptions::default()) else {
+        panic!("damage was not found");
+    };
+    let hit = (block - SEGMENT_HEADER_BYTES) / FRAME;
+    assert_eq!((named, position), (path, frame_at(hit) as u64));
+}
+
+#[test]
+fn an_absurd_length_at_the_tail_is_torn_and_nothing_is_allocated_for_it() {
+    let folder = small_folder();
+    let (path, mut bytes) = two_groups(folder.path());
+    let end = bytes.len();
+    bytes.extend_from_slice(&[0xFF; 60]);
+    fs::write(path, bytes).unwrap();
+    let (_, recovery) = open(folder.path(), &LogOptions::default()).unwrap();
+    assert_eq!((recovery.next, recovery.torn_bytes), (Offset(40), 60), "file was {end} bytes long");
+}
+
+#[test]
+fn a_file_whose_creation_was_cut_short_is_forgotten() {
+    let folder = small_folder();
+    let (path, _) = two_groups(folder.path());
+    let unfinished = path.with_file_name(format!("{:020}.log.new", 40));
+    fs::write(&unfinished, b"FRB").unwrap();
+    let (log, recovery) = open(folder.path(), &LogOptions::default()).unwrap();
+    assert_eq!((recovery.next, recovery.torn_bytes), (Offset(40), 0));
+    assert!(!unfinished.exists());
+    drop(log);
+}
