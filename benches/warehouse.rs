@@ -13,7 +13,7 @@ use freshbench::sink::warehouse::Aggregate;
 use freshbench::sink::{Sink, Warehouse, WarehouseOptions};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const TABLE: TableId = TableId(0);
 const AMOUNT: usize = 3;
@@ -145,27 +145,30 @@ fn bench_apply(criterion: &mut Criterion, rows: i64, quick: bool) {
         let mut warehouse = loaded(&folder.path().join("w"), rows);
         let first = groups(rows, size, skew, 1, 1);
         check_apply(&mut warehouse, &first[0], rows);
-        let count = if quick { 1 } else { (1_000_000 / size as u64).clamp(8, 500) };
-        let mut pool = groups(rows, size, skew, count, 2);
-        let keys = pool.iter().map(|set| set.changes).sum::<u64>() / count;
         let mut round = 1;
-        let mut next = 0;
+        let mut slowest = Duration::ZERO;
         let mut group = criterion.benchmark_group(format!("apply/{name}"));
-        group.throughput(Throughput::Elements(keys));
+        group.throughput(Throughput::Elements(first[0].changes));
         group.bench_function(size.to_string(), |bencher| {
-            bencher.iter(|| {
-                round += 1;
-                let place = next % pool.len();
-                next += 1;
-                pool[place].through = Lsn(round);
-                warehouse.apply(&pool[place]).expect("apply");
-                warehouse.publish(Lsn(round)).expect("publish");
-            });
+            bencher.iter_batched(
+                || {
+                    round += 1;
+                    groups(rows, size, skew, 1, round).remove(0)
+                },
+                |edits| {
+                    let started = Instant::now();
+                    warehouse.apply(&edits).expect("apply");
+                    warehouse.publish(edits.through).expect("publish");
+                    slowest = slowest.max(started.elapsed());
+                    edits
+                },
+                BatchSize::PerIteration,
+            );
         });
         group.finish();
         assert_eq!(warehouse.reader().version().row_count(TABLE), rows as u64);
         if !quick {
-            eprintln!("{:?}", warehouse.storage());
+            eprintln!("slowest group of {round}: {slowest:?}; {:?}", warehouse.storage());
         }
     }
 }

@@ -10,6 +10,8 @@ use super::WarehouseError;
 use super::chunk::{Chunk, Slot};
 use super::index::Address;
 use super::table::{Table, word_of};
+use crate::model::KeyColumn;
+use crate::model::key::KeyError;
 use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::concat::concat_batches;
 use arrow_select::filter::filter_record_batch;
@@ -121,7 +123,9 @@ impl Table {
         let batch = self.concat(&batches)?;
         let start = slots.first().map_or(self.next, |slot| slot.chunk.start);
         let rewritten = slots.iter().map(|slot| slot.chunk.rewritten).sum();
-        let mut merged = Slot::new(Chunk::of_rows(&self.shape, start, batch, rewritten));
+        let chunk = Chunk::of_rows(&self.shape, start, batch, rewritten);
+        self.carry_keys(&chunk, slots.iter(), |_, _| true)?;
+        let mut merged = Slot::new(chunk);
         for slot in slots {
             let offset = (slot.chunk.start - start) as usize;
             for row in slot.deleted.iter() {
@@ -131,7 +135,7 @@ impl Table {
         Ok(merged)
     }
 
-    fn concat<'b>(&self, batches: &[&'b RecordBatch]) -> Result<RecordBatch, WarehouseError> {
+    fn concat(&self, batches: &[&RecordBatch]) -> Result<RecordBatch, WarehouseError> {
         concat_batches(&self.shape.arrow, batches.iter().copied())
             .map_err(WarehouseError::columnar("merge rows of table", self.shape.name()))
     }
@@ -174,8 +178,32 @@ impl Table {
         let batch = self.concat(&parts.iter().collect::<Vec<_>>())?;
         let chunk = Chunk::of_rows(&self.shape, self.next, batch, rewritten);
         self.next = chunk.end();
+        self.carry_keys(&chunk, slots.iter().copied(), |slot, row| !slot.deleted.contains(row))?;
         self.tell_index(slots, &chunk)?;
         self.slots.push(Slot::new(chunk));
+        Ok(())
+    }
+
+    /// Gives a merged chunk the encoded keys of the chunks it came from, which are dearer to make than to copy.
+    fn carry_keys<'s>(
+        &self,
+        merged: &Chunk,
+        slots: impl Iterator<Item = &'s Slot>,
+        keep: impl Fn(&Slot, usize) -> bool,
+    ) -> Result<(), WarehouseError> {
+        if self.shape.schema.has_int_key() {
+            return Ok(());
+        }
+        let mut carried = KeyColumn::for_table(&self.shape.schema);
+        for slot in slots {
+            for (row, key) in slot.chunk.keys()?.iter().enumerate() {
+                if keep(slot, row) {
+                    let wrong = |error: KeyError| WarehouseError::mismatch(self.shape.name(), error.to_string());
+                    carried.push(key).map_err(wrong)?;
+                }
+            }
+        }
+        merged.set_keys(carried);
         Ok(())
     }
 

@@ -1,9 +1,9 @@
 //! Segments: the rows of one chunk as a Parquet file of one row group, written once and never changed.
 
-use super::columns::TableShape;
+use super::columns::{IntegerColumn, TableShape};
 use super::counters::Written;
 use super::{WarehouseError, WarehouseOptions};
-use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{DataType, Schema};
 use arrow_select::concat::concat_batches;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -191,27 +191,35 @@ fn properties(shape: &TableShape, batch: &RecordBatch, options: &WarehouseOption
         .set_max_row_group_row_count(Some(batch.num_rows().max(1)));
     for (index, column) in shape.schema.columns.iter().enumerate() {
         let path = ColumnPath::new(vec![column.name.clone()]);
-        let data_type = shape.arrow.field(index).data_type();
-        if shape.schema.key.contains(&index) && *data_type == DataType::Int64 {
-            // Keys are all different: a dictionary would only be built to be given up again.
-            properties = properties
-                .set_column_dictionary_enabled(path.clone(), false)
-                .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
-        } else if *data_type == DataType::Utf8 && batch.columns().get(index).is_some_and(all_different) {
-            properties = properties.set_column_dictionary_enabled(path, false);
+        let integers = matches!(shape.arrow.field(index).data_type(), DataType::Int64 | DataType::Timestamp(_, _));
+        // A dictionary of values that hardly repeat is built only to be given up.
+        if batch.columns().get(index).is_some_and(all_different) {
+            properties = properties.set_column_dictionary_enabled(path.clone(), false);
+            if integers {
+                properties = properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+            }
         }
     }
     properties.build()
 }
 
-/// Whether a sample of the text column has (nearly) no value twice: then a dictionary is lost work.
+/// Whether a sample of the integers or texts has (nearly) no value twice.
 fn all_different(column: &ArrayRef) -> bool {
     const SAMPLE: usize = 256;
-    let Some(text) = column.as_any().downcast_ref::<arrow_array::StringArray>() else { return false };
-    let step = (text.len() / SAMPLE).max(1);
-    let sample: Vec<&str> = text.iter().step_by(step).take(SAMPLE).flatten().collect();
-    let distinct: std::collections::BTreeSet<&str> = sample.iter().copied().collect();
-    sample.len() >= SAMPLE / 2 && distinct.len() * 20 >= sample.len() * 19
+    fn distinct<T: Ord>(mut sample: Vec<T>) -> bool {
+        let all = sample.len();
+        sample.sort_unstable();
+        sample.dedup();
+        all >= SAMPLE / 2 && sample.len() * 20 >= all * 19
+    }
+    let step = (column.len() / SAMPLE).max(1);
+    if let Some(IntegerColumn::Wide(values)) = IntegerColumn::of(column) {
+        return distinct(values.iter().step_by(step).take(SAMPLE).collect());
+    }
+    match column.as_any().downcast_ref::<StringArray>() {
+        Some(text) => distinct(text.iter().step_by(step).take(SAMPLE).flatten().collect()),
+        None => false,
+    }
 }
 
 /// Counts and hashes what is written, and keeps the system's own error.
