@@ -1,1 +1,3 @@
-//! (to be written)
+//! Batches of changes become edits: folded by key, merged column-wise.
+
+pub mod edits;

@@ -1,0 +1,292 @@
+//! Bulk loads: whole tables replaced at once, encoded by many threads.
+
+use super::chunk::{Chunk, Keys, Slot};
+use super::columns::{TableShape, key_text};
+use super::commit::Durable;
+use super::counters::Written;
+use super::segment::{Segment, write_segment};
+use super::table::{IndexState, Table};
+use super::version::{TableVersion, Version};
+use super::writer::Warehouse;
+use super::{WarehouseError, WarehouseOptions};
+use crate::model::{Lsn, TableId};
+use arrow_array::RecordBatch;
+use arrow_select::concat::concat_batches;
+use rayon::prelude::*;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
+
+/// Loads whole tables. Many threads may [`BulkLoad::write`] at once; each encodes Parquet on its own. Until
+/// [`BulkLoad::publish`] nobody sees anything of it; dropped before, its files are removed.
+#[derive(Debug)]
+pub struct BulkLoad {
+    dir: PathBuf,
+    options: WarehouseOptions,
+    files: Arc<AtomicU64>,
+    written: Arc<Written>,
+    segment_bytes: AtomicU64,
+    tables: Vec<Mutex<LoadedTable>>,
+}
+
+#[derive(Debug)]
+struct LoadedTable {
+    shape: Arc<TableShape>,
+    /// Whether this table is replaced at all.
+    included: bool,
+    /// What each thread has collected for its next segment.
+    pending: Vec<(ThreadId, Pending)>,
+    finished: Vec<Finished>,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    rows: usize,
+    batches: Vec<RecordBatch>,
+}
+
+/// A segment that is on disk and the rows it has. When it is dropped unpublished, the file goes.
+#[derive(Debug)]
+struct Finished {
+    batch: RecordBatch,
+    segment: Arc<Segment>,
+    published: bool,
+}
+
+impl Drop for Finished {
+    fn drop(&mut self) {
+        if !self.published {
+            self.segment.retire();
+        }
+    }
+}
+
+/// What a bulk load brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Tables replaced.
+    pub tables: usize,
+    /// Rows loaded.
+    pub rows: u64,
+    /// Segments written.
+    pub segments: u64,
+    /// Their bytes.
+    pub segment_bytes: u64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl BulkLoad {
+    pub(super) fn new(tables: &[Table], durable: &Durable) -> BulkLoad {
+        let empty = |table: &Table| {
+            let shape = table.shape.clone();
+            Mutex::new(LoadedTable { shape, included: false, pending: Vec::new(), finished: Vec::new() })
+        };
+        BulkLoad {
+            dir: durable.dir.clone(),
+            options: durable.options.clone(),
+            files: durable.files.clone(),
+            written: durable.written.clone(),
+            segment_bytes: AtomicU64::new(0),
+            tables: tables.iter().map(empty).collect(),
+        }
+    }
+
+    /// Says that `table` is replaced, if only by no rows at all. [`BulkLoad::write`] says so too.
+    ///
+    /// # Errors
+    /// When there is no such table.
+    pub fn include(&self, table: TableId) -> Result<(), WarehouseError> {
+        lock(self.table(table)?).included = true;
+        Ok(())
+    }
+
+    /// Adds rows to `table`. They are written as a segment once the calling thread has brought enough of them.
+    ///
+    /// # Errors
+    /// When the batch does not fit the table or a segment can't be written. The load is then of no use any more.
+    pub fn write(&self, table: TableId, batch: RecordBatch) -> Result<(), WarehouseError> {
+        let thread = std::thread::current().id();
+        let mut loaded = lock(self.table(table)?);
+        let shape = loaded.shape.clone();
+        let batch = shape.conform(&batch)?;
+        loaded.included = true;
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let mut pending = match loaded.pending.iter().position(|(of, _)| *of == thread) {
+            Some(place) => loaded.pending.swap_remove(place).1,
+            None => Pending::default(),
+        };
+        // The lock is let go while the thread encodes.
+        drop(loaded);
+        pending.rows += batch.num_rows();
+        pending.batches.push(batch);
+        while pending.rows >= self.options.chunk_rows_max {
+            let full = pending.split(self.options.chunk_rows_max);
+            self.finish(table, &shape, &full)?;
+        }
+        if pending.rows > 0 {
+            lock(self.table(table)?).pending.push((thread, pending));
+        }
+        Ok(())
+    }
+
+    fn table(&self, table: TableId) -> Result<&Mutex<LoadedTable>, WarehouseError> {
+        self.tables.get(table.index()).ok_or(WarehouseError::NoTable { table: table.0 })
+    }
+
+    fn finish(&self, table: TableId, shape: &TableShape, batches: &[RecordBatch]) -> Result<(), WarehouseError> {
+        let batch = concat_batches(&shape.arrow, batches)
+            .map_err(WarehouseError::columnar("join the rows of table", shape.name()))?;
+        let id = self.files.fetch_add(1, Ordering::Relaxed);
+        let segment = write_segment(&self.dir, id, shape, &batch, &self.options, &self.written)?;
+        self.segment_bytes.fetch_add(segment.bytes, Ordering::Relaxed);
+        lock(self.table(table)?).finished.push(Finished { batch, segment: Arc::new(segment), published: false });
+        Ok(())
+    }
+
+    /// Writes what the threads still have, joined across threads.
+    fn finish_all(&self) -> Result<(), WarehouseError> {
+        let mut rest = Vec::new();
+        for table in &self.tables {
+            let mut table = lock(table);
+            let mut whole = Pending::default();
+            for (_, mut pending) in table.pending.drain(..) {
+                whole.rows += pending.rows;
+                whole.batches.append(&mut pending.batches);
+            }
+            while whole.rows > 0 {
+                rest.push((table.shape.clone(), whole.split(self.options.chunk_rows_max)));
+            }
+        }
+        rest.into_par_iter().try_for_each(|(shape, batches)| self.finish(shape.id, &shape, &batches))
+    }
+
+    /// Replaces all the tables that were written or included, at once and durably; the other tables stay as they are
+    /// visible now and become durable too. Readers see all of it or nothing; what they hold stays as it is.
+    ///
+    /// # Errors
+    /// [`WarehouseError::DuplicateKey`] when a table would have two rows of one key, [`WarehouseError::WatermarkBack`],
+    /// [`WarehouseError::Unpublished`] when edits are applied and not published, or a failure to write. The warehouse is
+    /// then as it was.
+    pub fn publish(self, warehouse: &mut Warehouse, watermark: Lsn) -> Result<Loaded, WarehouseError> {
+        let visible = warehouse.reader.version();
+        if warehouse.has_staged() {
+            return Err(WarehouseError::Unpublished { operation: "publish a bulk load" });
+        }
+        if watermark < visible.watermark {
+            return Err(WarehouseError::WatermarkBack { asked: watermark, present: visible.watermark });
+        }
+        self.finish_all()?;
+        let mut report = Loaded { segment_bytes: self.segment_bytes.load(Ordering::Relaxed), ..Loaded::default() };
+        let mut tables = visible.tables.clone();
+        let mut loads = Vec::with_capacity(self.tables.len());
+        for ((load, table), version) in self.tables.into_iter().zip(&warehouse.tables).zip(&mut tables) {
+            let mut load = load.into_inner().unwrap_or_else(PoisonError::into_inner);
+            if load.included {
+                let slots = slots_of(&mut load, table.next)?;
+                report.tables += 1;
+                report.segments += slots.len() as u64;
+                report.rows += slots.iter().map(|slot| slot.live() as u64).sum::<u64>();
+                let rows = slots.iter().map(|slot| slot.live() as u64).sum();
+                let generation = table.shared.read().generation + 1;
+                let (shape, shared) = (table.shape.clone(), table.shared.clone());
+                *version = Arc::new(TableVersion { shape, slots, rows, generation, shared });
+            }
+            loads.push(load);
+        }
+        let version = Version { watermark, catalog: visible.catalog.clone(), tables };
+        warehouse.durable.commit(&version)?;
+        warehouse.durable.bytes.segments += report.segment_bytes;
+        warehouse.counters.rows_upserted += report.rows;
+        for (load, (table, version)) in loads.iter_mut().zip(warehouse.tables.iter_mut().zip(&version.tables)) {
+            load.finished.iter_mut().for_each(|finished| finished.published = true);
+            if load.included {
+                table.replace(version);
+            }
+        }
+        warehouse.counters.publishes += 1;
+        warehouse.counters.checkpoints += 1;
+        warehouse.show_durable(Arc::new(version));
+        Ok(report)
+    }
+}
+
+impl Pending {
+    /// Takes out `rows` rows, or all.
+    fn split(&mut self, rows: usize) -> Vec<RecordBatch> {
+        let mut taken = Vec::new();
+        let mut missing = rows.max(1).min(self.rows);
+        self.rows -= missing;
+        let mut rest = std::mem::take(&mut self.batches).into_iter();
+        while missing > 0 {
+            let Some(batch) = rest.next() else { break };
+            if batch.num_rows() > missing {
+                self.batches.push(batch.slice(missing, batch.num_rows() - missing));
+                taken.push(batch.slice(0, missing));
+                missing = 0;
+            } else {
+                missing -= batch.num_rows();
+                taken.push(batch);
+            }
+        }
+        self.batches.extend(rest);
+        taken
+    }
+}
+
+impl Table {
+    fn replace(&mut self, version: &TableVersion) {
+        self.slots.clone_from(&version.slots);
+        self.next = self.slots.last().map_or(self.next, |slot| slot.chunk.end());
+        self.changed = false;
+        *self.shared.write() = IndexState { index: None, generation: version.generation };
+    }
+}
+
+/// The loaded chunks in key order where that is cheap to know, at fresh addresses.
+fn slots_of(load: &mut LoadedTable, mut next: u64) -> Result<Vec<Slot>, WarehouseError> {
+    let mut slots = Vec::with_capacity(load.finished.len());
+    for finished in &load.finished {
+        let chunk = Chunk::of_rows(&load.shape, next, finished.batch.clone(), 0);
+        chunk.set_segment(finished.segment.clone());
+        next = chunk.end();
+        slots.push(Slot::new(chunk));
+    }
+    check_unique(&load.shape, &slots)?;
+    Ok(slots)
+}
+
+/// Finds a key that is there twice. Chunks that are in order and do not overlap, as a scan by key gives them, cost one pass;
+/// otherwise all keys are sorted.
+fn check_unique(shape: &TableShape, slots: &[Slot]) -> Result<(), WarehouseError> {
+    let mut keys: Vec<Keys<'_>> = slots.par_iter().map(|slot| slot.chunk.keys()).collect::<Result<_, _>>()?;
+    let twice = |key| Err(WarehouseError::DuplicateKey { table: shape.name().to_owned(), key: key_text(key) });
+    keys.sort_by_key(|keys| keys.get(0));
+    let ascending = keys.par_iter().all(|keys| keys.is_ascending());
+    let apart = keys.windows(2).all(|pair| match pair {
+        [a, b] => a.get(a.len().wrapping_sub(1)) < b.get(0),
+        _ => true,
+    });
+    if ascending && apart {
+        return Ok(());
+    }
+    if let Some(ints) = keys.iter().map(|keys| keys.ints()).collect::<Option<Vec<_>>>() {
+        let mut all = ints.concat();
+        all.par_sort_unstable();
+        return match all.windows(2).find(|pair| pair.first() == pair.last()).and_then(|pair| pair.first()) {
+            Some(&key) => twice(crate::model::KeyRef::Int(key)),
+            None => Ok(()),
+        };
+    }
+    let mut all: Vec<_> = keys.iter().flat_map(|keys| keys.iter()).collect();
+    all.par_sort_unstable();
+    match all.windows(2).find(|pair| pair.first() == pair.last()).and_then(|pair| pair.first()) {
+        Some(&key) => twice(key),
+        None => Ok(()),
+    }
+}

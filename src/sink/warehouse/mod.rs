@@ -1,0 +1,68 @@
+//! A columnar warehouse: Parquet segments, a primary-key index, deletion vectors, and one manifest.
+//!
+//! An upsert marks the old row dead and appends the new one; nothing is ever rewritten in place, and no read has to
+//! reconcile versions of a row.
+//!
+//! ```text
+//! EditSet -> Table (slots + index) --publish--> Arc<Version> --checkpoint--> segments, deletion vectors, manifest
+//! ```
+//!
+//! Guarantees:
+//! * A [`Version`] covers all tables, is complete through its watermark, and never changes.
+//! * [`Warehouse::open`] finds exactly the state of the last checkpoint, or bulk load, that returned.
+//! * The watermark is written with the data, in one commit; files a crash left behind are removed at opening.
+//!
+//! Write amplification: a checkpoint writes every row that came since the last one, without those already dead, as one
+//! segment a table (or several of `chunk_rows_max` rows). Eight small segments become one, so a row is written about
+//! `log8(chunk_rows_max / rows a checkpoint)` times more; a segment of which more than half is dead is rewritten, which
+//! costs at most one row written again for each row updated. Deletion vectors that changed are written whole, at most 1
+//! bit a row of their segment.
+
+mod aggregate;
+mod bulk;
+mod chunk;
+mod columns;
+mod commit;
+mod counters;
+mod deleted;
+mod error;
+mod index;
+mod manifest;
+mod merge;
+mod open;
+mod ordered;
+mod reader;
+mod scan;
+mod segment;
+mod table;
+#[cfg(test)]
+mod tests;
+mod vectors;
+mod version;
+mod writer;
+
+pub use aggregate::Aggregate;
+pub use bulk::{BulkLoad, Loaded};
+pub use columns::{row_values, value_at};
+pub use counters::WarehouseCounters;
+pub use error::WarehouseError;
+pub use ordered::OrderedRows;
+pub use reader::WarehouseReader;
+pub use scan::{Comparison, Condition, Filter};
+pub use version::Version;
+pub use writer::Warehouse;
+
+/// How a warehouse is built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WarehouseOptions {
+    /// Rows of a full chunk, and so of a segment (one row group).
+    pub chunk_rows_max: usize,
+    /// The level of zstd in segments, 1 to 22. More than 3 is slow.
+    pub zstd_level: i32,
+}
+
+impl Default for WarehouseOptions {
+    fn default() -> WarehouseOptions {
+        WarehouseOptions { chunk_rows_max: 131_072, zstd_level: 1 }
+    }
+}

@@ -1,0 +1,213 @@
+//! One table as its writer has it: slots in address order, and the key index.
+
+use super::WarehouseError;
+use super::chunk::{Chunk, Keys, Slot, locate};
+use super::columns::{TableShape, key_text};
+use super::index::{Address, KeyIndex};
+use crate::apply::edits::TableEdits;
+use crate::model::{KeyColumn, KeyRef, Value};
+use arrow_array::types::Int64Type;
+use arrow_array::{Array, PrimitiveArray};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// How many keys are touched ahead of their searches; their cache lines fit the first-level cache.
+const TOUCH_AHEAD: usize = 128;
+
+/// The word the index keeps for a key.
+pub(super) fn word_of(key: KeyRef<'_>) -> u64 {
+    match key {
+        KeyRef::Int(key) => key as u64,
+        KeyRef::Encoded(bytes) => xxh3_64(bytes),
+    }
+}
+
+/// The index that the writer keeps up to date and that readers may ask, with the writer's progress.
+#[derive(Debug, Default)]
+pub(super) struct SharedIndex(RwLock<IndexState>);
+
+/// What is behind the lock of a [`SharedIndex`].
+#[derive(Debug, Default)]
+pub(super) struct IndexState {
+    /// `None` until somebody needs it.
+    pub(super) index: Option<KeyIndex>,
+    /// Counts the writer's changes to the table. A version of the same generation has the very rows the index has.
+    pub(super) generation: u64,
+}
+
+impl SharedIndex {
+    // A panic of another thread can't leave the index half changed in a way that matters: every answer is
+    // checked against the version it is given for.
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, IndexState> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, IndexState> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The writer's table.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) shape: Arc<TableShape>,
+    pub(super) slots: Vec<Slot>,
+    pub(super) next: Address,
+    pub(super) shared: Arc<SharedIndex>,
+    /// Changed since the last publish.
+    pub(super) changed: bool,
+}
+
+impl Table {
+    pub(super) fn new(shape: Arc<TableShape>, slots: Vec<Slot>, next: Address) -> Table {
+        Table { shape, slots, next, shared: Arc::default(), changed: false }
+    }
+
+    /// Live rows.
+    pub(super) fn rows(&self) -> u64 {
+        self.slots.iter().map(|slot| slot.live() as u64).sum()
+    }
+
+    /// Checks that the edits fit the table, before anything of the edit set is accepted.
+    pub(super) fn check(&self, edits: &TableEdits) -> Result<(), WarehouseError> {
+        let name = self.shape.name();
+        let (keys, rows) = (edits.upsert_keys.len(), edits.upserts.num_rows());
+        if keys != rows {
+            return Err(WarehouseError::mismatch(name, format!("{rows} upserted rows came with {keys} keys")));
+        }
+        let int = self.shape.schema.has_int_key();
+        for keys in [&edits.deletes, &edits.upsert_keys] {
+            if int != matches!(keys, KeyColumn::Int(_)) && !keys.is_empty() {
+                return Err(WarehouseError::mismatch(name, "keys of another kind than the table's came with edits"));
+            }
+        }
+        if rows == 0 {
+            return Ok(());
+        }
+        let batch = self.shape.conform(&edits.upserts)?;
+        let ints = self.shape.int_key_column().and_then(|at| batch.columns().get(at));
+        let ints = ints.and_then(|column| column.as_any().downcast_ref::<PrimitiveArray<Int64Type>>());
+        match (&edits.upsert_keys, ints) {
+            (KeyColumn::Int(keys), Some(column)) if keys.as_slice() != &column.values()[..] => {
+                Err(WarehouseError::mismatch(name, "upserted rows came with the keys of other rows"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Does what checked edits say.
+    pub(super) fn apply(&mut self, edits: &TableEdits) -> Result<(), WarehouseError> {
+        if edits.is_empty() {
+            return Ok(());
+        }
+        self.changed = true;
+        let shared = self.shared.clone();
+        let mut state = shared.write();
+        state.generation += 1;
+        if edits.truncate {
+            self.slots.clear();
+            state.index = Some(KeyIndex::with_capacity(0));
+        }
+        let index = match &mut state.index {
+            Some(index) => index,
+            vacant => vacant.insert(build_index(&self.shape, &self.slots)?),
+        };
+        let mut gone = Vec::with_capacity(edits.len());
+        let slots = &self.slots;
+        in_pieces(&edits.deletes, index, |index, _, key| {
+            gone.extend(index.remove(word_of(key), |at| has_key(slots, at, key))?);
+            Ok(())
+        })?;
+        if edits.upserts.num_rows() > 0 {
+            let start = self.next;
+            let chunk = Chunk::of_rows(&self.shape, start, self.shape.conform(&edits.upserts)?, 0);
+            if let KeyColumn::Encoded { .. } = edits.upsert_keys {
+                chunk.set_keys(edits.upsert_keys.clone());
+            }
+            self.next = chunk.end();
+            self.slots.push(Slot::new(chunk));
+            let slots = &self.slots;
+            in_pieces(&edits.upsert_keys, index, |index, row, key| {
+                let address = start + row as Address;
+                gone.extend(index.insert(word_of(key), address, |at| has_key(slots, at, key))?);
+                Ok(())
+            })?;
+        }
+        for address in gone {
+            if let Some((place, row)) = locate(&self.slots, address) {
+                self.slots[place].deleted.mark(row);
+            }
+        }
+        Ok(())
+    }
+
+    /// The row with this key as of the edits applied last.
+    pub(super) fn current_row(&self, key: KeyRef<'_>) -> Result<Option<Vec<Value>>, WarehouseError> {
+        let mut state = self.shared.write();
+        let index = match &mut state.index {
+            Some(index) => index,
+            vacant => vacant.insert(build_index(&self.shape, &self.slots)?),
+        };
+        let found = index.get(word_of(key), |at| has_key(&self.slots, at, key))?;
+        let Some((place, row)) = found.and_then(|address| locate(&self.slots, address)) else { return Ok(None) };
+        let Some(slot) = self.slots.get(place) else { return Ok(None) };
+        Ok(Some(super::columns::row_values(slot.chunk.batch()?, row)))
+    }
+}
+
+/// Calls `each` with every key in order, touching the index ahead.
+fn in_pieces<'k>(
+    keys: &'k KeyColumn,
+    index: &mut KeyIndex,
+    mut each: impl FnMut(&mut KeyIndex, usize, KeyRef<'k>) -> Result<(), WarehouseError>,
+) -> Result<(), WarehouseError> {
+    if let KeyColumn::Int(keys) = keys {
+        for (piece, keys) in keys.chunks(TOUCH_AHEAD).enumerate() {
+            let touched = keys.iter().fold(0, |all, &key| all ^ index.touch(key as u64));
+            std::hint::black_box(touched);
+            for (row, &key) in keys.iter().enumerate() {
+                each(index, piece * TOUCH_AHEAD + row, KeyRef::Int(key))?;
+            }
+        }
+        return Ok(());
+    }
+    for (row, key) in keys.iter().enumerate() {
+        each(index, row, key)?;
+    }
+    Ok(())
+}
+
+/// Whether the row at `address` has `key`. An integer key's word is the key itself: no look is needed.
+pub(super) fn has_key(slots: &[Slot], address: Address, key: KeyRef<'_>) -> Result<bool, WarehouseError> {
+    if let KeyRef::Int(_) = key {
+        return Ok(true);
+    }
+    match locate(slots, address) {
+        Some((place, row)) => match slots.get(place) {
+            Some(slot) => Ok(slot.chunk.keys()?.get(row) == Some(key)),
+            None => Ok(false),
+        },
+        None => Ok(false),
+    }
+}
+
+/// The index of the live rows.
+///
+/// # Errors
+/// [`WarehouseError::DuplicateKey`] when two live rows have one key.
+pub(super) fn build_index(shape: &TableShape, slots: &[Slot]) -> Result<KeyIndex, WarehouseError> {
+    let mut index = KeyIndex::with_capacity(slots.iter().map(Slot::live).sum());
+    for slot in slots {
+        let keys: Keys<'_> = slot.chunk.keys()?;
+        for (row, key) in keys.iter().enumerate() {
+            if slot.deleted.contains(row) {
+                continue;
+            }
+            let address = slot.chunk.start + row as Address;
+            if index.insert(word_of(key), address, |at| has_key(slots, at, key))?.is_some() {
+                return Err(WarehouseError::DuplicateKey { table: shape.name().to_owned(), key: key_text(key) });
+            }
+        }
+    }
+    Ok(index)
+}

@@ -1,0 +1,8 @@
+//! Tests of the warehouse as a whole, against plain maps.
+
+mod bulk;
+mod crash;
+mod model;
+mod readers;
+mod support;
+mod types;

@@ -1,0 +1,132 @@
+//! Deletion vectors on disk: one file a checkpoint, with the vectors that changed since the one before.
+//!
+//! A vector is the shorter of two forms, little-endian: a first byte 0 and the dead rows as `u32`s, ascending; or a
+//! first byte 1 and a bitmap of `u64`s, a set bit a dead row. The manifest has its place and hash.
+
+use super::WarehouseError;
+use super::counters::Written;
+use super::deleted::Deleted;
+use super::manifest::{DeletedEntry, deletions_path, hash_of, hash_text};
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use xxhash_rust::xxh3::xxh3_128;
+
+const LIST: u8 = 0;
+const BITMAP: u8 = 1;
+const VECTOR_BYTES_MAX: u64 = 1 << 32;
+
+/// Collects the vectors of one checkpoint.
+#[derive(Debug)]
+pub(super) struct VectorFile {
+    file: u64,
+    bytes: Vec<u8>,
+}
+
+impl VectorFile {
+    pub(super) fn new(file: u64) -> VectorFile {
+        VectorFile { file, bytes: Vec::new() }
+    }
+
+    /// Adds the dead rows of a segment of `rows` rows.
+    pub(super) fn push(&mut self, deleted: &Deleted, rows: usize) -> DeletedEntry {
+        let start = self.bytes.len();
+        let words = rows.div_ceil(64);
+        if deleted.count() * 4 < words * 8 {
+            self.bytes.push(LIST);
+            for row in deleted.iter() {
+                self.bytes.extend_from_slice(&(row as u32).to_le_bytes());
+            }
+        } else {
+            self.bytes.push(BITMAP);
+            for (place, live) in deleted.live_words(rows).into_iter().enumerate() {
+                let spare = rows - place * 64;
+                let dead = if spare >= 64 { !live } else { !live & ((1 << spare) - 1) };
+                self.bytes.extend_from_slice(&dead.to_le_bytes());
+            }
+        }
+        let vector = self.bytes.get(start..).unwrap_or_default();
+        DeletedEntry {
+            file: self.file,
+            offset: start as u64,
+            bytes: vector.len() as u64,
+            rows: deleted.count() as u64,
+            hash: hash_text(xxh3_128(vector)),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Writes the file and makes it durable. Returns its length in bytes.
+    pub(super) fn write(self, dir: &Path, written: &Written) -> Result<u64, WarehouseError> {
+        let path = deletions_path(dir, self.file);
+        let mut file = File::create_new(&path).map_err(WarehouseError::io("create", &path))?;
+        let outcome = file.write_all(&self.bytes).map_err(WarehouseError::io("write", &path));
+        let outcome = outcome.and_then(|()| file.sync_all().map_err(WarehouseError::io("make durable", &path)));
+        if outcome.is_err() {
+            let _ = std::fs::remove_file(&path);
+        }
+        outcome?;
+        written.file(self.bytes.len() as u64);
+        Ok(self.bytes.len() as u64)
+    }
+}
+
+/// Reads the vector at `entry` of a segment of `rows` rows, and checks it.
+pub(super) fn read_vector(dir: &Path, entry: &DeletedEntry, rows: usize) -> Result<Deleted, WarehouseError> {
+    let path = deletions_path(dir, entry.file);
+    let corrupt = |what: &str| WarehouseError::corrupt(&path, format!("{what} (at byte {})", entry.offset));
+    let file = File::open(&path).map_err(WarehouseError::io("open", &path))?;
+    let length = file.metadata().map_err(WarehouseError::io("read", &path))?.len();
+    let limit = (rows as u64).div_ceil(64) * 8 + 1;
+    let behind = entry.offset.checked_add(entry.bytes);
+    if entry.bytes > limit.min(VECTOR_BYTES_MAX) || behind.is_none_or(|behind| behind > length) {
+        return Err(corrupt("a deletion vector is cut off or too long"));
+    }
+    let mut bytes = vec![0; entry.bytes as usize];
+    file.read_exact_at(&mut bytes, entry.offset).map_err(WarehouseError::io("read", &path))?;
+    if hash_of(&entry.hash) != Some(xxh3_128(&bytes)) {
+        return Err(corrupt("a deletion vector's hash is not the one in the manifest"));
+    }
+    let deleted: Deleted = match bytes.split_first() {
+        Some((&LIST, list)) => list.as_chunks::<4>().0.iter().map(|row| u32::from_le_bytes(*row) as usize).collect(),
+        Some((&BITMAP, map)) => {
+            let words = map.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).enumerate();
+            words
+                .flat_map(|(at, word)| (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at * 64 + bit))
+                .collect()
+        }
+        _ => return Err(corrupt("a deletion vector has an unknown form")),
+    };
+    let beyond = deleted.iter().last().is_some_and(|row| row >= rows);
+    if beyond || deleted.count() as u64 != entry.rows {
+        return Err(corrupt("a deletion vector has other rows than the manifest says"));
+    }
+    Ok(deleted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_come_back() -> Result<(), WarehouseError> {
+        let dir = tempfile::tempdir().expect("a folder");
+        let few: Deleted = [0, 9_999].into_iter().collect();
+        let many: Deleted = (0..10_000).filter(|row| row % 3 > 0).collect();
+        let mut file = VectorFile::new(4);
+        let entries = [file.push(&few, 10_000), file.push(&many, 10_000)];
+        assert_eq!(entries[0].bytes, 1 + 2 * 4);
+        assert_eq!(entries[1].bytes, 1 + 157 * 8);
+        file.write(dir.path(), &Written::default())?;
+        for (entry, expected) in entries.iter().zip([&few, &many]) {
+            let back = read_vector(dir.path(), entry, 10_000)?;
+            assert!(back.iter().eq(expected.iter()));
+        }
+        assert!(read_vector(dir.path(), &entries[0], 9_999).is_err(), "a row beyond the segment");
+        Ok(())
+    }
+}
