@@ -1,6 +1,7 @@
 //! Why changes can't be folded into edits.
 
 use super::edits::CurrentRowError;
+use crate::model::key::KeyError;
 use crate::model::{CodecError, Lsn};
 use crate::transform::TransformError;
 use std::fmt;
@@ -22,9 +23,9 @@ pub enum ApplyError {
         /// The key values, for people.
         key: String,
         /// What is wrong.
-        reason: &'static str,
+        cause: KeyError,
     },
-    /// A value was not sent because it did not change, and there is no row to take it from.
+    /// A value was not sent because it did not change, but the group deleted the row before.
     MissingBase {
         /// The source table.
         table: String,
@@ -50,12 +51,11 @@ impl fmt::Display for ApplyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ApplyError::Codec { lsn, cause } => write!(f, "commit {lsn}: a change can't be read: {cause}"),
-            ApplyError::Key { table, key, reason } => write!(f, "table {table:?}, key ({key}): {reason}"),
+            ApplyError::Key { table, key, cause } => write!(f, "table {table:?}, key ({key}): {cause}"),
             ApplyError::MissingBase { table, key } => write!(
                 f,
-                "table {table:?}, key ({key}): an update left values out because they did not change, and the sink has \
-                 no row to take them from; load the table again, or have the source send whole rows \
-                 (REPLICA IDENTITY FULL)"
+                "table {table:?}, key ({key}): an update left values out because they did not change, but the row was \
+                 deleted before it in the same commit group; the changes are not in commit order"
             ),
             ApplyError::OutOfOrder { after, lsn } => {
                 write!(f, "commit {lsn} came after commit {after}: changes must be applied in commit order")
@@ -71,6 +71,7 @@ impl std::error::Error for ApplyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             ApplyError::Codec { cause, .. } => Some(cause),
+            ApplyError::Key { cause, .. } => Some(cause),
             ApplyError::Transform(error) => std::error::Error::source(error),
             ApplyError::Current(error) => std::error::Error::source(error),
             _ => None,

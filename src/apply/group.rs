@@ -3,9 +3,10 @@
 use super::edits::{CurrentRows, TableEdits};
 use super::error::ApplyError;
 use super::key_index::KeyIndex;
+use crate::model::key::KeyError;
 use crate::model::row::encode_row;
-use crate::model::{ChangeRef, CodecError, KeyColumn, KeyRef, RowRef, RowValues, TableSchema, ValueRef, text};
-use crate::transform::{Kept, TableTransform};
+use crate::model::{ChangeRef, CodecError, KeyColumn, KeyRef, RowRef, RowValues, ValueRef, text};
+use crate::transform::{Kept, RowBuilders, TableTransform};
 use std::ops::Range;
 
 /// What a key comes to at the end of the group, so far.
@@ -140,17 +141,18 @@ impl TableGroup {
         let (earlier, base) = match self.images.get(from) {
             Some(Image::Row { at, base }) => (Some(at.clone()), *base),
             Some(Image::Untouched) if !self.truncated => (None, Some(from)),
-            _ => return Err(self.missing_base(from).into()),
+            _ => return Err(self.missing_base(values).into()),
         };
         let Some(at) = earlier else { return self.put_values(number, values, base).map_err(FoldFault::from) };
         // The arena is read while the merged row is written behind it: take the old bytes out first.
         let old_bytes = self.arena.get(at).unwrap_or_default().to_vec();
         let old = RowRef::new(&old_bytes).values()?;
-        let newest = |(place, &value): (usize, &ValueRef<'_>)| match value {
-            ValueRef::Unchanged => old.get(place).copied().unwrap_or(ValueRef::Unchanged),
-            _ => value,
-        };
-        let merged: RowValues<'_> = values.iter().enumerate().map(|(p, v)| shorten(newest((p, v)))).collect();
+        let mut merged = RowValues::from_slice(values);
+        for (value, &old) in merged.iter_mut().zip(&old) {
+            if *value == ValueRef::Unchanged {
+                *value = old;
+            }
+        }
         let base = if merged.contains(&ValueRef::Unchanged) { base } else { None };
         self.put_values(number, &merged, base)?;
         Ok(())
@@ -192,17 +194,64 @@ impl TableGroup {
         let number = if key.len() == self.transform.source().key.len() {
             KeyRef::encode_in(&mut scratch, key).and_then(|key| self.index.number_of(key))
         } else {
-            Err(crate::model::key::KeyError::Missing)
+            Err(KeyError::Missing)
         };
         self.key_scratch = scratch;
-        let number = number.map_err(|error| ApplyError::Key {
+        let number = number.map_err(|cause| ApplyError::Key {
             table: self.transform.source().name.clone(),
             key: text::describe_values(key.iter().copied()),
-            reason: error.into(),
+            cause,
         })?;
         if number == self.images.len() {
             self.images.push(Image::Untouched);
         }
         Ok(number)
+    }
+
+    fn missing_base(&self, row: &[ValueRef<'_>]) -> ApplyError {
+        let source = self.transform.source();
+        let key = text::describe_values(source.key.iter().filter_map(|&place| row.get(place).copied()));
+        ApplyError::MissingBase { table: source.name.clone(), key }
+    }
+
+    /// The edits that the folded changes come to.
+    pub(super) fn edits(&self, current: &dyn CurrentRows) -> Result<TableEdits, FoldFault> {
+        let output = self.transform.output();
+        let mut builders = self.transform.builders(self.images.len());
+        let (mut deletes, mut upsert_keys) = (KeyColumn::for_table(output), KeyColumn::for_table(output));
+        for (key, image) in self.index.keys().iter().zip(&self.images) {
+            let kept = match image {
+                Image::Untouched => continue,
+                Image::Absent => Kept::FilteredOut,
+                Image::Row { at, base } => self.push_row(&mut builders, at, *base, current)?,
+            };
+            let added = match kept {
+                Kept::Yes => upsert_keys.push(key),
+                // After a truncate there is nothing left to delete.
+                Kept::FilteredOut if self.truncated => Ok(()),
+                Kept::FilteredOut => deletes.push(key),
+            };
+            added.map_err(|cause| ApplyError::Key { table: output.name.clone(), key: format!("{key:?}"), cause })?;
+        }
+        let upserts = builders.finish().map_err(ApplyError::from)?;
+        Ok(TableEdits { table: self.transform.table(), truncate: self.truncated, deletes, upsert_keys, upserts })
+    }
+
+    fn push_row(
+        &self,
+        builders: &mut RowBuilders,
+        at: &Range<usize>,
+        base: Option<usize>,
+        current: &dyn CurrentRows,
+    ) -> Result<Kept, FoldFault> {
+        let values = RowRef::new(self.arena.get(at.clone()).unwrap_or_default()).values()?;
+        let kept = match base.and_then(|number| self.index.keys().get(number)) {
+            None => builders.push(&values),
+            Some(key) => {
+                let row = current.current_row(self.transform.table(), key).map_err(ApplyError::from)?;
+                builders.push_over(&values, row.as_deref())
+            }
+        };
+        kept.map_err(|error| ApplyError::from(error).into())
     }
 }

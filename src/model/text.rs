@@ -152,7 +152,7 @@ fn write_bytes(out: &mut impl Write, v: &[u8]) -> fmt::Result {
 /// Year (0 is 1 BC), month and day of a day counted from 1970-01-01.
 ///
 /// Howard Hinnant's `civil_from_days`: years begin in March, so the leap day is the last one.
-fn civil(days: i64) -> (i64, i64, i64) {
+pub fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + EPOCH_FROM_MARCH_0000_DAYS;
     let era = shifted.div_euclid(ERA_DAYS);
     let day_of_era = shifted.rem_euclid(ERA_DAYS);

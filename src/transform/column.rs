@@ -67,7 +67,8 @@ impl ColumnBuilder {
             ColumnType::Int64 => ColumnBuilder::Int(Int64Builder::with_capacity(capacity)),
             ColumnType::Float64 => ColumnBuilder::Float(Float64Builder::with_capacity(capacity)),
             ColumnType::Decimal { precision, scale } => ColumnBuilder::Decimal {
-                values: Decimal128Builder::with_capacity(capacity).with_data_type(DataType::Decimal128(precision, scale)),
+                values: Decimal128Builder::with_capacity(capacity)
+                    .with_data_type(DataType::Decimal128(precision, scale)),
                 scale,
                 unscaled_end: 10u128.pow(u32::from(precision.min(DECIMAL_DIGITS_MAX))),
             },

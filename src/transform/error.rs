@@ -1,5 +1,6 @@
 //! Why a transform can't be compiled, or a row can't pass it.
 
+use crate::model::{ValueRef, text};
 use std::fmt;
 
 /// Why a transform can't be compiled, or a row can't pass it.
@@ -81,11 +82,29 @@ pub enum ValueFault {
     },
 }
 
+/// Longer values are cut in messages.
+const SHOWN_CHARS_MAX: usize = 60;
+
+impl ValueFault {
+    /// A value that has no exact form in the wanted type.
+    pub(super) fn not_convertible(value: ValueRef<'_>, wanted: &str) -> ValueFault {
+        let mut shown: String = text::describe_values([value]);
+        if let Some((cut, _)) = shown.char_indices().nth(SHOWN_CHARS_MAX) {
+            shown.truncate(cut);
+            shown.push_str("...");
+        }
+        ValueFault::NotConvertible { value: shown, wanted: wanted.to_owned() }
+    }
+}
+
 impl fmt::Display for ValueFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ValueFault::Null => f.write_str("is NULL, but the column is declared NOT NULL"),
-            ValueFault::Unresolved => f.write_str("was not sent by the source, and no earlier value is known"),
+            ValueFault::Unresolved => f.write_str(
+                "was not sent by the source because it did not change, and the sink's row does not have it; pass the \
+                 column through, load the table again, or have the source send whole rows (REPLICA IDENTITY FULL)",
+            ),
             ValueFault::WrongType { found } => {
                 write!(f, "holds a value of type {found}; declare the column as {found}, or cast it in the transform")
             }

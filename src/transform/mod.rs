@@ -6,8 +6,13 @@
 //! the sink: when an update makes a row stop passing, that is a delete by key ([`Kept::FilteredOut`] tells).
 
 mod builders;
+mod cast;
 mod column;
+mod compile;
 mod error;
+mod expr;
+mod filter;
+mod literal;
 mod set;
 mod table;
 

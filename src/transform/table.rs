@@ -2,8 +2,12 @@
 
 use super::builders::RowBuilders;
 use super::column::arrow_field;
+use super::compile;
 use super::error::TransformError;
+use super::expr::Expr;
+use super::filter::Filter;
 use crate::model::{TableId, TableSchema, ValueRef, text};
+use crate::workload::TransformSpec;
 use arrow_schema::{Schema, SchemaRef};
 use std::sync::Arc;
 
@@ -23,21 +27,31 @@ pub(super) struct Compiled {
     pub(super) source: TableSchema,
     pub(super) output: TableSchema,
     pub(super) columns: Vec<Expr>,
+    pub(super) filter: Option<Filter>,
     pub(super) arrow: SchemaRef,
-}
-
-/// Where an output column's value comes from.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Expr {
-    /// A source column as it is.
-    Column(usize),
 }
 
 impl TableTransform {
     /// The transform that changes nothing.
     pub fn identity(table: TableId, source: &TableSchema) -> TableTransform {
         let columns = (0..source.columns.len()).map(Expr::Column).collect();
-        TableTransform::from_parts(table, source, source.clone(), columns)
+        TableTransform::from_parts(table, source, source.clone(), columns, None)
+    }
+
+    /// The transform that `spec` defines; the identity if there is none.
+    ///
+    /// # Errors
+    /// [`TransformError::Definition`] naming the place and the remedy: an unknown column, a type that an operation
+    /// does not take, a key column that is dropped, hashed or cast.
+    pub fn compile(
+        table: TableId,
+        source: &TableSchema,
+        spec: Option<&TransformSpec>,
+    ) -> Result<TableTransform, TransformError> {
+        match spec {
+            None => Ok(TableTransform::identity(table, source)),
+            Some(spec) => compile::compile(table, source, spec),
+        }
     }
 
     pub(super) fn from_parts(
@@ -45,10 +59,11 @@ impl TableTransform {
         source: &TableSchema,
         output: TableSchema,
         columns: Vec<Expr>,
+        filter: Option<Filter>,
     ) -> TableTransform {
         let fields: Vec<_> = output.columns.iter().map(arrow_field).collect();
         let arrow = Arc::new(Schema::new(fields));
-        TableTransform { inner: Arc::new(Compiled { table, source: source.clone(), output, columns, arrow }) }
+        TableTransform { inner: Arc::new(Compiled { table, source: source.clone(), output, columns, filter, arrow }) }
     }
 
     /// The table's number, in the source's and the output's catalog alike.
@@ -74,7 +89,7 @@ impl TableTransform {
     /// Whether every source column passes as it is, in its place, and no row is filtered out.
     pub fn is_identity(&self) -> bool {
         let straight = self.inner.columns.iter().enumerate().all(|(place, expr)| *expr == Expr::Column(place));
-        straight && self.inner.columns.len() == self.inner.source.columns.len()
+        straight && self.inner.filter.is_none() && self.inner.columns.len() == self.inner.source.columns.len()
     }
 
     /// For an output column that passes one source column through as it is, that column's place.
