@@ -137,3 +137,7 @@ impl CurrentRows for NoCurrentRows {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+#[path = "fold_tests.rs"]
+mod tests;

@@ -334,3 +334,126 @@ fn write_json_text(out: &mut impl Write, text: &str) -> fmt::Result {
     }
     out.write_char('"')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(value: ValueRef<'_>) -> String {
+        Text(value).to_string()
+    }
+
+    /// Every right side was printed by a PostgreSQL 15 server.
+    #[test]
+    fn floats_as_postgresql_prints_them() {
+        for (v, wanted) in [
+            (1e15, "1e+15"),
+            (123456789012345.0, "123456789012345"),
+            (123456789012345.6, "123456789012345.6"),
+            (999999999999999.9, "999999999999999.9"),
+            (1e23, "9.999999999999999e+22"),
+            (8.41e21, "8.409999999999999e+21"),
+            (9007199254740993.0, "9.007199254740992e+15"),
+            (5e-324, "5e-324"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (-0.0, "-0"),
+            (0.0, "0"),
+            (1e20, "1e+20"),
+            (1.7976931348623157e308, "1.7976931348623157e+308"),
+            (2.2250738585072014e-308, "2.2250738585072014e-308"),
+            (9.5367431640625e-07, "9.5367431640625e-07"),
+            (f64::NEG_INFINITY, "-Infinity"),
+            (f64::NAN, "NaN"),
+        ] {
+            assert_eq!(text(ValueRef::Float(v)), wanted);
+        }
+    }
+
+    /// Every right side was printed by a PostgreSQL 15 server.
+    #[test]
+    fn times_as_postgresql_prints_them() {
+        for (us, wanted) in [
+            (1_704_164_645_678_900, "2024-01-02 03:04:05.6789+00"),
+            (1_704_164_645_678_901, "2024-01-02 03:04:05.678901+00"),
+            (-63_517_780_800_000_000, "0044-03-15 12:00:00+00 BC"),
+            (9_223_372_036_854_775_806, "294247-01-10 04:00:54.775806+00"),
+            (-210_866_803_200_000_000, "4714-11-24 00:00:00+00 BC"),
+            (-1, "1969-12-31 23:59:59.999999+00"),
+            (i64::MAX, "infinity"),
+            (i64::MIN, "-infinity"),
+        ] {
+            assert_eq!(text(ValueRef::Timestamp(us)), wanted);
+        }
+        for (days, wanted) in [(-719_163, "0001-12-31 BC"), (0, "1970-01-01"), (i32::MAX, "infinity")] {
+            assert_eq!(text(ValueRef::Date(days)), wanted);
+        }
+    }
+
+    #[test]
+    fn every_day_of_the_calendar_follows_the_one_before() {
+        let (mut year, mut month, mut day) = civil(-1_000_000);
+        for days in -999_999..1_000_000 {
+            let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            let last = match month {
+                2 => 28 + i64::from(leap),
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            (year, month, day) = match (month, day == last) {
+                (_, false) => (year, month, day + 1),
+                (12, true) => (year + 1, 1, 1),
+                (_, true) => (year, month + 1, 1),
+            };
+            assert_eq!(civil(days), (year, month, day), "day {days}");
+        }
+        assert_eq!(civil(0), (1970, 1, 1));
+    }
+
+    #[test]
+    fn decimals_keep_their_scale() {
+        for (unscaled, scale, wanted) in
+            [(0, 2, "0.00"), (-5, 2, "-0.05"), (123, -2, "12300"), (0, -2, "0"), (150, 2, "1.50"), (7, 0, "7")]
+        {
+            assert_eq!(text(ValueRef::Decimal(Decimal { unscaled, scale })), wanted);
+        }
+        let least = Decimal { unscaled: i128::MIN, scale: 38 };
+        assert_eq!(text(ValueRef::Decimal(least)), "-1.70141183460469231731687303715884105728");
+    }
+
+    #[test]
+    fn csv_as_copy_writes_it() {
+        let csv = |row: &[ValueRef<'_>]| {
+            let mut out = String::new();
+            write_csv_row(&mut out, row.iter().copied()).unwrap();
+            out
+        };
+        let t = ValueRef::Text;
+        let row = [ValueRef::Null, t(""), t("a,b"), t("a\"b"), t("x\ny"), t("\\."), t(" s "), t("a\rb")];
+        assert_eq!(csv(&row), ",\"\",\"a,b\",\"a\"\"b\",\"x\ny\",\\., s ,\"a\rb\"\n");
+        assert_eq!(csv(&[t("\\.")]), "\"\\.\"\n");
+        assert_eq!(csv(&[ValueRef::Null]), "\n");
+        assert_eq!(csv(&[ValueRef::Bool(true), ValueRef::Bytes(b"\0\xff")]), "t,\\x00ff\n");
+    }
+
+    #[test]
+    fn json_as_row_to_json_writes_it() {
+        let mut out = String::new();
+        let row = [
+            ValueRef::Float(f64::NAN),
+            ValueRef::Float(-0.0),
+            ValueRef::Timestamp(-63_517_780_799_500_000),
+            ValueRef::Bytes(b"\0\xff"),
+            ValueRef::Decimal(Decimal { unscaled: 150, scale: 2 }),
+            ValueRef::Text("\u{1}\u{1f}/\u{8}\u{c}\"\\"),
+            ValueRef::Null,
+        ];
+        write_json_row(&mut out, &["a", "b", "c", "d", "e", "f", "g\""], row).unwrap();
+        let wanted = concat!(
+            r#"{"a":"NaN","b":-0,"c":"0044-03-15T12:00:00.5+00:00 BC","d":"\\x00ff","e":1.50,"#,
+            r#""f":"\u0001\u001f/\b\f\"\\","g\"":null}"#,
+            "\n"
+        );
+        assert_eq!(out, wanted);
+    }
+}

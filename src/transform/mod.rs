@@ -21,3 +21,6 @@ pub use column::{arrow_field, arrow_type};
 pub use error::{TransformError, ValueFault};
 pub use set::TransformSet;
 pub use table::TableTransform;
+
+#[cfg(test)]
+mod tests;
