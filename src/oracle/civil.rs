@@ -32,7 +32,8 @@ pub(super) fn day_of_text(text: &str) -> Option<i64> {
     if day < 1 || day > *months.get(before)? {
         return None;
     }
-    let years: i64 = if year >= 1970 { (1970..year).map(days_of).sum() } else { -(year..1970).map(days_of).sum::<i64>() };
+    let years: i64 =
+        if year >= 1970 { (1970..year).map(days_of).sum() } else { -(year..1970).map(days_of).sum::<i64>() };
     Some(years + months.iter().take(before).sum::<i64>() + day - 1)
 }
 

@@ -73,7 +73,9 @@ impl fmt::Display for OracleError {
             OracleError::CommitsOutOfOrder { lsn } => {
                 write!(f, "commit {lsn} does not come after the one before it; sort the commits by position")
             }
-            OracleError::CommittedTwice { txn } => write!(f, "transaction {} is in the ledger as committed twice", txn.0),
+            OracleError::CommittedTwice { txn } => {
+                write!(f, "transaction {} is in the ledger as committed twice", txn.0)
+            }
             OracleError::StreamEnded { txn } => write!(
                 f,
                 "the workload has no transaction {}, which the ledger calls committed; was it another workload or seed?",
@@ -84,7 +86,9 @@ impl fmt::Display for OracleError {
                 "" => write!(f, "transform of table {table:?}: {reason}"),
                 _ => write!(f, "transform of table {table:?}, key ({key}): {reason}"),
             },
-            OracleError::Actual { table, cause } => write!(f, "table {table:?} could not be read for comparison: {cause}"),
+            OracleError::Actual { table, cause } => {
+                write!(f, "table {table:?} could not be read for comparison: {cause}")
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::error::OracleError;
 use super::table::{ExpectedState, ExpectedTable};
 use crate::model::{Key, Lsn, TableId, Value, ValueRef, text};
-use crate::workload::{Assign, PlannedTxn, Statement, TxnIndex};
+use crate::workload::{Assign, PlannedTxn, Statement, Stream, TxnIndex, Workload};
 use std::collections::{BTreeMap, HashMap};
 
 /// What happened to a key.
@@ -57,6 +57,21 @@ pub struct Replay<S> {
     places: HashMap<TxnIndex, usize>,
     waiting: BTreeMap<usize, PlannedTxn>,
     next: usize,
+}
+
+impl Replay<Stream> {
+    /// A replay of a workload from its initial rows; `commits` are the committed write transactions, by rising
+    /// position.
+    ///
+    /// # Errors
+    /// As [`Replay::new`] and [`ExpectedState::load`].
+    pub fn of_workload(workload: &Workload, commits: &[(Lsn, TxnIndex)]) -> Result<Replay<Stream>, OracleError> {
+        let mut state = ExpectedState::new(workload.catalog());
+        for (id, _) in workload.catalog().iter() {
+            state.load(id, workload.initial_rows(id))?;
+        }
+        Replay::new(state, workload.stream(), commits)
+    }
 }
 
 impl<S: Iterator<Item = PlannedTxn>> Replay<S> {
