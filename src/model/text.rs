@@ -15,6 +15,8 @@ const DAY_US: i64 = 86_400_000_000;
 const SCIENTIFIC_FROM: i32 = 15;
 /// Decimal exponents below this one are written in scientific form.
 const SCIENTIFIC_BELOW: i32 = -4;
+/// Shorter decimals lie too far apart for two of them to mean the same float.
+const PLACES_OF_TIES: usize = 15;
 
 /// Shows a value in PostgreSQL's text form. NULL shows as nothing at all and a value that was not sent as
 /// `unchanged`: callers that must tell NULL from an empty text ask first.
@@ -83,23 +85,42 @@ fn write_float(out: &mut impl Write, v: f64) -> fmt::Result {
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     if (SCIENTIFIC_BELOW..SCIENTIFIC_FROM).contains(&exponent) {
-        return write!(out, "{v}");
+        return write_fixed(out, digits, exponent);
     }
     let sign = if exponent < 0 { '-' } else { '+' };
     write!(out, "{digits}e{sign}{:02}", exponent.unsigned_abs())
 }
 
+/// Writes `d.ddd × 10^exponent` without an exponent.
+fn write_fixed(out: &mut impl Write, digits: &str, exponent: i32) -> fmt::Result {
+    let (sign, digits) = digits.strip_prefix('-').map_or(("", digits), |rest| ("-", rest));
+    let digits = digits.replacen('.', "", 1);
+    out.write_str(sign)?;
+    let before_point = usize::try_from(exponent + 1).unwrap_or(0);
+    match digits.split_at_checked(before_point) {
+        None => write!(out, "{digits:0<before_point$}"),
+        Some((whole, "")) => out.write_str(whole),
+        Some(("", fraction)) => write!(out, "0.{}{fraction}", "0".repeat((-1 - exponent).unsigned_abs() as usize)),
+        Some((whole, fraction)) => write!(out, "{whole}.{fraction}"),
+    }
+}
+
 /// The shortest digits, as `d.ddde±x`, that read back as `v` whichever way a reader rounds halves.
 ///
 /// The standard library's shortest digits may lie exactly half way to the next float and rely on the reader
-/// rounding half to even (1e23). PostgreSQL does not use such digits; it then writes more of them.
+/// rounding half to even (1e23); PostgreSQL does not use such digits, and writes more of them. And where `v` lies
+/// exactly half way between two shortest decimals, PostgreSQL takes the one with the even last digit.
 fn shortest_digits(v: f64) -> String {
     let shortest = format!("{v:e}");
-    if !is_half_way(&shortest, v) {
+    let places = shortest.split('e').next().map_or(0, |digits| digits.bytes().filter(u8::is_ascii_digit).count());
+    let usable = !is_half_way(&shortest, v);
+    if usable && places < PLACES_OF_TIES {
         return shortest;
     }
-    let places = shortest.bytes().filter(u8::is_ascii_digit).count();
-    (places.saturating_sub(3)..17)
+    // The standard library's digits at a given precision are rounded half to even. Just below a power of two they may
+    // be nearest and yet belong to the next float; then the shortest ones stand.
+    let most = if usable { places } else { 17 };
+    (places.saturating_sub(1)..most)
         .map(|precision| format!("{v:.precision$e}"))
         .find(|digits| digits.parse() == Ok(v) && !is_half_way(digits, v))
         .unwrap_or(shortest)
@@ -354,6 +375,11 @@ mod tests {
             (1e23, "9.999999999999999e+22"),
             (8.41e21, "8.409999999999999e+21"),
             (9007199254740993.0, "9.007199254740992e+15"),
+            (1099514114116857.3, "1.0995141141168572e+15"),
+            (685_047_179_210_286.3, "685047179210286.2"),
+            (2.9802322387695313e-08, "2.9802322387695312e-08"),
+            (5.075883674631299e-116, "5.075883674631299e-116"),
+            (-1200.0, "-1200"),
             (5e-324, "5e-324"),
             (0.0001, "0.0001"),
             (0.00001, "1e-05"),

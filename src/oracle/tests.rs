@@ -81,7 +81,9 @@ fn txn(index: u64, statements: Vec<Statement>) -> PlannedTxn {
     PlannedTxn { index: TxnIndex(index), kind: "test", lane: None, intended: Duration::from_millis(index), statements }
 }
 
-fn replay(statements: Vec<Statement>) -> (Result<ExpectedState, OracleError>, Vec<(Lsn, i64, ChangeKind)>) {
+type Told = Vec<(Lsn, i64, ChangeKind)>;
+
+fn replay(statements: Vec<Statement>) -> (Result<ExpectedState, OracleError>, Told) {
     let mut state = ExpectedState::new(&table(ColumnType::Int64));
     state.load(T, [vec![1.into(), 10.into()], vec![2.into(), Value::Null]]).unwrap();
     let stream = [txn(0, vec![]), txn(1, statements)];
