@@ -68,7 +68,23 @@ impl Key {
     }
 }
 
-impl KeyRef<'_> {
+impl<'a> KeyRef<'a> {
+    /// The key made of the key columns' values, in key order, encoded into `scratch` (cleared first) so that
+    /// making many keys allocates nothing.
+    ///
+    /// # Errors
+    /// As [`Key::from_values`].
+    pub fn encode_in(scratch: &'a mut Vec<u8>, values: &[ValueRef<'_>]) -> Result<KeyRef<'a>, KeyError> {
+        if let [ValueRef::Int(v)] = values {
+            return Ok(KeyRef::Int(*v));
+        }
+        scratch.clear();
+        for &value in values {
+            encode(scratch, value)?;
+        }
+        if scratch.is_empty() { Err(KeyError::Missing) } else { Ok(KeyRef::Encoded(scratch)) }
+    }
+
     /// An owned copy.
     pub fn to_key(self) -> Key {
         match self {

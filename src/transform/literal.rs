@@ -1,0 +1,88 @@
+//! Literals of a definition become values of a column's type.
+
+use crate::model::{ColumnType, Decimal, Value};
+use crate::workload::Literal;
+
+/// The literal as a value of the type, or what literal the type takes.
+pub(super) fn of_type(literal: &Literal, column_type: ColumnType) -> Result<Value, &'static str> {
+    match (column_type, literal) {
+        (ColumnType::Bool, Literal::Bool(v)) => Ok(Value::Bool(*v)),
+        (ColumnType::Bool, _) => Err("true or false"),
+        (ColumnType::Int64, Literal::Int(v)) => Ok(Value::Int(*v)),
+        (ColumnType::Int64, _) => Err("a whole number"),
+        (ColumnType::Float64, Literal::Float(v)) => Ok(Value::Float(*v)),
+        (ColumnType::Float64, Literal::Int(v)) => Ok(Value::Float(*v as f64)),
+        (ColumnType::Float64, _) => Err("a number"),
+        (ColumnType::Decimal { .. }, Literal::Int(v)) => Ok(decimal(i128::from(*v), 0)),
+        (ColumnType::Decimal { .. }, Literal::Float(v)) => shortest_decimal(*v).ok_or("a finite number"),
+        (ColumnType::Decimal { .. }, _) => Err("a number"),
+        (ColumnType::Text, Literal::Text(v)) => Ok(Value::text(v.as_str())),
+        (ColumnType::Text, _) => Err("text"),
+        (ColumnType::Date, Literal::Text(v)) => parse_date(v).map(Value::Date).ok_or(DATE),
+        (ColumnType::Date, _) => Err(DATE),
+        (ColumnType::Timestamp, Literal::Text(v)) => parse_timestamp(v).map(Value::Timestamp).ok_or(TIMESTAMP),
+        (ColumnType::Timestamp, _) => Err(TIMESTAMP),
+        (ColumnType::Bytes, _) => Err("no comparison, only `is null` and `is not null`"),
+    }
+}
+
+const DATE: &str = "a date like \"2025-01-31\"";
+const TIMESTAMP: &str = "a UTC timestamp like \"2025-01-31T12:00:00Z\"";
+
+fn decimal(unscaled: i128, scale: i8) -> Value {
+    Value::Decimal(Box::new(Decimal { unscaled, scale }))
+}
+
+/// The number as it was written: the shortest digits that mean this float.
+fn shortest_decimal(v: f64) -> Option<Value> {
+    let text = format!("{v}");
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let unscaled = format!("{whole}{fraction}").parse().ok()?;
+    Some(decimal(unscaled, i8::try_from(fraction.len()).ok()?))
+}
+
+fn parse_date(text: &str) -> Option<i32> {
+    let mut parts = text.splitn(3, '-');
+    let year = number(parts.next()?, 4)?;
+    let month = number(parts.next()?, 2)?;
+    let day = number(parts.next()?, 2)?;
+    let days = days_from_civil(year, month, day)?;
+    i32::try_from(days).ok()
+}
+
+/// RFC 3339 in UTC (`Z` or `+00:00`), with up to six digits of a second's fraction.
+fn parse_timestamp(text: &str) -> Option<i64> {
+    let local = text.strip_suffix(['Z', 'z']).or_else(|| text.strip_suffix("+00:00"))?;
+    let (date, time) = local.split_once(['T', 't', ' '])?;
+    let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let mut parts = time.splitn(3, ':');
+    let hour = number(parts.next()?, 2).filter(|h| *h < 24)?;
+    let minute = number(parts.next()?, 2).filter(|m| *m < 60)?;
+    let second = number(parts.next()?, 2).filter(|s| *s < 60)?;
+    if fraction.is_empty() || fraction.len() > 6 {
+        return None;
+    }
+    let fraction_us = number(&format!("{fraction:0<6}"), 6)?;
+    let seconds = i64::from(parse_date(date)?) * 86_400 + hour * 3_600 + minute * 60 + second;
+    Some(seconds * 1_000_000 + fraction_us)
+}
+
+/// Exactly `digits` decimal digits.
+fn number(text: &str, digits: usize) -> Option<i64> {
+    let plain = text.len() == digits && text.bytes().all(|b| b.is_ascii_digit());
+    plain.then(|| text.parse().ok()).flatten()
+}
+
+/// Days since 1970-01-01 (Howard Hinnant's `days_from_civil`), if there is such a day.
+fn days_from_civil(year: i64, month: i64, day: i64) -> Option<i64> {
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let shifted = if month <= 2 { year - 1 } else { year };
+    let era = shifted.div_euclid(400);
+    let day_of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
+    let year_of_era = shifted.rem_euclid(400);
+    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
+    // February 30 would be March 1 or 2: only a day that comes back as itself is one.
+    (crate::model::text::civil(days) == (year, month, day)).then_some(days)
+}
