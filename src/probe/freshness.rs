@@ -49,6 +49,9 @@ pub const SLO_THETAS: [Duration; 14] = [
     Duration::from_secs(300),
 ];
 
+/// A commit visible by more than this before its acknowledgement points to a clock fault.
+pub const LEAD_MAX: Duration = Duration::from_millis(5);
+
 /// How many equally long parts of the window the interval of the mean age is taken from.
 const AGE_PARTS: u32 = 20;
 
@@ -57,7 +60,7 @@ const AGE_PARTS: u32 = 20;
 pub struct FreshnessInput<'a> {
     /// Every commit of the run, also of warm-up and drain.
     pub commits: &'a [Commit],
-    /// When each of them became visible, in the same order; `None` for never.
+    /// When each of them became visible, in the same order; `None` for never, and also where the list is too short.
     pub visible: &'a [Option<Moment>],
     /// The measured window.
     pub window: Window,
@@ -74,7 +77,7 @@ pub struct Freshness {
     pub lag_from_intended: LagFigures,
     /// How many commits of the window were visible before their acknowledgement. Their lag is zero.
     pub early: u64,
-    /// The largest time by which one was early. Beyond a few milliseconds that is a clock fault.
+    /// The largest time by which one was early; see [`Freshness::clock_fault`].
     pub largest_lead: Duration,
     /// Commits of the window that were not visible when the observation ended.
     pub lost: u64,
@@ -146,6 +149,11 @@ impl AgeFigures {
 }
 
 impl Freshness {
+    /// Whether a commit was visible so long before its acknowledgement that the clock, or a stamp, must be wrong.
+    pub fn clock_fault(&self) -> bool {
+        self.largest_lead > LEAD_MAX
+    }
+
     /// Computes every figure. `O(n log n)` in the number of commits.
     pub fn of(input: &FreshnessInput<'_>) -> Freshness {
         let mut lag = Lags::default();
@@ -185,7 +193,7 @@ impl<'a> FreshnessInput<'a> {
     fn observed(&self) -> impl Iterator<Item = (Commit, Option<Moment>)> + use<'a> {
         let until = self.observed_until;
         let visible = self.visible.iter().map(move |visible| visible.filter(|&v| v <= until));
-        self.commits.iter().copied().zip(visible)
+        self.commits.iter().copied().zip(visible.chain(std::iter::repeat(None)))
     }
 }
 

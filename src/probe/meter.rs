@@ -1,7 +1,7 @@
 //! What a run costs: CPU by thread, bytes read and written, peak memory.
 //!
 //! CPU comes from `/proc/self/task/*/schedstat` (nanoseconds), where the kernel has it, else from `stat` (ticks of
-//! 10 ms). Threads end, and their files with them, so a thread `mtr-cpu` reads them every 100 ms and adds what is
+//! 10 ms). Threads end, and their files with them, so a thread `mtr-cpu` reads them every 200 ms and adds what is
 //! new to the sum of the thread's name. What a thread used after its last reading is missing from its sum but not
 //! from the process's CPU clock; the difference is reported as [`Usage::unattributed`]. At both ends of a measured
 //! window everything is read at that instant.
@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How often the threads' CPU is read: once in this time.
-pub const INTERVAL: Duration = Duration::from_millis(100);
+pub const INTERVAL: Duration = Duration::from_millis(200);
 
 /// What a thread works for, by the part of its name before the first `-`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,8 +136,8 @@ impl Usage {
     }
 }
 
-/// Reads the counters while a run is on. It costs about a thousandth of one core; its own CPU is that of the
-/// threads named `mtr-`.
+/// Reads the counters while a run is on. One reading of 24 threads costs about 0.4 ms, so following them takes 0.2 %
+/// of one core; the CPU of all measuring is that of [`Role::Meter`].
 #[derive(Debug)]
 pub struct Meter {
     clock: Clock,

@@ -11,9 +11,11 @@ pub mod stages;
 pub mod visibility;
 
 pub use backlog::{BacklogSampler, BacklogSeries, LsnSource};
-pub use freshness::{AgeFigures, Freshness, FreshnessInput, LagFigures, SLO_THETAS, Window};
+pub use freshness::{AgeFigures, Freshness, FreshnessInput, LEAD_MAX, LagFigures, SLO_THETAS, Window};
 pub use meter::{IoBytes, Meter, PeakRss, Role, Snapshot, ThreadCpu, Usage};
-pub use prober::{ProbeFigures, ProbeRead, ProbeRecord, ProbeTarget, Prober, ProberOptions, Staleness};
+pub use prober::{
+    LengthFigures, ProbeFigures, ProbeRead, ProbeRecord, ProbeSample, ProbeTarget, Prober, ProberOptions, Staleness,
+};
 pub use stages::{Stage, StageFigures, StageTimes};
 pub use visibility::{
     Commit, Existence, Publish, RowChange, VisibilityError, VisibilityRecorder, visible_by_delivery,

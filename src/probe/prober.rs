@@ -35,7 +35,7 @@ pub trait ProbeTarget: Send {
 /// How the prober reads.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ProberOptions {
-    /// The mean rate of reads, in reads per second.
+    /// The mean rate of reads, in reads per second; at most 100,000. None is made for zero or less.
     pub reads_per_s: f64,
     /// The seed of the schedule.
     pub seed: u64,
@@ -46,6 +46,9 @@ impl Default for ProberOptions {
         ProberOptions { reads_per_s: 20.0, seed: 1 }
     }
 }
+
+/// The shortest mean gap between two reads, so that counting the missed ones ends.
+const GAP_MIN: Duration = Duration::from_micros(10);
 
 /// At most so many reads are kept; later ones are only counted as missed.
 const READS_MAX: usize = 4_000_000;
@@ -103,7 +106,7 @@ pub struct ProbeRecord {
 }
 
 fn probe(target: &dyn ProbeTarget, clock: &Clock, options: ProberOptions, stopped: &Receiver<()>) -> ProbeRecord {
-    let gap = Duration::try_from_secs_f64(1.0 / options.reads_per_s).unwrap_or(Duration::MAX);
+    let gap = Duration::try_from_secs_f64(1.0 / options.reads_per_s).unwrap_or(Duration::MAX).max(GAP_MIN);
     let mut random = SplitMix64::new(options.seed);
     let mut record = ProbeRecord::default();
     let mut intended = clock.now().after(random.exponential(gap));

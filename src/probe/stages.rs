@@ -3,7 +3,8 @@
 //! The way of a commit group has six marks; between them lie the five stages. *Capture* is from the commit until
 //! its group was read out of the source, *queue* until the applier took it from the log (the append and its fsync
 //! among it), *transform* until it was turned into edits, *apply* until they were applied, *publish* until readers
-//! see them. The stages of a commit add up to its commit lag, exactly.
+//! see them. The stages of a commit add up to its commit lag, exactly. (At a sink that is not complete through its
+//! watermark they are those of the commits that were brought in time: a lost commit has no stages.)
 
 use super::freshness::Window;
 use super::visibility::Commit;

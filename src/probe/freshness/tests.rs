@@ -31,7 +31,7 @@ fn lags_and_age_by_hand() {
     assert_eq!(figures.lag.quantile(0.75).unwrap().value, ms(50));
     assert_eq!(figures.lag.samples.mean(), Some(Duration::from_micros(42_500)));
     assert_eq!((figures.early, figures.largest_lead, figures.lost), (1, ms(1), 0));
-    assert_eq!(figures.lag.histogram.negative(), 1);
+    assert_eq!((figures.lag.histogram.negative(), figures.clock_fault()), (1, false));
     // From the intended instant: 52, 22, 1, 102.
     assert_eq!(figures.lag_from_intended.quantile(1.0).unwrap().value, ms(102));
     assert_eq!(figures.lag_from_intended.histogram.negative(), 0);
@@ -72,6 +72,8 @@ fn what_is_not_visible_at_the_end_is_censored_and_stays_in_the_tail() {
     assert_eq!(figures.age_without_lost.unwrap().max, ms(5));
     // Watched for a shorter time, the later ones are unknown as well.
     assert_eq!(freshness(&commits, &visible, (0, 200), 90).lost, 3);
+    // A commit that nothing is known of is not left out.
+    assert_eq!(freshness(&commits, &visible[..8], (0, 200), 1030).lost, 3);
 }
 
 #[test]

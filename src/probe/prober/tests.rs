@@ -116,8 +116,40 @@ fn a_slow_target_makes_reads_late_and_none_is_left_out() {
 
 #[test]
 fn stopping_does_not_wait_for_the_next_read() {
-    let target = Box::new(Counting { reads: Arc::default(), pause: Duration::ZERO });
-    let options = ProberOptions { reads_per_s: 1e-6, seed: 1 };
-    let record = Prober::start(target, &Clock::monotonic(), options).unwrap().stop().unwrap();
-    assert_eq!((record.samples.len(), record.missed), (0, 0));
+    for reads_per_s in [1e-6, 0.0, -1.0, f64::NAN] {
+        let target = Box::new(Counting { reads: Arc::default(), pause: Duration::ZERO });
+        let options = ProberOptions { reads_per_s, seed: 1 };
+        let record = Prober::start(target, &Clock::monotonic(), options).unwrap().stop().unwrap();
+        assert_eq!((record.samples.len(), record.missed), (0, 0), "{reads_per_s}");
+    }
+}
+
+#[test]
+fn a_true_watermark_and_the_age_curve_agree_at_every_instant() {
+    use crate::probe::visibility::{Publish, visible_by_watermark};
+    for seed in 0..300 {
+        let mut random = SplitMix64::new(seed);
+        let window = Window { start: Moment::ORIGIN, end: Moment::from_nanos(120) };
+        let commits: Vec<Commit> = (1..=random.below(12))
+            .map(|lsn| Moment::from_nanos(8 * lsn + random.below(12)))
+            .enumerate()
+            .map(|(n, committed)| Commit { lsn: Lsn(n as u64 + 1), committed, intended: committed })
+            .collect();
+        let (mut now, mut watermark) = (0, 0);
+        let publishes: Vec<Publish> = (0..random.below(8))
+            .map(|_| {
+                now += random.below(25);
+                watermark += random.below(4);
+                Publish { at: Moment::from_nanos(now), watermark: Lsn(watermark), delivered: None }
+            })
+            .collect();
+        let visible = visible_by_watermark(&commits, &publishes).unwrap();
+        let curve = crate::probe::freshness::age_curve(commits.iter().copied().zip(visible), window);
+        let by_watermark = Staleness::ByWatermark(&commits);
+        let by_watermark = by_watermark.resolve();
+        for t in (0..120).map(Moment::from_nanos) {
+            let seen = publishes.iter().rev().find(|publish| publish.at <= t).map_or(Lsn::ZERO, |p| p.watermark);
+            assert_eq!(by_watermark.at(t, seen), curve.at(t), "seed {seed}, {t:?}");
+        }
+    }
 }
