@@ -1,0 +1,101 @@
+//! What can go wrong while a strategy runs.
+
+use crate::apply::ApplyError;
+use crate::capture::CaptureError;
+use crate::log::LogError;
+use crate::model::CodecError;
+use crate::model::key::KeyError;
+use crate::sink::{SinkError, WarehouseError};
+use crate::source::SourceError;
+use crate::transform::TransformError;
+use std::fmt;
+use std::io;
+
+/// The failure of one stage, which ends the strategy.
+#[derive(Debug)]
+pub enum StrategyError {
+    /// The record system.
+    Source(SourceError),
+    /// Reading changes or rows out of it.
+    Capture(CaptureError),
+    /// The log.
+    Log(LogError),
+    /// Rows to Arrow.
+    Transform(TransformError),
+    /// Changes to edits.
+    Apply(ApplyError),
+    /// A sink.
+    Sink(SinkError),
+    /// The warehouse.
+    Warehouse(WarehouseError),
+    /// A row that can't be encoded.
+    Codec(CodecError),
+    /// A row without a key.
+    Key(KeyError),
+    /// A thread that could not be started.
+    Thread(io::Error),
+    /// A thread that died.
+    Died {
+        /// Its name.
+        thread: String,
+    },
+}
+
+impl StrategyError {
+    fn cause(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StrategyError::Source(e) => Some(e),
+            StrategyError::Capture(e) => Some(e),
+            StrategyError::Log(e) => Some(e),
+            StrategyError::Transform(e) => Some(e),
+            StrategyError::Apply(e) => Some(e),
+            StrategyError::Sink(e) => Some(e),
+            StrategyError::Warehouse(e) => Some(e),
+            StrategyError::Codec(e) => Some(e),
+            StrategyError::Key(e) => Some(e),
+            StrategyError::Thread(e) => Some(e),
+            StrategyError::Died { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for StrategyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StrategyError::Thread(e) => write!(f, "can't start a thread: {e}"),
+            StrategyError::Died { thread } => write!(f, "thread {thread} died; this is a fault of freshbench"),
+            other => match other.cause() {
+                Some(cause) => write!(f, "{cause}"),
+                None => Ok(()),
+            },
+        }
+    }
+}
+
+impl std::error::Error for StrategyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause().and_then(std::error::Error::source)
+    }
+}
+
+macro_rules! from {
+    ($($variant:ident($cause:ty)),*) => {$(
+        impl From<$cause> for StrategyError {
+            fn from(cause: $cause) -> StrategyError {
+                StrategyError::$variant(cause)
+            }
+        }
+    )*};
+}
+
+from!(
+    Source(SourceError),
+    Capture(CaptureError),
+    Log(LogError),
+    Transform(TransformError),
+    Apply(ApplyError),
+    Sink(SinkError),
+    Warehouse(WarehouseError),
+    Codec(CodecError),
+    Key(KeyError)
+);
