@@ -1,3 +1,7 @@
 //! The `freshbench` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    freshbench::cli::main()
+}

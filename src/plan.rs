@@ -1,1 +1,273 @@
-//! (to be written)
+//! From raw flags to one validated plan: behind it no stage sees an unresolved option.
+
+use crate::log::Fsync;
+use crate::source::Durability;
+use crate::strategy::{PlantedFault, StrategyKind};
+use crate::workload::{Arrivals, Overrides, Workload, WorkloadError, parse_duration, parse_rate};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the command line said, as it said it.
+#[derive(Clone, Debug, Default)]
+pub struct RawPlan {
+    /// Comma-separated names.
+    pub strategies: Option<String>,
+    /// A built-in name or a file.
+    pub workload: Option<String>,
+    /// Rows of the main table, with an optional `k` or `M`.
+    pub rows: Option<String>,
+    /// Transactions a second.
+    pub rate: Option<String>,
+    /// `fixed` or `poisson`.
+    pub arrivals: Option<String>,
+    /// Concurrent clients.
+    pub clients: Option<u32>,
+    /// The measured time.
+    pub duration: Option<String>,
+    /// The time before it.
+    pub warmup: Option<String>,
+    /// From batch to batch.
+    pub batch_interval: Option<String>,
+    /// The seed.
+    pub seed: Option<u64>,
+    /// Repetitions.
+    pub reps: Option<u32>,
+    /// `full`, `normal` or `off`.
+    pub durability: Option<String>,
+    /// `always`, `none`, or an interval.
+    pub log_fsync: Option<String>,
+    /// Where the result goes.
+    pub out: Option<PathBuf>,
+    /// Keeps the databases, logs and warehouses there.
+    pub work: Option<PathBuf>,
+    /// The short run.
+    pub quick: bool,
+    /// A deliberate fault, in tests.
+    pub plant: Option<String>,
+}
+
+/// A run, resolved.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What to run, in order; the control run comes first.
+    pub strategies: Vec<StrategyKind>,
+    /// The stream they all get.
+    pub workload: Arc<Workload>,
+    /// The time before the measured time.
+    pub warmup: Duration,
+    /// The measured time.
+    pub duration: Duration,
+    /// From batch to batch.
+    pub batch_interval: Duration,
+    /// Repetitions.
+    pub reps: u32,
+    /// The source's durability.
+    pub durability: Durability,
+    /// The log's.
+    pub log_fsync: Fsync,
+    /// Where the result goes; `None` for a new folder below `reports/`.
+    pub out: Option<PathBuf>,
+    /// Where databases, logs and warehouses are kept; `None` for a temporary folder.
+    pub work: Option<PathBuf>,
+    /// How long a strategy may take to catch up at the end.
+    pub drain_patience: Duration,
+    /// A deliberate fault, in tests.
+    pub planted: Option<PlantedFault>,
+    /// The command that gives this run again.
+    pub command: String,
+}
+
+/// Why flags make no plan.
+#[derive(Debug)]
+pub enum PlanError {
+    /// The workload.
+    Workload(WorkloadError),
+    /// A flag.
+    Flag {
+        /// Its name, with the dashes.
+        flag: &'static str,
+        /// What was given.
+        given: String,
+        /// What is wrong, and what would be right.
+        remedy: String,
+    },
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PlanError::Workload(cause) => write!(f, "{cause}"),
+            PlanError::Flag { flag, given, remedy } => write!(f, "{flag} {given}: {remedy}"),
+        }
+    }
+}
+
+impl std::error::Error for PlanError {}
+
+fn flag_error(flag: &'static str, given: &str, remedy: impl Into<String>) -> PlanError {
+    PlanError::Flag { flag, given: given.to_owned(), remedy: remedy.into() }
+}
+
+fn duration(flag: &'static str, given: Option<&str>) -> Result<Option<Duration>, PlanError> {
+    given.map(|text| parse_duration(text).map_err(|remedy| flag_error(flag, text, remedy))).transpose()
+}
+
+/// A count with an optional `k` (thousand) or `M` (million) behind it.
+///
+/// # Errors
+/// Says what a count looks like.
+pub fn parse_count(text: &str) -> Result<u64, String> {
+    let remedy = || "expected a count such as 50000, 50k or 2M".to_owned();
+    let text = text.trim();
+    let (digits, factor) = match text.strip_suffix(['k', 'K']) {
+        Some(digits) => (digits, 1_000),
+        None => text.strip_suffix('M').map_or((text, 1), |digits| (digits, 1_000_000)),
+    };
+    let count: u64 = digits.replace('_', "").parse().map_err(|_| remedy())?;
+    count.checked_mul(factor).ok_or_else(remedy)
+}
+
+fn strategies(given: Option<&str>) -> Result<Vec<StrategyKind>, PlanError> {
+    let Some(text) = given else { return Ok(StrategyKind::ALL.to_vec()) };
+    let mut chosen = vec![StrategyKind::Control];
+    for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        let kind = StrategyKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
+            let names: Vec<&str> = StrategyKind::ALL.iter().map(|kind| kind.name()).collect();
+            let near = names.iter().copied().min_by_key(|known| strsim::damerau_levenshtein(known, name));
+            let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
+            flag_error("--strategies", name, format!("no such strategy{hint} (known: {})", names.join(", ")))
+        })?;
+        if !chosen.contains(&kind) {
+            chosen.push(kind);
+        }
+    }
+    chosen.sort_unstable();
+    Ok(chosen)
+}
+
+fn durability(given: Option<&str>) -> Result<Durability, PlanError> {
+    match given {
+        None | Some("full") => Ok(Durability::Full),
+        Some("normal") => Ok(Durability::Normal),
+        Some("off") => Ok(Durability::Off),
+        Some(other) => Err(flag_error("--durability", other, "expected full, normal or off")),
+    }
+}
+
+fn log_fsync(given: Option<&str>) -> Result<Fsync, PlanError> {
+    match given {
+        None | Some("always") => Ok(Fsync::Always),
+        Some("none") => Ok(Fsync::None),
+        Some(text) => parse_duration(text)
+            .map(Fsync::Interval)
+            .map_err(|why| flag_error("--log-fsync", text, format!("expected always, none or an interval: {why}"))),
+    }
+}
+
+fn arrivals(given: Option<&str>) -> Result<Option<Arrivals>, PlanError> {
+    match given {
+        None => Ok(None),
+        Some("fixed") => Ok(Some(Arrivals::Fixed)),
+        Some("poisson") => Ok(Some(Arrivals::Poisson)),
+        Some(other) => Err(flag_error("--arrivals", other, "expected fixed or poisson")),
+    }
+}
+
+impl RawPlan {
+    /// Checks everything and fills in the defaults; `command` is the command line, for the result.
+    ///
+    /// # Errors
+    /// [`PlanError`]: one line naming the flag or the file and line, and the remedy.
+    pub fn resolve(&self, command: String) -> Result<Plan, PlanError> {
+        let count = |flag, given: &Option<String>| {
+            given.as_deref().map(|text| parse_count(text).map_err(|why| flag_error(flag, text, why))).transpose()
+        };
+        let quick = |value: &str| self.quick.then(|| value.to_owned());
+        let given = |value: &Option<String>, short: &str| value.clone().or_else(|| quick(short));
+        let rate = self.rate.as_deref().map(|text| {
+            text.parse::<f64>().or_else(|_| parse_rate(text)).map_err(|why| flag_error("--rate", text, why))
+        });
+        let overrides = Overrides {
+            rows: count("--rows", &given(&self.rows, "5000"))?,
+            rate_per_s: rate.transpose()?,
+            arrivals: arrivals(self.arrivals.as_deref())?,
+            clients: self.clients,
+            duration: duration("--duration", given(&self.duration, "2500ms").as_deref())?,
+            seed: self.seed,
+            ..Overrides::default()
+        };
+        let name = self.workload.as_deref().unwrap_or("orders");
+        let workload = Workload::load(name, &overrides).map_err(PlanError::Workload)?;
+        let batch_interval = duration("--batch-interval", given(&self.batch_interval, "500ms").as_deref())?
+            .unwrap_or(Duration::from_secs(2));
+        if batch_interval < Duration::from_millis(1) {
+            return Err(flag_error("--batch-interval", &format!("{batch_interval:?}"), "expected 1ms or more"));
+        }
+        let reps = self.reps.unwrap_or(1);
+        if reps == 0 || reps > 1000 {
+            return Err(flag_error("--reps", &reps.to_string(), "expected 1 to 1000"));
+        }
+        let planted = match self.plant.as_deref() {
+            None => None,
+            Some("drop-change") => Some(PlantedFault::DropChange),
+            Some(other) => return Err(flag_error("--plant", other, "expected drop-change")),
+        };
+        let total = workload.settings().duration;
+        Ok(Plan {
+            strategies: strategies(self.strategies.as_deref())?,
+            warmup: duration("--warmup", given(&self.warmup, "500ms").as_deref())?.unwrap_or(Duration::from_secs(2)),
+            duration: total,
+            workload: Arc::new(workload),
+            batch_interval,
+            reps,
+            durability: durability(self.durability.as_deref())?,
+            log_fsync: log_fsync(self.log_fsync.as_deref())?,
+            out: self.out.clone(),
+            work: self.work.clone(),
+            drain_patience: Duration::from_secs(60) + batch_interval * 3,
+            planted,
+            command,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(raw: &RawPlan) -> String {
+        raw.resolve(String::new()).expect_err("a refusal").to_string()
+    }
+
+    #[test]
+    fn counts_have_suffixes() {
+        assert_eq!(parse_count("50k"), Ok(50_000));
+        assert_eq!(parse_count("2M"), Ok(2_000_000));
+        assert_eq!(parse_count("1_000"), Ok(1_000));
+        assert!(parse_count("many").is_err());
+        assert!(parse_count("99999999999999999999").is_err());
+        assert!(parse_count("99999999999999999M").is_err());
+    }
+
+    #[test]
+    fn a_wrong_flag_is_named_with_its_remedy() {
+        let raw = RawPlan { strategies: Some("cdc-triger".to_owned()), ..RawPlan::default() };
+        assert!(refused(&raw).contains("did you mean cdc-trigger?"), "{}", refused(&raw));
+        let raw = RawPlan { batch_interval: Some("2".to_owned()), ..RawPlan::default() };
+        assert!(refused(&raw).starts_with("--batch-interval 2: "), "{}", refused(&raw));
+        let raw = RawPlan { reps: Some(0), ..RawPlan::default() };
+        assert!(refused(&raw).starts_with("--reps 0"));
+        let raw = RawPlan { durability: Some("some".to_owned()), ..RawPlan::default() };
+        assert!(refused(&raw).contains("full, normal or off"));
+    }
+
+    #[test]
+    fn the_control_run_always_comes_first_and_once() {
+        let raw = RawPlan { strategies: Some("cdc-trigger, control,full-refresh".to_owned()), ..RawPlan::default() };
+        let plan = raw.resolve(String::new()).expect("a plan");
+        let names: Vec<&str> = plan.strategies.iter().map(|kind| kind.name()).collect();
+        assert_eq!(names, ["control", "full-refresh", "cdc-trigger"]);
+    }
+}

@@ -1,6 +1,5 @@
 //! A module imports only from modules above it in `src/lib.rs`, and no file stands unused.
 
-
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,1 +1,95 @@
-//! (to be written)
+//! The command line: raw flags in, an exit code out. Data goes to stdout, progress and messages to stderr.
+
+mod args;
+mod dump;
+mod load;
+mod progress;
+mod run;
+
+pub use args::Cli;
+
+use args::{Command, WarehouseCommand};
+use clap::{CommandFactory, Parser};
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All is well.
+    Ok = 0,
+    /// Something failed.
+    Error = 1,
+    /// Wrong usage or bad input.
+    Usage = 2,
+    /// A derived system does not equal the record system, though its strategy promises it.
+    ValidationFailed = 5,
+    /// Ctrl-C; what had finished is saved.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// A message for a person, and the exit code that goes with it.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    fn usage(message: impl Display) -> Failure {
+        Failure { exit: Exit::Usage, message: message.to_string() }
+    }
+
+    fn error(message: impl Display) -> Failure {
+        Failure { exit: Exit::Error, message: message.to_string() }
+    }
+}
+
+/// A reader such as `head` that closed our stdout is no failure.
+impl From<io::Error> for Failure {
+    fn from(cause: io::Error) -> Failure {
+        if cause.kind() == io::ErrorKind::BrokenPipe {
+            return Failure { exit: Exit::Ok, message: String::new() };
+        }
+        Failure::error(format!("can't write to stdout: {cause}"))
+    }
+}
+
+/// Parses the process's arguments, does what they say and tells how it ended.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(&cli) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                eprintln!("freshbench: {}", failure.message);
+            }
+            failure.exit.into()
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
+    match &cli.command {
+        Command::Run(arguments) => run::run(arguments, cli.quiet),
+        Command::Load(arguments) => load::load(arguments),
+        Command::Warehouse(WarehouseCommand::Dump(arguments)) => dump::dump(arguments),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "freshbench", &mut io::stdout());
+            Ok(Exit::Ok)
+        }
+        Command::Man => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            io::stdout().write_all(&page)?;
+            Ok(Exit::Ok)
+        }
+    }
+}

@@ -85,7 +85,12 @@ pub fn restart(setting: &Setting) -> Result<Restarted, StrategyError> {
         warehouse.publish(last)?;
     }
     warehouse.checkpoint()?;
-    Ok(Restarted { reader: warehouse.reader(), checkpoint, watermark: warehouse.visible(), torn_bytes: recovery.torn_bytes })
+    Ok(Restarted {
+        reader: warehouse.reader(),
+        checkpoint,
+        watermark: warehouse.visible(),
+        torn_bytes: recovery.torn_bytes,
+    })
 }
 
 fn follow(

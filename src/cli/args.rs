@@ -1,0 +1,153 @@
+//! The flags, as clap reads them.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Measures how a warehouse is best fed from a database: full refreshes, micro-batches or change data capture.
+#[derive(Debug, Parser)]
+#[command(name = "freshbench", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+    /// No progress on stderr
+    #[arg(short, long, global = true)]
+    pub(super) quiet: bool,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 error, 2 usage or bad input, 5 validation failed, 130 interrupted \
+                          (what had finished is saved).";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run strategies on a workload and compare them (without flags: about a minute)
+    Run(RunArgs),
+    /// Load one table of an SQLite database into a new warehouse folder, once
+    Load(LoadArgs),
+    /// Look into a warehouse folder
+    #[command(subcommand)]
+    Warehouse(WarehouseCommand),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum WarehouseCommand {
+    /// Write a table's visible rows to stdout, in key order, values as PostgreSQL writes them
+    Dump(DumpArgs),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum OutputFormat {
+    /// Tables for people
+    Human,
+    /// The whole result
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// Strategies, separated by commas: full-refresh, incremental, cdc-trigger (the control run comes by itself)
+    #[arg(long, value_name = "A,B")]
+    pub(super) strategies: Option<String>,
+    /// A built-in workload (orders, ycsb-a to ycsb-f) or a definition in a TOML file
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(super) workload: Option<String>,
+    /// Rows of the main table, such as 50k
+    #[arg(long, value_name = "COUNT")]
+    pub(super) rows: Option<String>,
+    /// Transactions offered a second, such as 500 or 500/s
+    #[arg(long, value_name = "RATE")]
+    pub(super) rate: Option<String>,
+    /// How the starts are spread: fixed or poisson
+    #[arg(long, value_name = "KIND")]
+    pub(super) arrivals: Option<String>,
+    /// Concurrent clients
+    #[arg(long, value_name = "N")]
+    pub(super) clients: Option<u32>,
+    /// How long each case is measured, such as 10s
+    #[arg(long, value_name = "TIME")]
+    pub(super) duration: Option<String>,
+    /// How long each case runs before it is measured [default: 2s]
+    #[arg(long, value_name = "TIME")]
+    pub(super) warmup: Option<String>,
+    /// From one batch of full-refresh and incremental to the next [default: 2s]
+    #[arg(long, value_name = "TIME")]
+    pub(super) batch_interval: Option<String>,
+    /// The seed of rows and transactions
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<u64>,
+    /// Repetitions of each case, interleaved [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(super) reps: Option<u32>,
+    /// The source's durability: full (an fsync a commit), normal or off [default: full]
+    #[arg(long, value_name = "LEVEL")]
+    pub(super) durability: Option<String>,
+    /// When the log is made durable: always, none, or an interval such as 10ms [default: always]
+    #[arg(long, value_name = "WHEN")]
+    pub(super) log_fsync: Option<String>,
+    /// The folder for the result [default: a new one below reports/]
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+    /// Keep databases, logs and warehouses in this folder [default: a temporary one below the result]
+    #[arg(long, value_name = "DIR")]
+    pub(super) work: Option<PathBuf>,
+    /// A short run of about 20 seconds; the other flags still win
+    #[arg(long)]
+    pub(super) quick: bool,
+    /// What to print on stdout
+    #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
+    pub(super) format: OutputFormat,
+    /// Plant a fault, to see that verification finds it
+    #[arg(long, hide = true, value_name = "FAULT")]
+    pub(super) plant: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LoadArgs {
+    /// The SQLite database
+    #[arg(long, value_name = "FILE.db")]
+    pub(super) source: PathBuf,
+    /// The table
+    #[arg(long, value_name = "NAME")]
+    pub(super) table: String,
+    /// The warehouse folder, which must not hold a warehouse yet
+    #[arg(long, value_name = "DIR")]
+    pub(super) warehouse: PathBuf,
+    /// Connections that read side by side [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub(super) readers: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum DumpFormat {
+    /// As PostgreSQL's COPY .. (FORMAT csv) writes it
+    Csv,
+    /// One JSON object a line
+    Json,
+    /// An Apache Parquet file
+    Parquet,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DumpArgs {
+    /// The warehouse folder
+    #[arg(long, value_name = "DIR")]
+    pub(super) warehouse: PathBuf,
+    /// The table
+    #[arg(long, value_name = "NAME")]
+    pub(super) table: String,
+    /// Columns, separated by commas [default: all]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub(super) columns: Vec<String>,
+    /// The form of the rows
+    #[arg(long, value_enum, default_value_t = DumpFormat::Csv)]
+    pub(super) format: DumpFormat,
+    /// CSV: begin with a line of column names
+    #[arg(long)]
+    pub(super) header: bool,
+}

@@ -1,0 +1,79 @@
+//! `freshbench run`
+
+use super::args::{OutputFormat, RunArgs};
+use super::progress::Bars;
+use super::{Exit, Failure};
+use crate::plan::RawPlan;
+use crate::report::{RunResult, terminal};
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
+    let plan = raw(arguments).resolve(command_line()).map_err(Failure::usage)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let heard = Arc::clone(&stop);
+    // A second Ctrl-C ends at once.
+    ctrlc::set_handler(move || {
+        if heard.swap(true, Ordering::Relaxed) {
+            std::process::exit(Exit::Interrupted as i32);
+        }
+    })
+    .map_err(|cause| Failure::error(format!("can't listen for Ctrl-C: {cause}")))?;
+    let finished = crate::run::run(&plan, &Bars::new(quiet), &stop).map_err(Failure::error)?;
+    print(&finished.result, arguments.format)?;
+    if !quiet {
+        eprintln!("saved in {}", finished.folder.display());
+    }
+    let kept = finished.result.strategies.iter().all(|case| case.validation.passed);
+    Ok(match (finished.interrupted, kept) {
+        (true, _) => Exit::Interrupted,
+        (false, true) => Exit::Ok,
+        (false, false) => Exit::ValidationFailed,
+    })
+}
+
+fn print(result: &RunResult, format: OutputFormat) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match format {
+        OutputFormat::Human => {
+            let color = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+            write!(out, "{}", terminal::human(result, color))
+        }
+        OutputFormat::Json => {
+            serde_json::to_writer_pretty(&mut out, result)?;
+            writeln!(out)
+        }
+    }
+}
+
+fn raw(arguments: &RunArgs) -> RawPlan {
+    RawPlan {
+        strategies: arguments.strategies.clone(),
+        workload: arguments.workload.clone(),
+        rows: arguments.rows.clone(),
+        rate: arguments.rate.clone(),
+        arrivals: arguments.arrivals.clone(),
+        clients: arguments.clients,
+        duration: arguments.duration.clone(),
+        warmup: arguments.warmup.clone(),
+        batch_interval: arguments.batch_interval.clone(),
+        seed: arguments.seed,
+        reps: arguments.reps,
+        durability: arguments.durability.clone(),
+        log_fsync: arguments.log_fsync.clone(),
+        out: arguments.out.clone(),
+        work: arguments.work.clone(),
+        quick: arguments.quick,
+        plant: arguments.plant.clone(),
+    }
+}
+
+/// The command line for the result, quoted where a shell would split it.
+fn command_line() -> String {
+    let quoted = std::env::args().skip(1).map(|argument| {
+        let plain = argument.chars().all(|c| c.is_ascii_alphanumeric() || "-_./,=:".contains(c));
+        if plain && !argument.is_empty() { argument } else { format!("'{}'", argument.replace('\'', "'\\''")) }
+    });
+    std::iter::once("freshbench".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,337 @@
+//! From what was observed in a case to its figures, by the definitions in the documentation of `report`.
+
+use super::case::Probes;
+use crate::model::{Lsn, Moment};
+use crate::plan::Plan;
+use crate::probe::{Commit, Freshness, LagFigures, ProbeFigures, Role, StageFigures, Staleness, Usage, Window};
+use crate::report::{Case, Direction, Hist, Metric, Series, Validation};
+use crate::source::{Ledger, Outcome as TxnOutcome};
+use crate::stats::{Histogram, Interval, Samples};
+use crate::strategy::{Outcome, StrategyKind};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What pushing one entry to the ledger costs, with room to spare; measured at 45 ns.
+const LEDGER_ENTRY: Duration = Duration::from_nanos(100);
+/// Points of a time series.
+const SERIES_POINTS: u32 = 200;
+const SINK: &str = "warehouse";
+
+const QUANTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999), ("max", 1.0)];
+
+/// Everything that was observed in a case.
+pub(super) struct Observed<'a> {
+    pub(super) kind: StrategyKind,
+    pub(super) plan: &'a Plan,
+    pub(super) window: Window,
+    pub(super) ledger: &'a Ledger,
+    pub(super) commits: &'a [Commit],
+    pub(super) visible: &'a [Option<Moment>],
+    pub(super) freshness: Option<&'a Freshness>,
+    pub(super) outcome: Option<&'a Outcome>,
+    pub(super) probes: Probes<'a>,
+    pub(super) usage: &'a Usage,
+    pub(super) sizes: &'a [(Lsn, u64, u64)],
+    pub(super) validation: &'a Validation,
+}
+
+/// Collects metrics.
+#[derive(Default)]
+struct Sheet {
+    metrics: Vec<Metric>,
+}
+
+impl Sheet {
+    fn put(&mut self, id: impl Into<String>, unit: &str, direction: Direction, value: Option<f64>) -> &mut Metric {
+        self.metrics.push(Metric {
+            id: id.into(),
+            sink: None,
+            unit: unit.to_owned(),
+            direction,
+            value: value.filter(|value| value.is_finite()),
+            ci: None,
+            n: 1,
+            lower_bound: false,
+            theta_s: None,
+            reps: Vec::new(),
+        });
+        let last = self.metrics.len() - 1;
+        &mut self.metrics[last]
+    }
+
+    fn at_sink(&mut self, id: impl Into<String>, unit: &str, direction: Direction, value: Option<f64>) -> &mut Metric {
+        let metric = self.put(id, unit, direction, value);
+        metric.sink = Some(SINK.to_owned());
+        metric
+    }
+
+    fn quantiles(&mut self, id: &str, samples: &Samples, sink: bool) {
+        for (name, q) in QUANTILES {
+            let quantile = samples.quantile(q);
+            let interval = samples.quantile_interval(q).filter(|_| q < 1.0);
+            let value = quantile.map(|quantile| quantile.value.as_secs_f64());
+            let metric = self.put(format!("{id}.{name}"), "s", Direction::Lower, value);
+            metric.sink = sink.then(|| SINK.to_owned());
+            metric.n = samples.len() as u64;
+            metric.lower_bound = quantile.is_some_and(|quantile| quantile.is_lower_bound());
+            metric.ci = interval.and_then(|interval| Some([interval.low.as_secs_f64(), interval.high?.as_secs_f64()]));
+        }
+    }
+}
+
+fn pair(interval: Option<Interval>) -> Option<[f64; 2]> {
+    interval.map(|interval| [interval.low, interval.high])
+}
+
+/// All figures of a case, and the warnings that belong to them.
+pub(super) fn figures(seen: &Observed<'_>) -> (Case, Vec<String>) {
+    let mut sheet = Sheet::default();
+    let mut histograms = Vec::new();
+    let mut warnings = Vec::new();
+    let name = seen.kind.name();
+    if let Some(freshness) = seen.freshness {
+        freshness_figures(&mut sheet, seen, freshness);
+        histograms.extend(histogram("freshness.commit_lag", Some(SINK), &freshness.lag.histogram));
+        if freshness.clock_fault() {
+            let lead = freshness.largest_lead;
+            warnings.push(format!("{name}: a commit was visible {lead:?} before its acknowledgement: check the clock"));
+        }
+    }
+    if let (Some(outcome), Some(freshness)) = (seen.outcome, seen.freshness) {
+        batch_figures(&mut sheet, seen, outcome);
+        probe_figures(&mut sheet, seen, freshness);
+        cost_figures(&mut sheet, seen, outcome);
+    }
+    source_figures(&mut sheet, seen, &mut histograms, &mut warnings);
+    consistency_figures(&mut sheet, seen);
+    let rss = seen.usage.peak_rss;
+    sheet.put("cost.peak_rss_bytes", "bytes", Direction::Lower, rss.map(|rss| rss.bytes as f64));
+    if rss.is_some_and(|rss| !rss.of_window) {
+        warnings.push("peak memory is that since the process began: the kernel does not let it be reset".to_owned());
+    }
+    let case = Case {
+        name: name.to_owned(),
+        sentence: String::new(),
+        metrics: sheet.metrics,
+        histograms,
+        timeseries: series(seen),
+        phases: Vec::new(),
+        validation: Validation::default(),
+    };
+    (case, warnings)
+}
+
+fn freshness_figures(sheet: &mut Sheet, seen: &Observed<'_>, freshness: &Freshness) {
+    let lag = |sheet: &mut Sheet, id: &str, lag: &LagFigures| sheet.quantiles(id, &lag.samples, true);
+    lag(sheet, "freshness.commit_lag", &freshness.lag);
+    lag(sheet, "freshness.commit_lag_from_intended", &freshness.lag_from_intended);
+    let ages =
+        [("freshness.age", Some(&freshness.age)), ("freshness.age_without_lost", freshness.age_without_lost.as_ref())];
+    for (id, age) in ages {
+        let Some(age) = age else { continue };
+        let mean = sheet.at_sink(format!("{id}.mean"), "s", Direction::Lower, Some(age.mean.as_secs_f64()));
+        mean.ci = pair(age.mean_interval);
+        for (name, value) in [("p50", age.p50), ("p99", age.p99), ("max", age.max)] {
+            sheet.at_sink(format!("{id}.{name}"), "s", Direction::Lower, Some(value.as_secs_f64()));
+        }
+    }
+    for (theta, share) in freshness.age.within_slo() {
+        let metric = sheet.at_sink("freshness.within_slo", "ratio", Direction::Higher, Some(share));
+        metric.theta_s = Some(theta.as_secs_f64());
+    }
+    sheet.at_sink("freshness.lost_commits", "count", Direction::Lower, Some(freshness.lost as f64));
+    sheet.at_sink("freshness.early_commits", "count", Direction::Neutral, Some(freshness.early as f64));
+    sheet.at_sink("freshness.largest_lead", "s", Direction::Neutral, Some(freshness.largest_lead.as_secs_f64()));
+    let Some(outcome) = seen.outcome.filter(|outcome| !outcome.stages.is_empty()) else { return };
+    let stages = StageFigures::of(seen.commits, &outcome.stages, seen.window);
+    for (stage, mean) in stages.means() {
+        sheet.at_sink(format!("stage.{}.mean", stage.name()), "s", Direction::Lower, Some(mean.as_secs_f64()));
+    }
+}
+
+/// For strategies that work in batches: D, the time from snapshot to swap, and the mean age that follows from it.
+fn batch_figures(sheet: &mut Sheet, seen: &Observed<'_>, outcome: &Outcome) {
+    let inside: Vec<_> = outcome.batches.iter().filter(|batch| seen.window.contains(batch.published_at)).collect();
+    if inside.is_empty() {
+        return;
+    }
+    let times: Vec<f64> = inside.iter().map(|batch| batch.published_at.since(batch.taken_at).as_secs_f64()).collect();
+    let count = times.len() as f64;
+    let mean = times.iter().sum::<f64>() / count;
+    let rows: u64 = inside.iter().map(|batch| batch.rows).sum();
+    sheet.at_sink("batch.duration.mean", "s", Direction::Lower, Some(mean)).n = times.len() as u64;
+    let longest = times.iter().copied().fold(0.0, f64::max);
+    sheet.at_sink("batch.duration.max", "s", Direction::Lower, Some(longest)).n = times.len() as u64;
+    let predicted = mean + seen.plan.batch_interval.as_secs_f64() / 2.0;
+    sheet.at_sink("freshness.age.predicted_mean", "s", Direction::Neutral, Some(predicted)).n = times.len() as u64;
+    let busy: f64 = times.iter().sum();
+    sheet.at_sink("throughput.rows_per_s", "1/s", Direction::Higher, Some(rows as f64 / busy)).n = rows;
+}
+
+fn probe_figures(sheet: &mut Sheet, seen: &Observed<'_>, freshness: &Freshness) {
+    let Some(record) = seen.probes else { return };
+    // The watermark of a strategy that loses changes proves nothing, so its age curve is asked instead.
+    let staleness = if seen.kind == StrategyKind::Incremental {
+        Staleness::ByCurve(&freshness.age.curve)
+    } else {
+        Staleness::ByWatermark(seen.commits)
+    };
+    let figures = ProbeFigures::of(record, staleness, seen.window);
+    sheet.quantiles("freshness.query_staleness", &figures.staleness.samples, true);
+    sheet.quantiles("freshness.reaction", &figures.reaction.samples, true);
+    sheet.quantiles("freshness.query_latency", &figures.latency.samples, true);
+    let torn = sheet.at_sink("consistency.torn_reads", "per 1000 reads", Direction::Lower, figures.broken_per_1000());
+    torn.n = figures.reads;
+    sheet.at_sink("consistency.failed_reads", "count", Direction::Lower, Some(figures.failed as f64));
+    sheet.at_sink("consistency.reads_gone_back", "count", Direction::Lower, Some(figures.went_back as f64));
+}
+
+/// Changes and bytes of changed rows that the clients committed, in the window or in all.
+fn changed(seen: &Observed<'_>, in_window: bool) -> (u64, u64) {
+    let mut sizes = seen.sizes.iter().peekable();
+    let (mut changes, mut bytes) = (0, 0);
+    for commit in seen.commits {
+        while sizes.peek().is_some_and(|(lsn, ..)| *lsn < commit.lsn) {
+            sizes.next();
+        }
+        if let Some((_, count, width)) = sizes.next_if(|(lsn, ..)| *lsn == commit.lsn)
+            && (!in_window || seen.window.contains(commit.committed))
+        {
+            changes += count;
+            bytes += width;
+        }
+    }
+    (changes, bytes)
+}
+
+fn cost_figures(sheet: &mut Sheet, seen: &Observed<'_>, outcome: &Outcome) {
+    let (changes_in_window, _) = changed(seen, true);
+    let (changes, bytes) = changed(seen, false);
+    let each = |sum: f64, per: u64| if per == 0 { None } else { Some(sum / per as f64) };
+    let usage = seen.usage;
+    let follower = usage.cpu_of(Role::Capture) + usage.cpu_of(Role::Log) + usage.cpu_of(Role::Apply);
+    let cpu = each(follower.as_secs_f64() * 1000.0, changes_in_window);
+    sheet.put("cost.cpu_s_per_1k_changes", "s", Direction::Lower, cpu).n = changes_in_window;
+    let read = each(outcome.bytes_read as f64, changes);
+    sheet.put("cost.read_bytes_per_change", "bytes", Direction::Lower, read).n = changes;
+    let written = each(outcome.bytes_written as f64, changes);
+    sheet.put("cost.write_bytes_per_change", "bytes", Direction::Lower, written).n = changes;
+    let amplification = each(outcome.bytes_written as f64, bytes);
+    sheet.put("cost.write_amplification", "ratio", Direction::Lower, amplification).n = changes;
+}
+
+fn source_figures(sheet: &mut Sheet, seen: &Observed<'_>, histograms: &mut Vec<Hist>, warnings: &mut Vec<String>) {
+    let (mut latency, mut service, mut histogram_of) = (Vec::new(), Vec::new(), Histogram::new());
+    let (mut entries, mut failed) = (0u64, 0u64);
+    for entry in seen.ledger.window(seen.window.start, seen.window.end) {
+        entries += 1;
+        match entry.outcome {
+            TxnOutcome::Committed { .. } => {
+                let from_intended = entry.acknowledged.since(entry.intended);
+                latency.push((from_intended, false));
+                service.push((entry.acknowledged.since(entry.started), false));
+                histogram_of.record(from_intended);
+            }
+            TxnOutcome::Failed { .. } | TxnOutcome::Unknown { .. } => failed += 1,
+            TxnOutcome::Read => {}
+        }
+    }
+    let committed = latency.len() as f64;
+    sheet.quantiles("source.commit_latency", &Samples::new(latency), false);
+    sheet.quantiles("source.service_time", &Samples::new(service), false);
+    histograms.extend(histogram("source.commit_latency", None, &histogram_of));
+    let seconds = seen.window.length().as_secs_f64();
+    let (changes, _) = changed(seen, true);
+    sheet.put("throughput.changes_per_s", "1/s", Direction::Higher, Some(changes as f64 / seconds)).n = changes;
+    sheet.put("throughput.transactions_per_s", "1/s", Direction::Higher, Some(committed / seconds)).n = entries;
+    sheet.put("source.failed_transactions", "count", Direction::Lower, Some(failed as f64)).n = entries;
+    if failed > 0 {
+        let first = seen.ledger.entries().iter().find_map(|entry| match &entry.outcome {
+            TxnOutcome::Failed { reason } | TxnOutcome::Unknown { reason } => Some(reason.clone()),
+            _ => None,
+        });
+        let name = seen.kind.name();
+        warnings.push(format!("{name}: {failed} transactions failed, the first: {}", first.unwrap_or_default()));
+    }
+    let usage = seen.usage;
+    let cpu = usage.process_cpu.as_secs_f64();
+    let ledger = LEDGER_ENTRY * u32::try_from(entries).unwrap_or(u32::MAX);
+    let measuring = usage.cpu_of(Role::Probe) + usage.cpu_of(Role::Meter) + ledger;
+    let share = if cpu > 0.0 { Some(measuring.as_secs_f64() / cpu) } else { None };
+    sheet.put("cost.measuring_share", "ratio", Direction::Lower, share);
+    sheet.put("cost.process_cpu_share", "ratio", Direction::Lower, Some(cpu / seconds));
+    for (role, used) in usage.by_role() {
+        sheet.put(format!("cost.cpu_s.{}", role.name()), "s", Direction::Lower, Some(used.as_secs_f64()));
+    }
+    if let Some(io) = usage.io {
+        sheet.put("cost.storage_write_bytes", "bytes", Direction::Lower, Some(io.storage_write_bytes as f64));
+        sheet.put("cost.storage_read_bytes", "bytes", Direction::Lower, Some(io.storage_read_bytes as f64));
+    }
+}
+
+fn consistency_figures(sheet: &mut Sheet, seen: &Observed<'_>) {
+    if seen.outcome.is_none() {
+        return;
+    }
+    let sinks = &seen.validation.sinks;
+    let sums = [
+        ("consistency.missing", sinks.iter().map(|sink| sink.missing).sum::<u64>()),
+        ("consistency.extra", sinks.iter().map(|sink| sink.extra).sum()),
+        ("consistency.wrong", sinks.iter().map(|sink| sink.wrong).sum()),
+        ("consistency.divergent", sinks.iter().map(|sink| sink.missing + sink.extra + sink.wrong).sum()),
+    ];
+    let rows = sinks.iter().map(|sink| sink.rows).sum();
+    for (id, value) in sums {
+        sheet.at_sink(id, "rows", Direction::Lower, Some(value as f64)).n = rows;
+    }
+}
+
+fn histogram(id: &str, sink: Option<&str>, histogram: &Histogram) -> Option<Hist> {
+    let data = histogram.encode().ok()?;
+    Some(Hist {
+        id: id.to_owned(),
+        sink: sink.map(str::to_owned),
+        unit: "ns".to_owned(),
+        encoding: "hdr-v2-deflate-base64".to_owned(),
+        data,
+        censored: histogram.censored(),
+        negative: histogram.negative(),
+    })
+}
+
+/// Age, backlog and changes at equal steps through the window, exact at each instant.
+fn series(seen: &Observed<'_>) -> Series {
+    let step = seen.window.length() / SERIES_POINTS;
+    let mut committed: Vec<Moment> = seen.commits.iter().map(|commit| commit.committed).collect();
+    committed.sort_unstable();
+    let mut shown: Vec<Moment> = seen
+        .commits
+        .iter()
+        .zip(seen.visible)
+        .filter_map(|(commit, at)| at.map(|at| at.max(commit.committed)))
+        .collect();
+    shown.sort_unstable();
+    let by_lsn: BTreeMap<Lsn, u64> = seen.sizes.iter().map(|(lsn, changes, _)| (*lsn, *changes)).collect();
+    let mut changes: Vec<(Moment, u64)> =
+        seen.commits.iter().map(|c| (c.committed, by_lsn.get(&c.lsn).copied().unwrap_or(0))).collect();
+    changes.sort_unstable();
+    let mut series = Series::default();
+    let mut ages = Vec::new();
+    for point in 0..SERIES_POINTS {
+        let from = seen.window.start.after(step * point);
+        let until = from.after(step);
+        series.t_s.push(from.since(seen.window.start).as_secs_f64());
+        let inside = changes.partition_point(|(at, _)| *at < from)..changes.partition_point(|(at, _)| *at < until);
+        let count: u64 = changes.get(inside).unwrap_or_default().iter().map(|(_, count)| count).sum();
+        series.changes_per_s.push(count as f64 / step.as_secs_f64().max(1e-9));
+        let Some(freshness) = seen.freshness else { continue };
+        ages.push(freshness.age.curve.at(from).unwrap_or_default().as_secs_f64());
+        let offered = committed.partition_point(|at| *at <= from);
+        let visible = shown.partition_point(|at| *at <= from);
+        series.backlog.push(offered.saturating_sub(visible) as f64);
+    }
+    if seen.freshness.is_some() {
+        series.age_s.insert(SINK.to_owned(), ages);
+    }
+    series
+}

@@ -1,0 +1,224 @@
+//! A run: load once, then every strategy on an equal copy of the source and the same stream, verified and saved
+//! one after the other.
+
+mod case;
+mod environment;
+mod figures;
+mod merge;
+mod probe_target;
+mod verify;
+
+pub use environment::{environment, utc_now};
+
+use crate::clock::Clock;
+use crate::plan::Plan;
+use crate::report::headline::sentence;
+use crate::report::{Case, Config, ReportError, RunResult, result, save_result};
+use crate::source::{SourceError, SourceOptions, SqliteSource};
+use crate::strategy::{StrategyError, StrategyKind};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Tells a person how far the run is. Every method may be called often.
+pub trait Progress {
+    /// A stretch of work begins: `what`, with `total` steps, or 0 when their number is not known.
+    fn begin(&self, what: &str, total: u64);
+    /// So many steps of it are done.
+    fn at(&self, done: u64);
+    /// It is over.
+    fn end(&self);
+}
+
+/// Why a run failed.
+#[derive(Debug)]
+pub enum RunError {
+    /// The source.
+    Source(SourceError),
+    /// A strategy.
+    Strategy {
+        /// Which.
+        strategy: &'static str,
+        /// Why.
+        cause: Box<StrategyError>,
+    },
+    /// Something that measures or verifies.
+    Measuring(Box<dyn std::error::Error + Send + Sync>),
+    /// The result could not be written.
+    Report(ReportError),
+    /// A folder or file of the run.
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RunError::Source(cause) => write!(f, "{cause}"),
+            RunError::Strategy { strategy, cause } => write!(f, "{strategy}: {cause}"),
+            RunError::Measuring(cause) => write!(f, "measuring failed: {cause}"),
+            RunError::Report(cause) => write!(f, "{cause}"),
+            RunError::Io { path, cause } => {
+                write!(f, "{}: {cause}; choose another folder with --out or --work", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+impl From<SourceError> for RunError {
+    fn from(cause: SourceError) -> RunError {
+        RunError::Source(cause)
+    }
+}
+
+impl RunError {
+    fn measuring(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> RunError {
+        RunError::Measuring(cause.into())
+    }
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// What it measured.
+    pub result: RunResult,
+    /// Where that was saved.
+    pub folder: PathBuf,
+    /// Whether it was interrupted; the result then holds the cases that had finished.
+    pub interrupted: bool,
+}
+
+/// Runs a plan. `stop` ends it early: finished cases stay saved.
+///
+/// # Errors
+/// [`RunError`]; cases that had finished stay saved.
+pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Finished, RunError> {
+    let started = utc_now();
+    let run_id = format!("{}-{}", started.compact, plan.workload.settings().name);
+    let folder = plan.out.clone().unwrap_or_else(|| Path::new("reports").join(&run_id));
+    let make =
+        |path: &Path| std::fs::create_dir_all(path).map_err(|cause| RunError::Io { path: path.to_owned(), cause });
+    make(&folder)?;
+    let temporary;
+    let work = match &plan.work {
+        Some(path) => {
+            make(path)?;
+            path.as_path()
+        }
+        None => {
+            // Below the result, so that it lies on a real disk: /tmp is often memory, where an fsync costs nothing.
+            temporary = tempfile::Builder::new()
+                .prefix("work-")
+                .tempdir_in(&folder)
+                .map_err(|cause| RunError::Io { path: folder.clone(), cause })?;
+            temporary.path()
+        }
+    };
+    let clock = Clock::monotonic();
+    let env = environment(work, &clock);
+    let base = load(plan, work, progress)?;
+    let mut result = RunResult {
+        schema: result::SCHEMA.to_owned(),
+        schema_version: result::SCHEMA_VERSION.to_owned(),
+        run_id,
+        started_at: started.rfc3339,
+        complete: false,
+        git: environment::git_state(),
+        warnings: environment::warnings(&env),
+        env,
+        config: config(plan),
+        strategies: Vec::new(),
+    };
+    let mut measured: Vec<(StrategyKind, Vec<Case>)> = plan.strategies.iter().map(|&kind| (kind, Vec::new())).collect();
+    let mut interrupted = false;
+    'all: for rep in 0..plan.reps {
+        for place in order(plan, rep) {
+            let Some((kind, cases)) = measured.get_mut(place) else { continue };
+            let name = format!("{}-{rep}", kind.name());
+            let case = case::run_case(plan, *kind, &base, &work.join(&name), &clock, (progress, stop));
+            if stop.load(Ordering::Relaxed) {
+                interrupted = true;
+                break 'all;
+            }
+            let (case, warnings) = case?;
+            cases.push(case);
+            for warning in warnings {
+                if !result.warnings.contains(&warning) {
+                    result.warnings.push(warning);
+                }
+            }
+            result.strategies = summarise(&measured);
+            save_result(&folder, &result).map_err(RunError::Report)?;
+        }
+    }
+    result.complete = !interrupted;
+    save_result(&folder, &result).map_err(RunError::Report)?;
+    Ok(Finished { result, folder, interrupted })
+}
+
+fn load(plan: &Plan, work: &Path, progress: &dyn Progress) -> Result<SqliteSource, RunError> {
+    let total = plan.workload.catalog().iter().map(|(table, _)| plan.workload.initial_row_count(table)).sum();
+    progress.begin("load the source", total);
+    let options = SourceOptions { durability: plan.durability, ..SourceOptions::default() };
+    let base = SqliteSource::create(&work.join("base.db"), plan.workload.catalog(), options)?;
+    base.load(&plan.workload, &mut |rows| progress.at(rows))?;
+    progress.end();
+    Ok(base)
+}
+
+/// Repetitions interleave the strategies, and each begins with another one, so that drift of the machine meets all.
+fn order(plan: &Plan, rep: u32) -> impl Iterator<Item = usize> {
+    let count = plan.strategies.len();
+    (0..count).map(move |place| (place + rep as usize) % count.max(1))
+}
+
+fn summarise(measured: &[(StrategyKind, Vec<Case>)]) -> Vec<Case> {
+    let mut cases: Vec<Case> = measured.iter().filter_map(|(_, repetitions)| merge::repetitions(repetitions)).collect();
+    merge::source_overhead(&mut cases);
+    for case in &mut cases {
+        case.sentence = sentence(case);
+    }
+    cases
+}
+
+fn config(plan: &Plan) -> Config {
+    let workload = &plan.workload;
+    let settings = workload.settings();
+    let offered = ((plan.warmup + plan.duration).as_secs_f64() * settings.rate_per_s).ceil() as u64;
+    let names: Vec<&str> = plan.strategies.iter().map(|kind| kind.name()).collect();
+    let durability = format!("source {:?}, log fsync {:?}", plan.durability, plan.log_fsync).to_lowercase();
+    let identity = format!(
+        "{} {} {:?} {:?} {:?} {} {}",
+        workload.config_hash(),
+        names.join(","),
+        plan.warmup,
+        plan.duration,
+        plan.batch_interval,
+        plan.reps,
+        durability
+    );
+    Config {
+        hash: format!("{:032x}", xxhash_rust::xxh3::xxh3_128(identity.as_bytes())),
+        seed: settings.seed,
+        workload: settings.name.clone(),
+        stream_digest: workload.stream_digest(offered),
+        source: "sqlite".to_owned(),
+        rows: workload.catalog().iter().map(|(table, _)| workload.initial_row_count(table)).sum(),
+        rate: settings.rate_per_s,
+        arrivals: format!("{:?}", settings.arrivals).to_lowercase(),
+        clients: settings.clients,
+        duration_s: plan.duration.as_secs_f64(),
+        warmup_s: plan.warmup.as_secs_f64(),
+        batch_interval_s: plan.batch_interval.as_secs_f64(),
+        reps: plan.reps,
+        durability,
+        command: plan.command.clone(),
+    }
+}

@@ -1,0 +1,75 @@
+//! What the prober reads: the workload's invariants, in one version of the warehouse.
+
+use crate::model::TableId;
+use crate::probe::{ProbeRead, ProbeTarget};
+use crate::sink::WarehouseReader;
+use crate::sink::warehouse::Aggregate;
+use crate::transform::TransformSet;
+use crate::workload::Workload;
+use std::error::Error;
+
+struct Sum {
+    coefficient: i128,
+    table: TableId,
+    aggregate: Aggregate,
+}
+
+struct Check {
+    name: String,
+    sums: Vec<Sum>,
+    equals: i128,
+}
+
+/// Reads the newest version and checks every invariant that the transform leaves checkable.
+pub(super) struct WarehouseProbe {
+    reader: WarehouseReader,
+    checks: Vec<Check>,
+    /// A table to read when there is no invariant, so that a read is a read.
+    any_table: Option<TableId>,
+}
+
+impl WarehouseProbe {
+    pub(super) fn new(reader: WarehouseReader, workload: &Workload, transforms: &TransformSet) -> WarehouseProbe {
+        let column = |table: TableId, source: usize| -> Option<usize> {
+            let transform = transforms.table(table).ok()?;
+            let outputs = 0..transform.output().columns.len();
+            outputs.into_iter().find(|&output| transform.passes_through(output) == Some(source))
+        };
+        let checks = workload.invariants().iter().filter_map(|invariant| {
+            let sums = invariant.terms.iter().map(|term| {
+                let aggregate = match term.factors.as_slice() {
+                    [] => Aggregate::Count,
+                    [one] => Aggregate::Sum(column(term.table, *one)?),
+                    [one, other] => Aggregate::SumProduct(column(term.table, *one)?, column(term.table, *other)?),
+                    _ => return None,
+                };
+                Some(Sum { coefficient: i128::from(term.coefficient), table: term.table, aggregate })
+            });
+            let sums: Option<Vec<Sum>> = sums.collect();
+            Some(Check { name: invariant.name.clone(), sums: sums?, equals: invariant.equals })
+        });
+        let any_table = workload.catalog().iter().next().map(|(table, _)| table);
+        WarehouseProbe { reader, checks: checks.collect(), any_table }
+    }
+}
+
+impl ProbeTarget for WarehouseProbe {
+    fn read(&self) -> Result<ProbeRead<'_>, Box<dyn Error + Send + Sync>> {
+        let version = self.reader.version();
+        let mut broken = Vec::new();
+        for check in &self.checks {
+            let mut total = 0;
+            for sum in &check.sums {
+                let value = version.aggregate(sum.table, std::slice::from_ref(&sum.aggregate))?;
+                total += sum.coefficient * value.first().copied().flatten().unwrap_or(0);
+            }
+            if total != check.equals {
+                broken.push(check.name.as_str());
+            }
+        }
+        if let (true, Some(table)) = (self.checks.is_empty(), self.any_table) {
+            version.aggregate(table, &[Aggregate::Count])?;
+        }
+        Ok(ProbeRead { watermark: version.watermark(), broken })
+    }
+}
