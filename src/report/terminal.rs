@@ -77,7 +77,7 @@ fn shown<'a>(cases: &'a [&'a Case], figures: &'a [Figure]) -> impl Iterator<Item
 
 fn table(title: &str, cases: &[&Case], figures: &[Figure], color: bool) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     if color {
         table.enforce_styling();
     } else {
