@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Reads a second by the prober.
-const PROBE_READS_PER_S: f64 = 10.0;
+const PROBE_READS_PER_S: f64 = 5.0;
 
 /// Begins and ends phases, and keeps them for the result.
 struct Phases<'a> {
