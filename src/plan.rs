@@ -135,7 +135,8 @@ fn strategies(given: Option<&str>) -> Result<Vec<StrategyKind>, PlanError> {
     for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         let kind = StrategyKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
             let names: Vec<&str> = StrategyKind::ALL.iter().map(|kind| kind.name()).collect();
-            let near = names.iter().copied().min_by_key(|known| strsim::damerau_levenshtein(known, name));
+            let distance = |known: &&str| strsim::damerau_levenshtein(known, name);
+            let near = names.iter().copied().min_by_key(distance).filter(|known| distance(known) <= 4);
             let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
             flag_error("--strategies", name, format!("no such strategy{hint} (known: {})", names.join(", ")))
         })?;

@@ -64,6 +64,10 @@ pub(super) fn warnings(env: &Environment) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if env.calibration.get("fsync_p50_s").is_some_and(|&fsync| fsync > 2e-3) {
+        warnings
+            .push("an fsync takes more than 2 ms here: a slow disk, or another program is writing to it".to_owned());
+    }
     warnings
 }
 

@@ -237,8 +237,10 @@ fn source_figures(sheet: &mut Sheet, seen: &Observed<'_>, histograms: &mut Vec<H
         }
     }
     let committed = latency.len() as f64;
-    sheet.quantiles("source.commit_latency", &Samples::new(latency), false);
-    sheet.quantiles("source.service_time", &Samples::new(service), false);
+    let (latency, service) = (Samples::new(latency), Samples::new(service));
+    sheet.quantiles("source.commit_latency", &latency, false);
+    sheet.quantiles("source.service_time", &service, false);
+    warnings.extend(not_kept_up(seen, &latency, &service));
     histograms.extend(histogram("source.commit_latency", None, &histogram_of));
     let seconds = seen.window.length().as_secs_f64();
     let (changes, _) = changed(seen, true);
@@ -267,6 +269,19 @@ fn source_figures(sheet: &mut Sheet, seen: &Observed<'_>, histograms: &mut Vec<H
         sheet.put("cost.storage_write_bytes", "bytes", Direction::Lower, Some(io.storage_write_bytes as f64));
         sheet.put("cost.storage_read_bytes", "bytes", Direction::Lower, Some(io.storage_read_bytes as f64));
     }
+}
+
+/// Says so when transactions mostly waited: then the run shows the source's capacity, not the offered rate.
+fn not_kept_up(seen: &Observed<'_>, latency: &Samples, service: &Samples) -> Option<String> {
+    let latency = latency.quantile(0.5)?.value;
+    let service = service.quantile(0.5)?.value;
+    (latency > Duration::from_millis(10) && latency > service * 5).then(|| {
+        format!(
+            "{}: the source did not keep up with the offered rate (half of the commits came {latency:.0?} or more after \
+             their intended start, and took {service:.1?} themselves): lower --rate, or look what else the machine does",
+            seen.kind.name()
+        )
+    })
 }
 
 fn consistency_figures(sheet: &mut Sheet, seen: &Observed<'_>) {
