@@ -82,7 +82,9 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Load(arguments) => load::load(arguments),
         Command::Warehouse(WarehouseCommand::Dump(arguments)) => dump::dump(arguments),
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "freshbench", &mut io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "freshbench", &mut script);
+            io::stdout().write_all(&script)?;
             Ok(Exit::Ok)
         }
         Command::Man => {

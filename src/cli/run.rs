@@ -21,7 +21,11 @@ pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
     })
     .map_err(|cause| Failure::error(format!("can't listen for Ctrl-C: {cause}")))?;
     let finished = crate::run::run(&plan, &Bars::new(quiet), &stop).map_err(Failure::error)?;
-    print(&finished.result, arguments.format)?;
+    match print(&finished.result, arguments.format) {
+        // A reader that went away must not hide how the run ended.
+        Err(cause) if cause.kind() != io::ErrorKind::BrokenPipe => return Err(cause.into()),
+        _ => {}
+    }
     if !quiet {
         eprintln!("saved in {}", finished.folder.display());
     }

@@ -40,11 +40,13 @@ const COST: &[Figure] = &[
     figure("source commit, p50 from intended", "source.commit_latency.p50", seconds),
     figure("source commit, p99 from intended", "source.commit_latency.p99", seconds),
     figure("  p99 against the control run", "cost.source_overhead", times),
-    figure("CPU for 1,000 changes", "cost.cpu_s_per_1k_changes", seconds),
+    figure("CPU of following, 1,000 changes", "cost.cpu_s_per_1k_changes", seconds),
+    figure("CPU of the source, 1,000 changes", "cost.source_cpu_s_per_1k_changes", seconds),
     figure("bytes read for a change", "cost.read_bytes_per_change", bytes),
     figure("bytes written for a change", "cost.write_bytes_per_change", bytes),
     figure("write amplification", "cost.write_amplification", times),
     figure("peak memory", "cost.peak_rss_bytes", bytes),
+    figure("measuring, share of all CPU", "cost.measuring_share", percent),
 ];
 
 fn percent(value: f64) -> String {

@@ -11,7 +11,8 @@ use crate::probe::{
     Commit, Freshness, FreshnessInput, Meter, ProbeRecord, Prober, ProberOptions, Usage, Window, visible_by_delivery,
     visible_by_watermark,
 };
-use crate::report::{Case, Phase};
+use crate::report::{Case, Phase, Validation};
+use crate::sink::WarehouseReader;
 use crate::source::{Driver, Ledger, SqliteSource};
 use crate::strategy::{self, Outcome, Running, Setting, StrategyKind};
 use crate::transform::TransformSet;
@@ -114,7 +115,6 @@ pub(super) fn run_case(
     phases.end("drain", 0);
     progress.end();
     let probes = measured.prober.map(Prober::stop).transpose().map_err(RunError::measuring)?;
-    let reader = running.as_ref().map(|running| running.reader().clone());
     let outcome = running.map(Running::finish).transpose().map_err(failed)?;
     if let (Some(outcome), Some(phase)) = (&outcome, phases.done.iter_mut().find(|phase| phase.name == "initial load"))
     {
@@ -123,7 +123,14 @@ pub(super) fn run_case(
 
     progress.begin(&format!("{}: verify", kind.name()), 0);
     let commits: Vec<(Lsn, TxnIndex)> = measured.ledger.commits().map(|(lsn, entry)| (lsn, entry.txn)).collect();
-    let version = reader.map(|reader| reader.version());
+    let version = match &outcome {
+        // Opened from the disk, as a person with the folder would see it: all strategies end with a checkpoint.
+        Some(_) => {
+            let opened = WarehouseReader::open(&folder.join("warehouse")).map_err(RunError::measuring)?;
+            Some(opened.version())
+        }
+        None => None,
+    };
     let lossy = kind == StrategyKind::Incremental;
     let mut verified = verify(kind, &plan.workload, &source, &commits, (goal, version.as_deref()), lossy)?;
     if !caught_up {
@@ -131,6 +138,8 @@ pub(super) fn run_case(
         let waited = plan.drain_patience.as_secs();
         verified.validation.failures.push(format!("the warehouse did not reach commit {goal} within {waited} s"));
     }
+    judge_reads(kind, probes.as_ref(), &mut verified.validation);
+    judge_ledger(&measured.ledger, &mut verified.validation);
     phases.end("verify", verified.validation.sinks.iter().map(|sink| sink.rows).sum());
     progress.end();
 
@@ -158,6 +167,7 @@ pub(super) fn run_case(
         usage: &measured.usage,
         sizes: &verified.sizes,
         validation: &verified.validation,
+        invariants_checked: measured.invariants,
     };
     let (mut case, warnings) = figures(&observed);
     case.phases = phases.done;
@@ -171,6 +181,38 @@ struct Measured {
     window: Window,
     usage: Usage,
     prober: Option<Prober>,
+    invariants: usize,
+}
+
+/// Reads that saw half a transaction, or an older version than a read before, break a promise of equality.
+fn judge_reads(kind: StrategyKind, record: Option<&ProbeRecord>, validation: &mut Validation) {
+    let Some(record) = record.filter(|_| kind.promises_equality()) else { return };
+    let broken = record.samples.iter().filter(|sample| !sample.broken.is_empty()).count();
+    let back = record.samples.windows(2).filter(|pair| match pair {
+        [before, after] => after.watermark.is_some() && after.watermark < before.watermark,
+        _ => false,
+    });
+    let back = back.count();
+    if broken + back > 0 {
+        let why = format!("{broken} reads saw a broken invariant, {back} reads saw an older version than one before");
+        validation.failures.push(why);
+        validation.passed = false;
+    }
+    if let Some(cause) = &record.first_error {
+        validation.failures.push(format!("reads of the warehouse failed, the first: {cause}"));
+        validation.passed = false;
+    }
+}
+
+/// A run in which nothing could be committed, or whose outcome nobody knows, proves nothing.
+fn judge_ledger(ledger: &Ledger, validation: &mut Validation) {
+    let counts = ledger.counts();
+    if counts.unknown > 0 || (counts.failed > 0 && counts.committed == 0) {
+        let (failed, unknown, committed) = (counts.failed, counts.unknown, counts.committed);
+        let why = format!("{failed} transactions failed, {unknown} have no known outcome, {committed} committed");
+        validation.failures.push(why);
+        validation.passed = false;
+    }
 }
 
 fn drive_and_measure(
@@ -182,8 +224,10 @@ fn drive_and_measure(
 ) -> Result<Measured, RunError> {
     let clock = &setting.clock;
     let meter = Meter::start(clock).map_err(RunError::measuring)?;
+    let mut invariants = 0;
     let prober = running.map(|running| {
         let target = WarehouseProbe::new(running.reader().clone(), &plan.workload, &setting.transforms);
+        invariants = target.invariants();
         let options = ProberOptions { reads_per_s: PROBE_READS_PER_S, seed: plan.workload.settings().seed };
         Prober::start(Box::new(target), clock, options)
     });
@@ -198,7 +242,7 @@ fn drive_and_measure(
         while clock.now() < until {
             if stop.load(Ordering::Relaxed) {
                 driver.stop();
-                return Err(RunError::measuring("interrupted"));
+                return Err(RunError::Interrupted);
             }
             if running.is_some_and(Running::has_failed) {
                 // The failure itself comes out when the strategy is asked to finish.
@@ -215,9 +259,15 @@ fn drive_and_measure(
     wait(window.end)?;
     let usage = meter.usage_since(&begin);
     progress.end();
+    while !driver.is_finished() {
+        if stop.load(Ordering::Relaxed) {
+            return Err(RunError::Interrupted);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let ledger = driver.join()?;
     meter.stop().map_err(RunError::measuring)?;
-    Ok(Measured { ledger, window, usage, prober })
+    Ok(Measured { ledger, window, usage, prober, invariants })
 }
 
 fn commit_times(ledger: &Ledger) -> Vec<Commit> {

@@ -33,6 +33,7 @@ pub(super) struct Observed<'a> {
     pub(super) usage: &'a Usage,
     pub(super) sizes: &'a [(Lsn, u64, u64)],
     pub(super) validation: &'a Validation,
+    pub(super) invariants_checked: usize,
 }
 
 /// Collects metrics.
@@ -162,7 +163,14 @@ fn batch_figures(sheet: &mut Sheet, seen: &Observed<'_>, outcome: &Outcome) {
     sheet.at_sink("batch.duration.mean", "s", Direction::Lower, Some(mean)).n = times.len() as u64;
     let longest = times.iter().copied().fold(0.0, f64::max);
     sheet.at_sink("batch.duration.max", "s", Direction::Lower, Some(longest)).n = times.len() as u64;
-    let predicted = mean + seen.plan.batch_interval.as_secs_f64() / 2.0;
+    // The period as it was, which is a multiple of the interval when batches overrun it.
+    let period = match (inside.first(), inside.last()) {
+        (Some(first), Some(last)) if inside.len() > 1 => {
+            last.taken_at.since(first.taken_at).as_secs_f64() / (inside.len() - 1) as f64
+        }
+        _ => seen.plan.batch_interval.as_secs_f64(),
+    };
+    let predicted = mean + period / 2.0;
     sheet.at_sink("freshness.age.predicted_mean", "s", Direction::Neutral, Some(predicted)).n = times.len() as u64;
     let busy: f64 = times.iter().sum();
     sheet.at_sink("throughput.rows_per_s", "1/s", Direction::Higher, Some(rows as f64 / busy)).n = rows;
@@ -180,8 +188,9 @@ fn probe_figures(sheet: &mut Sheet, seen: &Observed<'_>, freshness: &Freshness) 
     sheet.quantiles("freshness.query_staleness", &figures.staleness.samples, true);
     sheet.quantiles("freshness.reaction", &figures.reaction.samples, true);
     sheet.quantiles("freshness.query_latency", &figures.latency.samples, true);
-    let torn = sheet.at_sink("consistency.torn_reads", "per 1000 reads", Direction::Lower, figures.broken_per_1000());
-    torn.n = figures.reads;
+    // Without an invariant to check, no read can be seen to be torn.
+    let torn = figures.broken_per_1000().filter(|_| seen.invariants_checked > 0);
+    sheet.at_sink("consistency.torn_reads", "per 1000 reads", Direction::Lower, torn).n = figures.reads;
     sheet.at_sink("consistency.failed_reads", "count", Direction::Lower, Some(figures.failed as f64));
     sheet.at_sink("consistency.reads_gone_back", "count", Direction::Lower, Some(figures.went_back as f64));
 }
@@ -256,6 +265,11 @@ fn source_figures(sheet: &mut Sheet, seen: &Observed<'_>, histograms: &mut Vec<H
         warnings.push(format!("{name}: {failed} transactions failed, the first: {}", first.unwrap_or_default()));
     }
     let usage = seen.usage;
+    if changes > 0 {
+        // With triggers and indexes, the source does part of the following itself.
+        let each = usage.cpu_of(Role::Source).as_secs_f64() * 1000.0 / changes as f64;
+        sheet.put("cost.source_cpu_s_per_1k_changes", "s", Direction::Lower, Some(each)).n = changes;
+    }
     let cpu = usage.process_cpu.as_secs_f64();
     let ledger = LEDGER_ENTRY * u32::try_from(entries).unwrap_or(u32::MAX);
     let measuring = usage.cpu_of(Role::Probe) + usage.cpu_of(Role::Meter) + ledger;

@@ -37,7 +37,8 @@ fn median(values: &[f64]) -> Option<f64> {
 /// Adds to each case what following costs the source: p99 commit latency with the strategy / without it.
 pub(super) fn source_overhead(cases: &mut [Case]) {
     const LATENCY: &str = "source.commit_latency.p99";
-    let control = cases.iter().find(|case| case.name == "control").and_then(|case| case.value(LATENCY));
+    let control =
+        cases.iter().find(|case| case.name == "control" && case.validation.passed).and_then(|case| case.value(LATENCY));
     for case in cases.iter_mut().filter(|case| case.name != "control") {
         let ratio = match (case.value(LATENCY), control) {
             (Some(with), Some(without)) if without > 0.0 => Some(with / without),

@@ -45,6 +45,8 @@ pub enum RunError {
     },
     /// Something that measures or verifies.
     Measuring(Box<dyn std::error::Error + Send + Sync>),
+    /// Ctrl-C; the result holds what had finished.
+    Interrupted,
     /// The result could not be written.
     Report(ReportError),
     /// A folder or file of the run.
@@ -62,6 +64,7 @@ impl fmt::Display for RunError {
             RunError::Source(cause) => write!(f, "{cause}"),
             RunError::Strategy { strategy, cause } => write!(f, "{strategy}: {cause}"),
             RunError::Measuring(cause) => write!(f, "measuring failed: {cause}"),
+            RunError::Interrupted => f.write_str("interrupted"),
             RunError::Report(cause) => write!(f, "{cause}"),
             RunError::Io { path, cause } => {
                 write!(f, "{}: {cause}; choose another folder with --out or --work", path.display())
@@ -136,6 +139,8 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
         config: config(plan),
         strategies: Vec::new(),
     };
+    // An older result in this folder must not stand for this run.
+    save_result(&folder, &result).map_err(RunError::Report)?;
     let mut measured: Vec<(StrategyKind, Vec<Case>)> = plan.strategies.iter().map(|&kind| (kind, Vec::new())).collect();
     let mut interrupted = false;
     'all: for rep in 0..plan.reps {
@@ -143,11 +148,13 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
             let Some((kind, cases)) = measured.get_mut(place) else { continue };
             let name = format!("{}-{rep}", kind.name());
             let case = case::run_case(plan, *kind, &base, &work.join(&name), &clock, (progress, stop));
-            if stop.load(Ordering::Relaxed) {
-                interrupted = true;
-                break 'all;
-            }
-            let (case, warnings) = case?;
+            let (case, warnings) = match case {
+                Err(RunError::Interrupted) => {
+                    interrupted = true;
+                    break 'all;
+                }
+                other => other?,
+            };
             cases.push(case);
             for warning in warnings {
                 if !result.warnings.contains(&warning) {
@@ -156,6 +163,14 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
             }
             result.strategies = summarise(&measured);
             save_result(&folder, &result).map_err(RunError::Report)?;
+            if plan.work.is_none() {
+                // What a case leaves on the disk is of no use once it is verified, and repetitions would fill it.
+                let _ = std::fs::remove_dir_all(work.join(&name));
+            }
+            if stop.load(Ordering::Relaxed) {
+                interrupted = true;
+                break 'all;
+            }
         }
     }
     result.complete = !interrupted;

@@ -34,14 +34,15 @@ pub(super) struct WarehouseProbe {
 impl WarehouseProbe {
     pub(super) fn new(reader: WarehouseReader, workload: &Workload, transforms: &TransformSet) -> WarehouseProbe {
         let column = |table: TableId, source: usize| -> Option<usize> {
-            let transform = transforms.table(table).ok()?;
+            // A sum over filtered rows is not the invariant's sum.
+            let transform = transforms.table(table).ok().filter(|transform| !transform.has_filter())?;
             let outputs = 0..transform.output().columns.len();
             outputs.into_iter().find(|&output| transform.passes_through(output) == Some(source))
         };
         let checks = workload.invariants().iter().filter_map(|invariant| {
             let sums = invariant.terms.iter().map(|term| {
                 let aggregate = match term.factors.as_slice() {
-                    [] => Aggregate::Count,
+                    [] => transforms.table(term.table).ok().filter(|t| !t.has_filter()).map(|_| Aggregate::Count)?,
                     [one] => Aggregate::Sum(column(term.table, *one)?),
                     [one, other] => Aggregate::SumProduct(column(term.table, *one)?, column(term.table, *other)?),
                     _ => return None,
@@ -53,6 +54,13 @@ impl WarehouseProbe {
         });
         let any_table = workload.catalog().iter().next().map(|(table, _)| table);
         WarehouseProbe { reader, checks: checks.collect(), turn: AtomicUsize::new(0), any_table }
+    }
+}
+
+impl WarehouseProbe {
+    /// How many invariants are checked.
+    pub(super) fn invariants(&self) -> usize {
+        self.checks.len()
     }
 }
 

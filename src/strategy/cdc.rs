@@ -44,6 +44,8 @@ fn log_options(setting: &Setting) -> LogOptions {
 
 pub(super) fn start(setting: &Setting) -> Result<Running, StrategyError> {
     TriggerCapture::setup(&setting.source)?;
+    // So that the snapshot's position is at least 1, and a watermark of 0 means that nothing was ever loaded.
+    setting.source.write_marker()?;
     let mut warehouse = Warehouse::create(&setting.warehouse_folder(), setting.output(), setting.warehouse.clone())?;
     let snapshot = Snapshot::begin(&setting.source, setting.pool.current_num_threads(), &setting.clock)?;
     let initial_rows = load_tables(setting, &snapshot, &mut warehouse)?.rows;
@@ -76,6 +78,9 @@ pub struct Restarted {
 pub fn restart(setting: &Setting) -> Result<Restarted, StrategyError> {
     let mut warehouse = Warehouse::open(&setting.warehouse_folder(), setting.warehouse.clone())?;
     let checkpoint = warehouse.visible();
+    if checkpoint == Lsn::ZERO {
+        return Err(StrategyError::NotLoaded { folder: setting.folder.clone() });
+    }
     let (log, recovery) = Log::open(setting.log_folder(), log_options(setting))?;
     let mut reader = log.handle().reader_after(checkpoint)?;
     let mut folder = Folder::new(Arc::clone(&setting.transforms));
@@ -179,6 +184,8 @@ fn apply(
     let written_before = warehouse.counters().bytes_written;
     let mut checkpoint_due = clock.now().after(setting.checkpoint_interval);
     while !shared.may_end(warehouse.visible()) {
+        // Asked before the wait: what is visible after a "yes" is all that there will ever be.
+        let closed = reader.is_closed();
         let ready = reader.wait(Duration::from_millis(5));
         let read_at = clock.now();
         let first = Lsn(warehouse.visible().0 + 1);
@@ -203,16 +210,16 @@ fn apply(
                 applied_at,
                 published_at,
             });
-        } else if !ready && reader.is_closed() {
+        } else if closed && !ready {
             break;
         }
         if clock.now() >= checkpoint_due {
-            warehouse.checkpoint()?;
+            setting.pool.install(|| warehouse.checkpoint())?;
             between.needed.store(reader.next_offset().0, Ordering::Release);
             checkpoint_due = clock.now().after(setting.checkpoint_interval);
         }
     }
-    warehouse.checkpoint()?;
+    setting.pool.install(|| warehouse.checkpoint())?;
     outcome.bytes_written = warehouse.counters().bytes_written - written_before;
     outcome.publishes = recorder.into_publishes();
     let logged = between.logged.lock().unwrap_or_else(PoisonError::into_inner);
@@ -270,17 +277,23 @@ impl Planted {
             return Ok(());
         }
         self.seen += 1;
-        // An insert is dropped, since the loss of an update may be healed by the next one.
+        // The last insert is dropped: the loss of an update may be healed by the next one of its row, and so may that of
+        // an order, while nothing updates the items that follow it.
         if self.seen < 100 || !transaction.changes.iter().any(|c| matches!(c, Ok(ChangeRef::Insert { .. }))) {
             self.seen = self.seen.min(99);
             return Ok(());
         }
+        let inserts = transaction.changes.iter().filter(|c| matches!(c, Ok(ChangeRef::Insert { .. }))).count();
         let mut kept = ChangeBuf::new();
-        let mut dropped = false;
+        let mut seen = 0;
         for change in transaction.changes.iter() {
             match change? {
-                ChangeRef::Insert { .. } if !dropped => dropped = true,
-                ChangeRef::Insert { table, row } => kept.push_insert(table, row.values()?)?,
+                ChangeRef::Insert { table, row } => {
+                    seen += 1;
+                    if seen < inserts {
+                        kept.push_insert(table, row.values()?)?;
+                    }
+                }
                 ChangeRef::Update { table, old_key, row } => {
                     let old_key = old_key.map(|key| key.values()).transpose()?;
                     kept.push_update(table, old_key.as_deref(), row.values()?)?;

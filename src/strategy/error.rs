@@ -10,6 +10,7 @@ use crate::source::SourceError;
 use crate::transform::TransformError;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 /// The failure of one stage, which ends the strategy.
 #[derive(Debug)]
@@ -32,6 +33,11 @@ pub enum StrategyError {
     Codec(CodecError),
     /// A row without a key.
     Key(KeyError),
+    /// A restart of a folder whose first load never came to its end.
+    NotLoaded {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// A thread that could not be started.
     Thread(io::Error),
     /// A thread that died.
@@ -54,7 +60,7 @@ impl StrategyError {
             StrategyError::Codec(e) => Some(e),
             StrategyError::Key(e) => Some(e),
             StrategyError::Thread(e) => Some(e),
-            StrategyError::Died { .. } => None,
+            StrategyError::NotLoaded { .. } | StrategyError::Died { .. } => None,
         }
     }
 }
@@ -62,6 +68,9 @@ impl StrategyError {
 impl fmt::Display for StrategyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            StrategyError::NotLoaded { folder } => {
+                write!(f, "{}: the first load never finished; begin again in an empty folder", folder.display())
+            }
             StrategyError::Thread(e) => write!(f, "can't start a thread: {e}"),
             StrategyError::Died { thread } => write!(f, "thread {thread} died; this is a fault of freshbench"),
             other => match other.cause() {

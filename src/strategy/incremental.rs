@@ -73,6 +73,6 @@ fn merge(
     warehouse.publish(batch.position)?;
     let published_at = setting.clock.now();
     recorder.delivered(published_at, batch.position, keys);
-    warehouse.checkpoint()?;
+    setting.pool.install(|| warehouse.checkpoint())?;
     Ok((Batch { taken_at: batch.taken_at, published_at, rows: batch.rows }, bytes))
 }

@@ -102,6 +102,14 @@ impl Outcome {
     }
 }
 
+struct AbortUnlessDone<'a>(&'a Shared);
+
+impl Drop for AbortUnlessDone<'_> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 type Worker = (String, JoinHandle<Result<Outcome, StrategyError>>);
 
 /// A strategy that follows the source. Dropping it aborts its threads and waits for them.
@@ -125,9 +133,11 @@ impl Running {
     ) -> Result<(), StrategyError> {
         let shared = Arc::clone(&self.shared);
         let run = move || {
+            // A panic must abort the others too, so the guard does it unless it is told that all went well.
+            let guard = AbortUnlessDone(&shared);
             let result = work(&shared);
-            if result.is_err() {
-                shared.abort();
+            if result.is_ok() {
+                std::mem::forget(guard);
             }
             result
         };

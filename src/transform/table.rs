@@ -92,6 +92,11 @@ impl TableTransform {
         straight && self.inner.filter.is_none() && self.inner.columns.len() == self.inner.source.columns.len()
     }
 
+    /// Whether rows may be filtered out.
+    pub fn has_filter(&self) -> bool {
+        self.inner.filter.is_some()
+    }
+
     /// For an output column that passes one source column through as it is, that column's place.
     pub fn passes_through(&self, output_column: usize) -> Option<usize> {
         match self.inner.columns.get(output_column) {
