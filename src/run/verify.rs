@@ -121,12 +121,12 @@ fn row_widths(workload: &Workload) -> HashMap<TableId, u64> {
             .sum()
     };
     let mean = |table| {
-        let (mut rows, mut bytes) = (0, 0);
+        let (mut rows, mut bytes) = (0u64, 0u64);
         for row in workload.initial_rows(table).take(1000) {
             rows += 1;
             bytes += width(&row);
         }
-        if rows == 0 { 0 } else { bytes / rows }
+        bytes.checked_div(rows).unwrap_or(0)
     };
     workload.catalog().iter().map(|(table, _)| (table, mean(table))).collect()
 }
