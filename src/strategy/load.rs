@@ -1,16 +1,22 @@
-//! The bulk load that every strategy begins with, and that a full refresh repeats.
+//! The bulk load that every strategy begins with, and that a full refresh repeats; and that of a foreign database.
 
 use super::{Setting, StrategyError};
 use crate::apply::BatchStream;
 use crate::capture::Snapshot;
-use crate::model::{TableId, ValueRef};
-use crate::sink::Warehouse;
-use crate::sink::warehouse::BulkLoad;
-use crate::source::RowRange;
+use crate::model::{Catalog, Lsn, TableId, ValueRef};
+use crate::sink::warehouse::{self, BulkLoad};
+use crate::sink::{Sink, Warehouse};
+use crate::source::{DynSqlite, Readers, RowRange, SourceTable};
+use crate::transform::TableTransform;
 use rayon::prelude::*;
+use std::io;
 
 /// Rows of one Arrow batch on its way into a segment.
 const BATCH_ROWS: usize = 16_384;
+/// Ranges a reader of a foreign database gets one after the other, so that uneven ones even out.
+const RANGES_A_READER: usize = 4;
+/// The one table of a warehouse that is loaded from a foreign database.
+const FILE_TABLE: TableId = TableId(0);
 
 /// What a load moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +82,62 @@ fn load_range(
         bulk.write(table, batch)?;
     }
     Ok(Loaded { rows, bytes })
+}
+
+/// The catalog of a warehouse for [`load_file`]: the table as it is.
+pub fn file_catalog(table: &SourceTable) -> Catalog {
+    Catalog { tables: vec![TableTransform::identity(FILE_TABLE, table.schema()).output().clone()] }
+}
+
+/// Replaces the table of a warehouse of [`file_catalog`] by the rows of `table`, read by at most `readers` connections
+/// side by side, with one swap at the end.
+///
+/// # Errors
+/// [`StrategyError`]; the warehouse then shows what it showed before.
+pub fn load_file(
+    source: &DynSqlite,
+    table: &SourceTable,
+    readers: usize,
+    warehouse: &mut Warehouse,
+) -> Result<warehouse::Loaded, StrategyError> {
+    let readers = source.read(readers.max(1))?;
+    let transform = TableTransform::identity(FILE_TABLE, table.schema());
+    let bulk = warehouse.bulk();
+    bulk.include(FILE_TABLE)?;
+    let ranges = readers.ranges(table, readers.count() * RANGES_A_READER)?;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(readers.count())
+        .thread_name(|place| format!("app-pool-{place}"))
+        .build()
+        .map_err(|cause| StrategyError::Thread(io::Error::other(cause)))?;
+    pool.install(|| {
+        ranges.par_iter().try_for_each(|range| load_file_range(&readers, table, range, &transform, &bulk))?;
+        let next = Lsn(warehouse.visible().0 + 1);
+        Ok(bulk.publish(warehouse, next)?)
+    })
+}
+
+fn load_file_range(
+    readers: &Readers,
+    table: &SourceTable,
+    range: &RowRange,
+    transform: &TableTransform,
+    bulk: &BulkLoad,
+) -> Result<(), StrategyError> {
+    let mut stream = BatchStream::new(transform, BATCH_ROWS);
+    // Each thread of the pool has a reader of its own.
+    let reader = rayon::current_thread_index().unwrap_or(0);
+    let mut each = |row: &[ValueRef<'_>]| -> Result<(), StrategyError> {
+        if let Some(batch) = stream.push(row)? {
+            bulk.write(FILE_TABLE, batch)?;
+        }
+        Ok(())
+    };
+    readers.scan(reader, table, range, &mut each, StrategyError::from)?;
+    if let Some(batch) = stream.finish()? {
+        bulk.write(FILE_TABLE, batch)?;
+    }
+    Ok(())
 }
 
 /// Bytes of a row's values: 8 for a number or an instant, the length of text and bytes, 1 for NULL and booleans.

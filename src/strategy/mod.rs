@@ -12,7 +12,7 @@ mod running;
 
 pub use cdc::{Restarted, restart};
 pub use error::StrategyError;
-pub use load::{Loaded, load_tables};
+pub use load::{Loaded, file_catalog, load_file, load_tables};
 pub use running::{Batch, Outcome, Running};
 
 use crate::clock::Clock;
