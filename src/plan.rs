@@ -44,6 +44,8 @@ pub struct RawPlan {
     pub work: Option<PathBuf>,
     /// The short run.
     pub quick: bool,
+    /// Leaves the control run out, in tests.
+    pub no_control: bool,
     /// A deliberate fault, in tests.
     pub plant: Option<String>,
 }
@@ -51,7 +53,7 @@ pub struct RawPlan {
 /// A run, resolved.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What to run, in order; the control run comes first.
+    /// What to run, in order; the control run comes first, unless it is left out.
     pub strategies: Vec<StrategyKind>,
     /// The stream they all get.
     pub workload: Arc<Workload>,
@@ -215,9 +217,13 @@ impl RawPlan {
             Some("drop-change") => Some(PlantedFault::DropChange),
             Some(other) => return Err(flag_error("--plant", other, "expected drop-change")),
         };
+        let mut strategies = strategies(self.strategies.as_deref())?;
+        if self.no_control {
+            strategies.retain(|kind| *kind != StrategyKind::Control);
+        }
         let total = workload.settings().duration;
         Ok(Plan {
-            strategies: strategies(self.strategies.as_deref())?,
+            strategies,
             warmup: duration("--warmup", given(&self.warmup, "500ms").as_deref())?.unwrap_or(Duration::from_secs(2)),
             duration: total,
             workload: Arc::new(workload),

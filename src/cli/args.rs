@@ -102,6 +102,9 @@ pub(super) struct RunArgs {
     /// What to print on stdout
     #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
     pub(super) format: OutputFormat,
+    /// Leave the control run out; the burden on the source is then not known
+    #[arg(long, hide = true)]
+    pub(super) no_control: bool,
     /// Plant a fault, to see that verification finds it
     #[arg(long, hide = true, value_name = "FAULT")]
     pub(super) plant: Option<String>,

@@ -69,6 +69,7 @@ fn raw(arguments: &RunArgs) -> RawPlan {
         out: arguments.out.clone(),
         work: arguments.work.clone(),
         quick: arguments.quick,
+        no_control: arguments.no_control,
         plant: arguments.plant.clone(),
     }
 }
