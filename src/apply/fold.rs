@@ -139,5 +139,4 @@ impl CurrentRows for NoCurrentRows {
 }
 
 #[cfg(test)]
-#[path = "fold_tests.rs"]
 mod tests;
