@@ -108,6 +108,9 @@ impl fmt::Display for PlanError {
 
 impl std::error::Error for PlanError {}
 
+/// The longest warm-up or batch interval.
+const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+
 fn flag_error(flag: &'static str, given: &str, remedy: impl Into<String>) -> PlanError {
     PlanError::Flag { flag, given: given.to_owned(), remedy: remedy.into() }
 }
@@ -145,6 +148,9 @@ fn strategies(given: Option<&str>) -> Result<Vec<StrategyKind>, PlanError> {
         if !chosen.contains(&kind) {
             chosen.push(kind);
         }
+    }
+    if chosen.len() == 1 && !text.contains("control") {
+        return Err(flag_error("--strategies", text, "names no strategy"));
     }
     chosen.sort_unstable();
     Ok(chosen)
@@ -205,6 +211,12 @@ impl RawPlan {
         let workload = Workload::load(name, &overrides).map_err(PlanError::Workload)?;
         let batch_interval = duration("--batch-interval", given(&self.batch_interval, "500ms").as_deref())?
             .unwrap_or(Duration::from_secs(2));
+        let warmup = duration("--warmup", given(&self.warmup, "500ms").as_deref())?.unwrap_or(Duration::from_secs(2));
+        for (flag, length) in [("--batch-interval", batch_interval), ("--warmup", warmup)] {
+            if length > TIME_MAX {
+                return Err(flag_error(flag, &format!("{length:?}"), "expected 24h or less"));
+            }
+        }
         if batch_interval < Duration::from_millis(1) {
             return Err(flag_error("--batch-interval", &format!("{batch_interval:?}"), "expected 1ms or more"));
         }
@@ -221,10 +233,17 @@ impl RawPlan {
         if self.no_control {
             strategies.retain(|kind| *kind != StrategyKind::Control);
         }
+        if planted.is_some() && !strategies.contains(&StrategyKind::CdcTrigger) {
+            return Err(flag_error("--plant", "drop-change", "needs --strategies cdc-trigger"));
+        }
+        if let Some(work) = self.work.as_ref().filter(|work| work.join("base.db").exists()) {
+            let given = work.display().to_string();
+            return Err(flag_error("--work", &given, "holds an earlier run; give an empty or a new folder"));
+        }
         let total = workload.settings().duration;
         Ok(Plan {
             strategies,
-            warmup: duration("--warmup", given(&self.warmup, "500ms").as_deref())?.unwrap_or(Duration::from_secs(2)),
+            warmup,
             duration: total,
             workload: Arc::new(workload),
             batch_interval,

@@ -6,6 +6,10 @@ use crate::report::headline::{bytes, count, seconds};
 use crate::sink::{Warehouse, WarehouseOptions};
 use crate::source::DynSqlite;
 use crate::strategy::{file_catalog, load_file};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
 pub(super) fn load(arguments: &LoadArgs) -> Result<Exit, Failure> {
@@ -15,9 +19,17 @@ pub(super) fn load(arguments: &LoadArgs) -> Result<Exit, Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let readers = arguments.readers.unwrap_or(cores).clamp(1, 64);
     let catalog = file_catalog(&table);
+    let before = Before::of(&arguments.warehouse);
     let mut warehouse =
         Warehouse::create(&arguments.warehouse, &catalog, WarehouseOptions::default()).map_err(Failure::usage)?;
-    let loaded = load_file(&source, &table, readers, &mut warehouse).map_err(Failure::error)?;
+    let loaded = match load_file(&source, &table, readers, &mut warehouse) {
+        Ok(loaded) => loaded,
+        Err(cause) => {
+            drop(warehouse);
+            before.restore(&arguments.warehouse);
+            return Err(Failure::error(cause));
+        }
+    };
     let took = begun.elapsed().as_secs_f64();
     println!(
         "{}: {} rows in {}, {} rows/s, {} of Parquet in {} segments",
@@ -29,4 +41,28 @@ pub(super) fn load(arguments: &LoadArgs) -> Result<Exit, Failure> {
         loaded.segments
     );
     Ok(Exit::Ok)
+}
+
+/// What a folder held before, so that a load that fails leaves nothing of its own.
+struct Before(Option<BTreeSet<OsString>>);
+
+impl Before {
+    fn of(folder: &Path) -> Before {
+        let entries = fs::read_dir(folder).ok();
+        Before(entries.map(|entries| entries.filter_map(|entry| entry.ok().map(|entry| entry.file_name())).collect()))
+    }
+
+    /// Best effort: the failure that led here is what the user must hear of.
+    fn restore(&self, folder: &Path) {
+        let Some(before) = &self.0 else {
+            let _ = fs::remove_dir_all(folder);
+            return;
+        };
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if !before.contains(&entry.file_name()) {
+                let path = entry.path();
+                let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            }
+        }
+    }
 }
