@@ -270,16 +270,19 @@ impl Planted {
             return Ok(());
         }
         self.seen += 1;
-        // An insert is dropped, since the loss of an update may be healed by the next one.
-        if self.seen < 100 || !transaction.changes.iter().any(|c| matches!(c, Ok(ChangeRef::Insert { .. }))) {
+        // An insert is dropped, since the loss of an update may be healed by the next one; and the last one, since that
+        // of an order, which comes first, is healed by the order's next update.
+        let last_insert =
+            transaction.changes.iter().enumerate().filter(|(_, c)| matches!(c, Ok(ChangeRef::Insert { .. })));
+        let last_insert = last_insert.last().map(|(place, _)| place);
+        if self.seen < 100 || last_insert.is_none() {
             self.seen = self.seen.min(99);
             return Ok(());
         }
         let mut kept = ChangeBuf::new();
-        let mut dropped = false;
-        for change in transaction.changes.iter() {
+        for (place, change) in transaction.changes.iter().enumerate() {
             match change? {
-                ChangeRef::Insert { .. } if !dropped => dropped = true,
+                ChangeRef::Insert { .. } if Some(place) == last_insert => {}
                 ChangeRef::Insert { table, row } => kept.push_insert(table, row.values()?)?,
                 ChangeRef::Update { table, old_key, row } => {
                     let old_key = old_key.map(|key| key.values()).transpose()?;
