@@ -20,7 +20,7 @@ const EXIT_CODES: &str = "Exit codes: 0 ok, 1 error, 2 usage or bad input, 5 val
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run strategies on a workload and compare them (without flags: about a minute)
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Load one table of an SQLite database into a new warehouse folder, once
     Load(LoadArgs),
     /// Look into a warehouse folder

@@ -126,7 +126,7 @@ fn row_widths(workload: &Workload) -> HashMap<TableId, u64> {
             rows += 1;
             bytes += width(&row);
         }
-        if rows == 0 { 0 } else { bytes / rows }
+        u64::checked_div(bytes, rows).unwrap_or(0)
     };
     workload.catalog().iter().map(|(table, _)| (table, mean(table))).collect()
 }
