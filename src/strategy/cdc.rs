@@ -259,6 +259,11 @@ fn fold_group(
     Ok(last)
 }
 
+/// Of the transactions that insert, those from this one on are spoilt...
+const FIRST_SPOILT: u32 = 50;
+/// ...to this one.
+const LAST_SPOILT: u32 = 70;
+
 /// A deliberate fault at work.
 #[derive(Debug)]
 struct Planted {
@@ -273,16 +278,16 @@ impl Planted {
 
     fn spoil(&mut self, transaction: &mut Transaction) -> Result<(), StrategyError> {
         let PlantedFault::DropChange = self.fault;
-        if self.seen >= 100 {
+        if self.seen >= LAST_SPOILT || !transaction.changes.iter().any(|c| matches!(c, Ok(ChangeRef::Insert { .. }))) {
             return Ok(());
         }
         self.seen += 1;
-        // The last insert is dropped: the loss of an update may be healed by the next one of its row, and so may that of
-        // an order, while nothing updates the items that follow it.
-        if self.seen < 100 || !transaction.changes.iter().any(|c| matches!(c, Ok(ChangeRef::Insert { .. }))) {
-            self.seen = self.seen.min(99);
+        if self.seen < FIRST_SPOILT {
             return Ok(());
         }
+        // The last insert is dropped: the loss of an update may be healed by the next one of its row, and so may that of
+        // an order, while nothing updates the items that follow it. A cancel heals even that one, by deleting the row
+        // in the source, so several transactions are spoilt.
         let inserts = transaction.changes.iter().filter(|c| matches!(c, Ok(ChangeRef::Insert { .. }))).count();
         let mut kept = ChangeBuf::new();
         let mut seen = 0;

@@ -63,7 +63,7 @@ impl StrategyKind {
 /// A deliberate fault, to show that verification finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlantedFault {
-    /// The applier drops one change of the hundredth transaction.
+    /// The applier drops the last insert of some transactions.
     DropChange,
 }
 
