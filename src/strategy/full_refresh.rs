@@ -1,11 +1,11 @@
 //! `full-refresh`: the whole of every table at fixed times, swapped in at once.
 
 use super::load::load_tables;
-use super::running::{Batch, Outcome, Running, Shared};
+use super::running::{Batch, Outcome, Running, Shared, in_batches};
 use super::{Setting, StrategyError};
 use crate::capture::Snapshot;
 use crate::probe::VisibilityRecorder;
-use crate::sink::{Sink, Warehouse};
+use crate::sink::Warehouse;
 
 pub(super) fn start(setting: &Setting) -> Result<Running, StrategyError> {
     let mut warehouse = Warehouse::create(&setting.warehouse_folder(), setting.output(), setting.warehouse.clone())?;
@@ -17,26 +17,9 @@ pub(super) fn start(setting: &Setting) -> Result<Running, StrategyError> {
     outcome.initial_rows = refresh(setting, &mut warehouse, &mut recorder)?.0.rows;
     let setting = setting.clone();
     running.spawn("app-refresh", move |shared| {
-        let written_before = warehouse.counters().bytes_written;
-        let mut due = begun;
-        while !shared.may_end(warehouse.visible()) {
-            // The next time on the grid; a refresh that overran its interval lets the missed ones go.
-            while due <= setting.clock.now() {
-                due = due.after(setting.batch_interval);
-            }
-            shared.sleep_until(&setting.clock, due);
-            if shared.aborted() {
-                break;
-            }
-            let (batch, bytes) = refresh(&setting, &mut warehouse, &mut recorder)?;
-            shared.set_visible(warehouse.visible());
-            outcome.bytes_read += bytes;
-            outcome.rows += batch.rows;
-            outcome.batches.push(batch);
-        }
-        outcome.bytes_written = warehouse.counters().bytes_written - written_before;
-        outcome.publishes = recorder.into_publishes();
-        Ok(outcome)
+        in_batches(shared, &setting, begun, (warehouse, recorder, outcome), |warehouse, recorder| {
+            refresh(&setting, warehouse, recorder)
+        })
     })?;
     Ok(running)
 }

@@ -1,7 +1,7 @@
 //! `incremental`: rows whose cursor moved, merged at fixed times.
 
 use super::load::{load_tables, width};
-use super::running::{Batch, Outcome, Running, Shared};
+use super::running::{Batch, Outcome, Running, Shared, in_batches};
 use super::{Setting, StrategyError};
 use crate::apply::Folder;
 use crate::capture::{CursorCapture, Snapshot};
@@ -24,26 +24,10 @@ pub(super) fn start(setting: &Setting) -> Result<Running, StrategyError> {
     let mut running = Running::new(warehouse.reader(), Shared::new());
     let setting = setting.clone();
     running.spawn("app-merge", move |shared| {
-        let written_before = warehouse.counters().bytes_written;
         let mut folder = Folder::new(Arc::clone(&setting.transforms));
-        let mut due = begun;
-        while !shared.may_end(warehouse.visible()) {
-            while due <= setting.clock.now() {
-                due = due.after(setting.batch_interval);
-            }
-            shared.sleep_until(&setting.clock, due);
-            if shared.aborted() {
-                break;
-            }
-            let (batch, bytes) = merge(&setting, &mut capture, &mut folder, &mut warehouse, &mut recorder)?;
-            shared.set_visible(warehouse.visible());
-            outcome.bytes_read += bytes;
-            outcome.rows += batch.rows;
-            outcome.batches.push(batch);
-        }
-        outcome.bytes_written = warehouse.counters().bytes_written - written_before;
-        outcome.publishes = recorder.into_publishes();
-        Ok(outcome)
+        in_batches(shared, &setting, begun, (warehouse, recorder, outcome), |warehouse, recorder| {
+            merge(&setting, &mut capture, &mut folder, warehouse, recorder)
+        })
     })?;
     Ok(running)
 }

@@ -1,10 +1,10 @@
 //! A strategy at work: its threads, its goal and what it left to measure.
 
-use super::StrategyError;
+use super::{Setting, StrategyError};
 use crate::clock::Clock;
 use crate::model::{Lsn, Moment};
-use crate::probe::{Publish, StageTimes};
-use crate::sink::WarehouseReader;
+use crate::probe::{Publish, StageTimes, VisibilityRecorder};
+use crate::sink::{Sink, Warehouse, WarehouseReader};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -100,6 +100,36 @@ impl Outcome {
         self.rows += other.rows;
         self
     }
+}
+
+/// Makes a batch at each time of the grid that began at `begun`, until the goal is visible. A batch that overruns its
+/// interval lets the missed times go. `make` gives the batch and the bytes that it read from the source.
+pub(super) fn in_batches(
+    shared: &Shared,
+    setting: &Setting,
+    begun: Moment,
+    (mut warehouse, mut recorder, mut outcome): (Warehouse, VisibilityRecorder, Outcome),
+    mut make: impl FnMut(&mut Warehouse, &mut VisibilityRecorder) -> Result<(Batch, u64), StrategyError>,
+) -> Result<Outcome, StrategyError> {
+    let written_before = warehouse.counters().bytes_written;
+    let mut due = begun;
+    while !shared.may_end(warehouse.visible()) {
+        while due <= setting.clock.now() {
+            due = due.after(setting.batch_interval);
+        }
+        shared.sleep_until(&setting.clock, due);
+        if shared.aborted() {
+            break;
+        }
+        let (batch, bytes) = make(&mut warehouse, &mut recorder)?;
+        shared.set_visible(warehouse.visible());
+        outcome.bytes_read += bytes;
+        outcome.rows += batch.rows;
+        outcome.batches.push(batch);
+    }
+    outcome.bytes_written = warehouse.counters().bytes_written - written_before;
+    outcome.publishes = recorder.into_publishes();
+    Ok(outcome)
 }
 
 struct AbortUnlessDone<'a>(&'a Shared);
