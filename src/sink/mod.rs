@@ -5,22 +5,54 @@
 
 pub mod warehouse;
 
-use crate::apply::edits::EditSet;
-use crate::model::Lsn;
+use crate::apply::edits::{CurrentRows, EditSet};
+use crate::model::{Lsn, TableId};
+use arrow_array::RecordBatch;
 use std::fmt;
 
 pub use warehouse::{Warehouse, WarehouseError, WarehouseOptions, WarehouseReader};
 
+/// Which derived system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SinkKind {
+    /// The columnar warehouse: every column of every row.
+    Warehouse,
+    /// The search index: the text columns.
+    Search,
+    /// The cache: rows by key.
+    Cache,
+}
+
+impl SinkKind {
+    /// All, in the order in which the application writes to them.
+    pub const ALL: [SinkKind; 3] = [SinkKind::Warehouse, SinkKind::Search, SinkKind::Cache];
+
+    /// Its name on the command line and in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            SinkKind::Warehouse => "warehouse",
+            SinkKind::Search => "search",
+            SinkKind::Cache => "cache",
+        }
+    }
+}
+
 /// A derived system that follows the record system commit group by commit group.
 ///
 /// Guarantees of every implementation:
-/// * Nothing of an [`EditSet`] is visible before [`Sink::publish`], and then all that was applied is, at once.
+/// * Nothing of an [`EditSet`] is visible before [`Sink::publish`]. Then all that was applied is: at once where a reader
+///   can look at several keys in one version (warehouse, search index), key by key in a cache, which has no such reader.
 /// * The visible watermark never goes back, and is at least the durable one.
 /// * After a crash the sink is as it was at the last [`Sink::checkpoint`] that returned. The caller replays from
 ///   there; edits that are already contained do no harm, because they replace by key.
-pub trait Sink: Send {
-    /// The sink's name in reports, such as `warehouse`.
-    fn name(&self) -> &'static str;
+pub trait Sink: CurrentRows + Send + 'static {
+    /// A generation built beside the one that readers see.
+    type Bulk: Bulk;
+    /// A handle that reads the newest version; clones are cheap.
+    type Reader: Clone + Send + Sync + 'static;
+
+    /// Which one it is.
+    const KIND: SinkKind;
 
     /// Accepts a commit group's edits without showing them to readers.
     ///
@@ -40,6 +72,22 @@ pub trait Sink: Send {
     /// [`SinkError`]; the durable watermark is then what it was.
     fn checkpoint(&mut self) -> Result<Lsn, SinkError>;
 
+    /// Begins a new generation, empty.
+    ///
+    /// # Errors
+    /// [`SinkError`], when its place can't be made.
+    fn bulk(&self) -> Result<Self::Bulk, SinkError>;
+
+    /// Swaps the generation in, at once and durably (as far as the sink is durable at all), complete through `through`.
+    /// Tables that it does not include stay as they are.
+    ///
+    /// # Errors
+    /// [`SinkError`]; readers then see what they saw before.
+    fn install(&mut self, bulk: Self::Bulk, through: Lsn) -> Result<(), SinkError>;
+
+    /// A handle for readers.
+    fn reader(&self) -> Self::Reader;
+
     /// The watermark readers see.
     fn visible(&self) -> Lsn;
 
@@ -48,6 +96,21 @@ pub trait Sink: Send {
 
     /// What it did since it was opened.
     fn counters(&self) -> SinkCounters;
+}
+
+/// A generation of a sink under construction. Several threads may write to it.
+pub trait Bulk: Send + Sync {
+    /// Replaces this table, even if no row is written.
+    ///
+    /// # Errors
+    /// [`SinkError`], when there is no such table.
+    fn include(&self, table: TableId) -> Result<(), SinkError>;
+
+    /// Adds rows of a table, in the output table's columns; no key twice.
+    ///
+    /// # Errors
+    /// [`SinkError`].
+    fn write(&self, table: TableId, batch: RecordBatch) -> Result<(), SinkError>;
 }
 
 /// What a sink did since it was opened. For the cost figures; reading them costs nothing on the apply path.

@@ -11,8 +11,9 @@ use super::version::{TableVersion, Version};
 use super::{WarehouseError, WarehouseOptions, WarehouseReader, open};
 use crate::apply::edits::{CurrentRowError, CurrentRows, EditSet};
 use crate::model::{Catalog, KeyRef, Lsn, TableId, Value};
-use crate::sink::{Sink, SinkCounters, SinkError};
+use crate::sink::{Bulk, Sink, SinkCounters, SinkError, SinkKind};
 use arc_swap::ArcSwap;
+use arrow_array::RecordBatch;
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
@@ -283,9 +284,10 @@ impl Table {
 }
 
 impl Sink for Warehouse {
-    fn name(&self) -> &'static str {
-        "warehouse"
-    }
+    type Bulk = BulkLoad;
+    type Reader = WarehouseReader;
+
+    const KIND: SinkKind = SinkKind::Warehouse;
 
     fn apply(&mut self, edits: &EditSet) -> Result<(), SinkError> {
         Ok(self.apply_edits(edits)?)
@@ -297,6 +299,19 @@ impl Sink for Warehouse {
 
     fn checkpoint(&mut self) -> Result<Lsn, SinkError> {
         Ok(self.checkpoint_visible()?)
+    }
+
+    fn bulk(&self) -> Result<BulkLoad, SinkError> {
+        Ok(Warehouse::bulk(self))
+    }
+
+    fn install(&mut self, bulk: BulkLoad, through: Lsn) -> Result<(), SinkError> {
+        bulk.publish(self, through)?;
+        Ok(())
+    }
+
+    fn reader(&self) -> WarehouseReader {
+        Warehouse::reader(self)
     }
 
     fn visible(&self) -> Lsn {
@@ -316,6 +331,16 @@ impl Sink for Warehouse {
             fsyncs: written.fsyncs(),
             ..self.counters
         }
+    }
+}
+
+impl Bulk for BulkLoad {
+    fn include(&self, table: TableId) -> Result<(), SinkError> {
+        Ok(BulkLoad::include(self, table)?)
+    }
+
+    fn write(&self, table: TableId, batch: RecordBatch) -> Result<(), SinkError> {
+        Ok(BulkLoad::write(self, table, batch)?)
     }
 }
 
