@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use freshbench::capture::{CaptureError, CursorCapture, Snapshot, TriggerCapture};
 use freshbench::clock::Clock;
 use freshbench::model::{Lsn, Moment, TableId, ValueRef};
@@ -73,7 +73,8 @@ fn bench_load(c: &mut Criterion) {
 
 fn bench_commit(c: &mut Criterion) {
     let mut group = c.benchmark_group("source/commit");
-    group.sample_size(10);
+    // One iteration a sample: before each a database is loaded, which takes longer than what is timed.
+    group.sample_size(10).sampling_mode(SamplingMode::Flat);
     let workload = workload("orders", scaled(20_000));
     for (name, durability) in [("full", Durability::Full), ("off", Durability::Off)] {
         for clients in [1, 4] {
@@ -215,6 +216,19 @@ fn bench_cursor(c: &mut Criterion) {
     });
 }
 
-criterion_group!(source, bench_load, bench_commit, bench_ledger);
-criterion_group!(capture, bench_snapshot, bench_trigger, bench_cursor);
+/// Shorter than criterion's own times, so that all benches together take minutes.
+fn short() -> Criterion {
+    Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3))
+}
+
+criterion_group! {
+    name = source;
+    config = short();
+    targets = bench_load, bench_commit, bench_ledger
+}
+criterion_group! {
+    name = capture;
+    config = short();
+    targets = bench_snapshot, bench_trigger, bench_cursor
+}
 criterion_main!(source, capture);

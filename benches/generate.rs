@@ -6,6 +6,7 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use freshbench::workload::{Overrides, Statement, Workload};
 use std::hint::black_box;
+use std::time::Duration;
 
 const TRANSACTIONS: usize = 20_000;
 
@@ -44,5 +45,14 @@ fn generate(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, generate);
+/// Shorter than criterion's own times, so that all benches together take minutes.
+fn short() -> Criterion {
+    Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3))
+}
+
+criterion_group! {
+    name = benches;
+    config = short();
+    targets = generate
+}
 criterion_main!(benches);

@@ -9,6 +9,7 @@ use freshbench::log::{Fsync, Log, LogError, LogOptions, Offset};
 use freshbench::model::{CommitTime, Lsn, TableId, Transaction, ValueRef};
 use std::hint::black_box;
 use std::path::Path;
+use std::time::Duration;
 
 const PAYLOAD_BYTES: usize = 100;
 const GROUP: u64 = 5_000;
@@ -99,5 +100,14 @@ fn all(criterion: &mut Criterion) {
     assert!(outcome.is_ok(), "{outcome:?}");
 }
 
-criterion_group!(benches, all);
+/// Shorter than criterion's own times, so that all benches together take minutes.
+fn short() -> Criterion {
+    Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3))
+}
+
+criterion_group! {
+    name = benches;
+    config = short();
+    targets = all
+}
 criterion_main!(benches);

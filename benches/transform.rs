@@ -14,6 +14,7 @@ use freshbench::workload::{Overrides, Workload};
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 const ROWS: usize = 50_000;
 const ROWS_PER_BATCH: usize = 8_192;
@@ -155,5 +156,14 @@ impl Random {
     }
 }
 
-criterion_group!(benches, transform, fold);
+/// Shorter than criterion's own times, so that all benches together take minutes.
+fn short() -> Criterion {
+    Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3))
+}
+
+criterion_group! {
+    name = benches;
+    config = short();
+    targets = transform, fold
+}
 criterion_main!(benches);

@@ -93,7 +93,7 @@ fn the_default_has_the_size_it_says() {
     let counts: Vec<u64> = workload.catalog().iter().map(|(id, _)| workload.initial_row_count(id)).collect();
     assert_eq!(counts[..3], [10_000, 1_000, 50_000]);
     assert!((270_000..280_000).contains(&counts[3]), "{} items", counts[3]);
-    assert_eq!(workload.settings().duration, Duration::from_secs(10));
+    assert_eq!(workload.settings().duration, Duration::from_secs(8));
     assert_eq!(workload.settings().seed, 42);
 }
 

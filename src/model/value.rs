@@ -100,6 +100,19 @@ impl ValueRef<'_> {
         })
     }
 
+    /// How wide the value is wherever bytes of rows are counted: 8 for a number or an instant, 4 for a date, 17 for a
+    /// decimal, the length of text and bytes, 1 for a boolean and for what has no value.
+    pub fn width_bytes(self) -> u64 {
+        match self {
+            ValueRef::Null | ValueRef::Unchanged | ValueRef::Bool(_) => 1,
+            ValueRef::Int(_) | ValueRef::Float(_) | ValueRef::Timestamp(_) => 8,
+            ValueRef::Date(_) => 4,
+            ValueRef::Decimal(_) => 17,
+            ValueRef::Text(text) => text.len() as u64,
+            ValueRef::Bytes(bytes) => bytes.len() as u64,
+        }
+    }
+
     /// The name of the value's type, for messages.
     pub fn type_name(self) -> &'static str {
         match self {

@@ -69,24 +69,33 @@ fn expected_inserts(settings: &Settings) -> u64 {
 /// `user` and the hash of the record's number, as YCSB orders its inserts by default.
 fn key(record: u64) -> Value {
     const PREFIX: [u8; 4] = *b"user";
-    // 2^63 has 19 digits. Filled from the end; one allocation of the exact length.
-    let mut bytes = [b'0'; 4 + 20];
-    let mut rest = fnv1a(record);
-    let mut start = bytes.len();
-    while let Some(pair) = bytes.get_mut(start - 2..start) {
-        let digits = (rest % 100) as u8;
-        pair.copy_from_slice(&[b'0' + digits / 10, b'0' + digits % 10]);
-        rest /= 100;
-        start -= if rest == 0 && digits < 10 { 1 } else { 2 };
-        if rest == 0 {
-            break;
-        }
+    const EIGHT: u64 = 100_000_000;
+    let hash = fnv1a(record);
+    // The hash is at most 2^63, which has 19 digits: three times eight hold it, with zeros before it.
+    let mut bytes = [0; 4 + 24];
+    let (_, digits) = bytes.split_at_mut(PREFIX.len());
+    let eights = [hash / (EIGHT * EIGHT), hash / EIGHT % EIGHT, hash % EIGHT];
+    for (place, eight) in digits.chunks_exact_mut(8).zip(eights) {
+        place.copy_from_slice(&eight_digits(eight));
     }
-    start -= PREFIX.len();
-    if let Some(prefix) = bytes.get_mut(start..start + PREFIX.len()) {
+    let zeros = digits.iter().take(23).take_while(|&&digit| digit == b'0').count();
+    if let Some(prefix) = bytes.get_mut(zeros..zeros + PREFIX.len()) {
         prefix.copy_from_slice(&PREFIX);
     }
-    Value::from(std::str::from_utf8(bytes.get(start..).unwrap_or_default()).unwrap_or_default())
+    Value::from(std::str::from_utf8(bytes.get(zeros..).unwrap_or_default()).unwrap_or_default())
+}
+
+/// The eight decimal digits of a number below 10^8.
+///
+/// Halves of the number lie side by side in one word and are halved again: four digits and four, four times two, eight
+/// times one. A division by 100 or 10 is a multiplication, exact below 10^4 and below 100.
+fn eight_digits(number: u64) -> [u8; 8] {
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    let hundreds = ((fours * 5_243) >> 19) & 0x0000_007f_0000_007f;
+    let twos = hundreds | ((fours - hundreds * 100) << 16);
+    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    let ones = tens | ((twos - tens * 10) << 8);
+    (ones | u64::from_ne_bytes([b'0'; 8])).to_le_bytes()
 }
 
 /// The records while the application runs.
@@ -128,11 +137,14 @@ impl KeyedStream {
                     self.oldest += 1;
                 }
             }
-            TxnKind::Update => statements.push(self.update(self.existing(random), now, random)),
+            TxnKind::Update => {
+                let key = key(self.existing(random));
+                statements.push(self.update(key, now, random));
+            }
             TxnKind::Rmw => {
-                let record = self.existing(random);
-                statements.push(Statement::Read { table, key: vec![key(record)] });
-                statements.push(self.update(record, now, random));
+                let key = key(self.existing(random));
+                statements.push(Statement::Read { table, key: vec![key.clone()] });
+                statements.push(self.update(key, now, random));
             }
             TxnKind::Scan => {
                 let from = vec![key(self.existing(random))];
@@ -148,18 +160,26 @@ impl KeyedStream {
     }
 
     /// One field gets a new value.
-    fn update(&self, record: u64, now: i64, random: &mut Random) -> Statement {
+    fn update(&self, key: Value, now: i64, random: &mut Random) -> Statement {
         let field = 1 + random.below(self.records.fields as u64) as usize;
         let value = Value::Text(random.text(self.records.value_bytes));
         let updated_at = self.records.fields + 1;
         let set = vec![(field, Assign::Set(value)), (updated_at, Assign::Set(Value::Timestamp(now)))];
-        Statement::Update { table: USERTABLE, key: vec![key(record)], set }
+        Statement::Update { table: USERTABLE, key: vec![key], set }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn eight_digits_are_the_number_in_decimal() {
+        let numbers = (0..10_000).map(|n| n * 10_000 + 9_999 - n).chain([1, 99_999_999, 10_000_000, 9_090_909]);
+        for number in numbers {
+            assert_eq!(eight_digits(number).to_vec(), format!("{number:08}").into_bytes());
+        }
+    }
 
     #[test]
     fn keys_are_user_and_the_hash_in_decimal() {

@@ -35,14 +35,50 @@ pub(super) fn mix(value: u64) -> u64 {
 
 /// One number out of (seed, purpose, index), where a whole stream would be too much.
 pub(super) fn draw(seed: u64, purpose: Purpose, index: u64) -> u64 {
-    let named = mix(seed.wrapping_add(GOLDEN_GAMMA)) ^ (purpose as u64).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    mix(mix(named).wrapping_add(index.wrapping_add(1).wrapping_mul(GOLDEN_GAMMA)))
+    Family::new(seed, purpose).draw(index)
+}
+
+/// All streams of one seed and purpose: the part of their name that does not change is mixed once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Family {
+    named: u64,
+}
+
+impl Family {
+    pub(super) fn new(seed: u64, purpose: Purpose) -> Family {
+        let named = mix(seed.wrapping_add(GOLDEN_GAMMA)) ^ (purpose as u64).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        Family { named: mix(named) }
+    }
+
+    fn draw(self, index: u64) -> u64 {
+        mix(self.named.wrapping_add(index.wrapping_add(1).wrapping_mul(GOLDEN_GAMMA)))
+    }
+
+    /// The stream with this index.
+    #[inline]
+    pub(super) fn stream(self, index: u64) -> Random {
+        Random::from_start(self.draw(index))
+    }
+}
+
+/// The letters of [`Random::text`], two for each number of twelve bits, lower six bits first.
+static LETTER_PAIRS: [[u8; 2]; 4096] = letter_pairs();
+
+const fn letter_pairs() -> [[u8; 2]; 4096] {
+    const LETTERS: [u8; 64] = *b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .";
+    let mut pairs = [[0; 2]; 4096];
+    let mut place = 0;
+    while place < pairs.len() {
+        pairs[place] = [LETTERS[place % 64], LETTERS[place / 64]];
+        place += 1;
+    }
+    pairs
 }
 
 impl Random {
     /// The stream with this name.
     pub(super) fn new(seed: u64, purpose: Purpose, index: u64) -> Random {
-        Random::from_start(draw(seed, purpose, index))
+        Family::new(seed, purpose).stream(index)
     }
 
     fn from_start(start: u64) -> Random {
@@ -96,13 +132,19 @@ impl Random {
 
     /// `length` letters, digits, spaces and full stops, ten out of each random number.
     pub(super) fn text(&mut self, length: usize) -> Box<str> {
-        const LETTERS: [u8; 64] = *b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .";
-        let ten = |bits: u64| -> [u8; 10] { std::array::from_fn(|place| LETTERS[(bits >> (6 * place)) as usize & 63]) };
-        let mut bytes = Vec::with_capacity(length);
-        for _ in 0..length / 10 {
-            bytes.extend_from_slice(&ten(self.next()));
+        let ten = |ten: &mut [u8], bits: u64| {
+            for (place, pair) in ten.chunks_mut(2).enumerate() {
+                let letters = LETTER_PAIRS[(bits >> (12 * place)) as usize & 4095];
+                pair.copy_from_slice(letters.get(..pair.len()).unwrap_or_default());
+            }
+        };
+        let mut bytes = vec![0; length];
+        let mut tens = bytes.chunks_exact_mut(10);
+        for chunk in &mut tens {
+            ten(chunk, self.next());
         }
-        bytes.extend(ten(self.next()).into_iter().take(length % 10));
+        // Drawn even where nothing is left, since what is drawn next depends on it.
+        ten(tens.into_remainder(), self.next());
         // Every byte is ASCII; the lossy way is taken only to be free of a panic.
         String::from_utf8(bytes).unwrap_or_default().into_boxed_str()
     }
@@ -154,5 +196,12 @@ mod tests {
         for length in [0, 1, 9, 10, 11, 100] {
             assert_eq!(random.text(length).len(), length);
         }
+        // A letter for six bits each, the lowest first, and one number more than whole tens.
+        let (mut text, mut numbers) = (Random::new(2, Purpose::Notes, 0), Random::new(2, Purpose::Notes, 0));
+        let letters = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .";
+        let bits = [numbers.next(), numbers.next(), numbers.next()];
+        let expected = (0..27).map(|place| char::from(letters[(bits[place / 10] >> (6 * (place % 10))) as usize % 64]));
+        assert_eq!(*text.text(27), expected.collect::<String>());
+        assert_eq!(text.next(), numbers.next());
     }
 }

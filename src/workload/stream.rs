@@ -4,7 +4,7 @@ use super::arrival::Schedule;
 use super::keyed::{KeyedStream, Records, USERTABLE};
 use super::orders::{CUSTOMERS, ITEMS, ORDERS, PRODUCTS, Shop};
 use super::orders_stream::OrdersStream;
-use super::random::{Purpose, Random};
+use super::random::{Family, Purpose};
 use super::settings::{Settings, TxnKind};
 use super::statement::{BASE_TIME, PlannedTxn, TxnIndex};
 use crate::model::{TableId, Value};
@@ -22,7 +22,7 @@ pub(super) enum Rows {
 #[derive(Clone, Debug)]
 pub struct Stream {
     schedule: Schedule,
-    seed: u64,
+    randoms: Family,
     index: u64,
     /// Kinds with the running sum of their shares; the last sum is all of them.
     kinds: Vec<(TxnKind, f64)>,
@@ -51,7 +51,8 @@ impl Stream {
             Rows::Keyed(records) => Generator::Keyed(KeyedStream::new(records.clone())),
         };
         let schedule = Schedule::new(settings.arrivals, settings.rate_per_s, settings.seed);
-        Stream { schedule, seed: settings.seed, index: 0, kinds, generator }
+        let randoms = Family::new(settings.seed, Purpose::Transactions);
+        Stream { schedule, randoms, index: 0, kinds, generator }
     }
 }
 
@@ -63,7 +64,7 @@ impl Iterator for Stream {
         self.index += 1;
         let intended = self.schedule.next();
         let now = BASE_TIME.0 + intended.as_micros() as i64;
-        let mut random = Random::new(self.seed, Purpose::Transactions, index);
+        let mut random = self.randoms.stream(index);
         let (last, sum) = *self.kinds.last()?;
         let point = random.unit() * sum;
         let kind = self.kinds.iter().find(|(_, up_to)| point < *up_to).map_or(last, |(kind, _)| *kind);

@@ -2,11 +2,12 @@
 
 use super::WarehouseError;
 use crate::model::{ColumnType, Decimal, Key, KeyColumn, KeyRef, TableId, TableSchema, Value, ValueRef};
+use crate::transform::arrow_field;
 use arrow_array::types::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType,
 };
 use arrow_array::{Array, ArrayRef, BinaryArray, BooleanArray, PrimitiveArray, RecordBatch, StringArray};
-use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow_schema::{DataType, Schema, SchemaRef};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -23,14 +24,14 @@ impl TableShape {
         schema.check().map_err(|error| WarehouseError::mismatch(&schema.name, error.to_string()))?;
         let mut fields = Vec::with_capacity(schema.columns.len());
         for column in &schema.columns {
-            let data_type = data_type(column.column_type).ok_or_else(|| {
+            if !parquet_holds(column.column_type) {
                 let what = format!(
                     "column {:?} has type {}, which Parquet can't hold (precision 1 to 38, scale 0 to precision)",
                     column.name, column.column_type
                 );
-                WarehouseError::mismatch(&schema.name, what)
-            })?;
-            fields.push(Field::new(&column.name, data_type, column.nullable));
+                return Err(WarehouseError::mismatch(&schema.name, what));
+            }
+            fields.push(arrow_field(column));
         }
         Ok(TableShape { id, schema: schema.clone(), arrow: Arc::new(Schema::new(fields)) })
     }
@@ -74,20 +75,14 @@ impl TableShape {
     }
 }
 
-fn data_type(column_type: ColumnType) -> Option<DataType> {
-    Some(match column_type {
-        ColumnType::Bool => DataType::Boolean,
-        ColumnType::Int64 => DataType::Int64,
-        ColumnType::Float64 => DataType::Float64,
+/// Every Arrow type that a column gets, but for decimals out of Parquet's range.
+fn parquet_holds(column_type: ColumnType) -> bool {
+    match column_type {
         ColumnType::Decimal { precision, scale } => {
-            let fits = (1..=38).contains(&precision) && (0..=precision as i8).contains(&scale);
-            return fits.then_some(DataType::Decimal128(precision, scale));
+            (1..=38).contains(&precision) && (0..=precision as i8).contains(&scale)
         }
-        ColumnType::Text => DataType::Utf8,
-        ColumnType::Bytes => DataType::Binary,
-        ColumnType::Date => DataType::Date32,
-        ColumnType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-    })
+        _ => true,
+    }
 }
 
 fn primitive<T: ArrowPrimitiveType>(array: &dyn Array, row: usize) -> Option<T::Native> {

@@ -48,9 +48,11 @@ pub use counters::WarehouseCounters;
 pub use error::WarehouseError;
 pub use ordered::OrderedRows;
 pub use reader::WarehouseReader;
-pub use scan::{Comparison, Condition, Filter};
+pub use scan::{Condition, Filter};
 pub use version::Version;
 pub use writer::Warehouse;
+
+pub use crate::workload::Comparison;
 
 /// How a warehouse is built.
 #[derive(Clone, Debug, PartialEq, Eq)]

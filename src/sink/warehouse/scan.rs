@@ -5,6 +5,7 @@ use super::chunk::{Ranges, Slot};
 use super::columns::TableShape;
 use super::version::{TableVersion, Version};
 use crate::model::{ColumnType, TableId, Value};
+use crate::workload::Comparison;
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, RecordBatch,
     Scalar, StringArray, TimestampMicrosecondArray,
@@ -15,24 +16,8 @@ use arrow_schema::{ArrowError, SchemaRef};
 use arrow_select::filter::filter_record_batch;
 use std::sync::Arc;
 
-/// How a column's value compares to a literal. Floats compare in IEEE total order: `-0.0 < 0.0`, NaN above all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Comparison {
-    /// `=`
-    Equal,
-    /// `<>`
-    NotEqual,
-    /// `<`
-    Less,
-    /// `<=`
-    LessOrEqual,
-    /// `>`
-    Greater,
-    /// `>=`
-    GreaterOrEqual,
-}
-
-/// One comparison of a column with a literal. NULL satisfies none.
+/// One comparison of a column with a literal. NULL satisfies none. Floats compare in IEEE total order: `-0.0 < 0.0`, NaN
+/// above all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
     /// The column's place in the table.
