@@ -6,7 +6,7 @@
 //! from the process's CPU clock; the difference is reported as [`Usage::unattributed`]. At both ends of a measured
 //! window everything is read at that instant.
 //!
-//! Threads are grouped by the part of their name before the first `-`, which this program's threads all have; see
+//! Threads are grouped by the part of their name before the first `-`, which this program's own threads all have; see
 //! [`Role`]. The kernel keeps 15 bytes of a name.
 //!
 //! On a system without `/proc` only the process's CPU is known; the other figures are then absent, never zero.
@@ -27,6 +27,10 @@ use std::time::Duration;
 /// How often the threads' CPU is read: once in this time.
 pub const INTERVAL: Duration = Duration::from_millis(200);
 
+/// What tantivy's threads are called, as much as stands in the 15 bytes that the kernel keeps: those that index, merge,
+/// and commit.
+const TANTIVY: [&str; 3] = ["thrd-tantivy-in", "merge_thread_", "segment_updater"];
+
 /// What a thread works for, by the part of its name before the first `-`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
@@ -36,7 +40,7 @@ pub enum Role {
     Capture,
     /// `log-`: the broker.
     Log,
-    /// `app-`: transforms, folds, applies and publishes.
+    /// `app-`: transforms, folds, applies and publishes. So do the threads that tantivy names itself.
     Apply,
     /// `prb-`: the reads of the prober.
     Probe,
@@ -49,6 +53,9 @@ pub enum Role {
 impl Role {
     /// The role of a thread of this name.
     pub fn of(name: &str) -> Role {
+        if TANTIVY.iter().any(|prefix| name.starts_with(prefix)) {
+            return Role::Apply;
+        }
         match name.split_once('-').map(|(prefix, _)| prefix) {
             Some("src") => Role::Source,
             Some("cap") => Role::Capture,

@@ -3,6 +3,8 @@
 //! *Accepted* ([`Sink::apply`]), *visible* ([`Sink::publish`]) and *durable* ([`Sink::checkpoint`]) are three
 //! different events, and each has its own call.
 
+pub mod cache;
+pub mod search;
 pub mod warehouse;
 
 use crate::apply::edits::{CurrentRows, EditSet};
@@ -10,7 +12,9 @@ use crate::model::{Lsn, TableId};
 use arrow_array::RecordBatch;
 use std::fmt;
 
-pub use warehouse::{Warehouse, WarehouseError, WarehouseOptions, WarehouseReader};
+pub use cache::{Cache, CacheConflict, CacheError, CacheFill, CacheOptions, CacheReader, CacheStore, Lookup};
+pub use search::{SearchError, SearchIndex, SearchOptions, SearchReader, SearchView};
+pub use warehouse::{Version as WarehouseVersion, Warehouse, WarehouseError, WarehouseOptions, WarehouseReader};
 
 /// Which derived system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,6 +75,12 @@ pub trait Sink: CurrentRows + Send + 'static {
     /// # Errors
     /// [`SinkError`]; the durable watermark is then what it was.
     fn checkpoint(&mut self) -> Result<Lsn, SinkError>;
+
+    /// Whether it keeps anything of this table. One that does not need not be read for it.
+    fn keeps(&self, table: TableId) -> bool {
+        let _ = table;
+        true
+    }
 
     /// Begins a new generation, empty.
     ///
@@ -140,12 +150,18 @@ pub struct SinkCounters {
 pub enum SinkError {
     /// The warehouse.
     Warehouse(WarehouseError),
+    /// The search index.
+    Search(SearchError),
+    /// The cache.
+    Cache(CacheError),
 }
 
 impl fmt::Display for SinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SinkError::Warehouse(error) => error.fmt(f),
+            SinkError::Search(error) => error.fmt(f),
+            SinkError::Cache(error) => error.fmt(f),
         }
     }
 }
@@ -154,6 +170,8 @@ impl std::error::Error for SinkError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             SinkError::Warehouse(error) => error.source(),
+            SinkError::Search(error) => error.source(),
+            SinkError::Cache(error) => error.source(),
         }
     }
 }
@@ -161,5 +179,17 @@ impl std::error::Error for SinkError {
 impl From<WarehouseError> for SinkError {
     fn from(error: WarehouseError) -> SinkError {
         SinkError::Warehouse(error)
+    }
+}
+
+impl From<SearchError> for SinkError {
+    fn from(error: SearchError) -> SinkError {
+        SinkError::Search(error)
+    }
+}
+
+impl From<CacheError> for SinkError {
+    fn from(error: CacheError) -> SinkError {
+        SinkError::Cache(error)
     }
 }

@@ -15,6 +15,16 @@ fn roles_go_by_the_prefix() {
 }
 
 #[test]
+fn the_threads_of_the_search_index_apply() {
+    // Their whole names, and what the kernel keeps of them.
+    for whole in ["thrd-tantivy-index0", "thrd-tantivy-index1234", "merge_thread_1", "segment_updater"] {
+        assert_eq!(Role::of(whole), Role::Apply, "{whole}");
+        assert_eq!(Role::of(&whole[..whole.len().min(15)]), Role::Apply, "{whole}");
+    }
+    assert_eq!(Role::of("segment"), Role::Other);
+}
+
+#[test]
 fn ended_and_renamed_threads_keep_their_time() {
     let mut times = ThreadTimes::default();
     times.update(1, 50, name("freshbench"));

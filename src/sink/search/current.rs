@@ -1,0 +1,137 @@
+//! The folder: its lock, and `CURRENT`, the file that names the generation in use.
+//!
+//! Format: a header line, `freshbench.search <version> <xxh3-128 of the body, hex>`, then the body in JSON. The
+//! version stands in front so that a build can refuse a newer format before it reads anything else.
+
+use super::SearchError;
+use super::directory::{Written, sync_folder};
+use crate::model::Catalog;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, TryLockError};
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+use xxhash_rust::xxh3::xxh3_128;
+
+const MAGIC: &str = "freshbench.search";
+/// The oldest and the newest format this build reads; it writes the newest.
+const READABLE: (u64, u64) = (1, 1);
+const CURRENT_BYTES_MAX: u64 = 64 << 20;
+
+/// What the folder holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Current {
+    /// The generation in use.
+    pub(super) generation: u64,
+    /// The tables, in the columns that the sinks get.
+    pub(super) catalog: Catalog,
+}
+
+pub(super) fn current_path(dir: &Path) -> PathBuf {
+    dir.join("CURRENT")
+}
+
+fn temporary_path(dir: &Path) -> PathBuf {
+    dir.join("CURRENT.new")
+}
+
+/// The folder of a generation.
+pub(super) fn generation_path(dir: &Path, generation: u64) -> PathBuf {
+    dir.join(format!("generation-{generation:010}"))
+}
+
+impl Current {
+    pub(super) fn read(dir: &Path) -> Result<Current, SearchError> {
+        let path = current_path(dir);
+        let file = File::open(&path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => SearchError::Missing { path: dir.to_owned() },
+            _ => SearchError::io("open", &path)(error),
+        })?;
+        let length = file.metadata().map_err(SearchError::io("read", &path))?.len();
+        if length > CURRENT_BYTES_MAX {
+            return Err(SearchError::corrupt(&path, format!("it has {length} bytes, and 64 MiB is the limit")));
+        }
+        let mut bytes = Vec::new();
+        file.take(CURRENT_BYTES_MAX).read_to_end(&mut bytes).map_err(SearchError::io("read", &path))?;
+        Current::parse(&bytes, &path)
+    }
+
+    fn parse(bytes: &[u8], path: &Path) -> Result<Current, SearchError> {
+        let corrupt = |what: &str| SearchError::corrupt(path, what);
+        let end = bytes.iter().position(|&byte| byte == b'\n').ok_or_else(|| corrupt("it has no header line"))?;
+        let (header, body) = bytes.split_at(end);
+        let body = body.get(1..).unwrap_or_default();
+        let header = std::str::from_utf8(header).map_err(|_| corrupt("its header is not text"))?;
+        let mut words = header.split(' ');
+        if words.next() != Some(MAGIC) {
+            return Err(corrupt("it does not belong to a freshbench search index"));
+        }
+        let version = words.next().and_then(|word| word.parse::<u64>().ok());
+        let found = version.ok_or_else(|| corrupt("its header has no version"))?;
+        if !(READABLE.0..=READABLE.1).contains(&found) {
+            return Err(SearchError::UnsupportedVersion { path: path.to_owned(), found, readable: READABLE });
+        }
+        if words.next() != Some(format!("{:032x}", xxh3_128(body)).as_str()) {
+            return Err(corrupt("its checksum does not fit its content"));
+        }
+        serde_json::from_slice(body).map_err(|error| corrupt(&error.to_string()))
+    }
+
+    /// Makes this the folder's state: atomic, and durable when it returns. The generation must be durable already; its
+    /// folder's entry is made so here.
+    pub(super) fn commit(&self, dir: &Path, written: &Written) -> Result<(), SearchError> {
+        let (path, temporary) = (current_path(dir), temporary_path(dir));
+        let body = serde_json::to_vec(self).map_err(|error| SearchError::corrupt(&path, error.to_string()))?;
+        let header = format!("{MAGIC} {} {:032x}\n", READABLE.1, xxh3_128(&body));
+        let mut file = File::create(&temporary).map_err(SearchError::io("create", &temporary))?;
+        file.write_all(header.as_bytes()).map_err(SearchError::io("write", &temporary))?;
+        file.write_all(&body).map_err(SearchError::io("write", &temporary))?;
+        file.sync_all().map_err(SearchError::io("make durable", &temporary))?;
+        written.file((header.len() + body.len()) as u64);
+        written.synced();
+        sync_folder(dir, written).map_err(SearchError::io("make durable", dir))?;
+        fs::rename(&temporary, &path).map_err(SearchError::io("rename", &temporary))?;
+        sync_folder(dir, written).map_err(SearchError::io("make durable", dir))
+    }
+}
+
+/// Removes every generation but the one in use, and a `CURRENT` that was not finished: what a crash left behind.
+pub(super) fn remove_orphans(dir: &Path, in_use: Option<u64>) -> Result<(), SearchError> {
+    for entry in fs::read_dir(dir).map_err(SearchError::io("list", dir))? {
+        let path = entry.map_err(SearchError::io("list", dir))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let number = name.strip_prefix("generation-").and_then(|number| number.parse::<u64>().ok());
+        let removed = match number {
+            Some(number) if in_use != Some(number) => fs::remove_dir_all(&path),
+            None if path == temporary_path(dir) => fs::remove_file(&path),
+            _ => Ok(()),
+        };
+        removed.map_err(SearchError::io("remove", &path))?;
+    }
+    Ok(())
+}
+
+/// Takes the folder's write lock. It is let go when the file is closed, also by a crash.
+pub(super) fn lock(dir: &Path) -> Result<File, SearchError> {
+    let path = dir.join("LOCK");
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(SearchError::io("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _ = (&mut file).take(200).read_to_string(&mut holder);
+            let holder = if holder.trim().is_empty() { "an unknown process" } else { holder.trim() };
+            return Err(SearchError::Locked { path, holder: holder.to_owned() });
+        }
+        Err(TryLockError::Error(cause)) => return Err(SearchError::io("lock", &path)(cause)),
+    }
+    file.set_len(0).map_err(SearchError::io("write", &path))?;
+    let holder = format!("process {}\n", std::process::id());
+    file.write_all(holder.as_bytes()).map_err(SearchError::io("write", &path))?;
+    Ok(file)
+}

@@ -1,0 +1,5 @@
+mod bulk;
+mod folder;
+mod model;
+mod support;
+mod values;
