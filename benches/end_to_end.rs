@@ -9,17 +9,15 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use freshbench::clock::Clock;
-use freshbench::log::Fsync;
 use freshbench::model::{Lsn, Moment, Value};
 use freshbench::oracle::{Replay, Shape, diff};
-use freshbench::sink::WarehouseOptions;
+use freshbench::sink::SinkKind;
 use freshbench::sink::warehouse::{Version, WarehouseError, row_values};
 use freshbench::source::{Durability, Ledger, Outcome, SourceOptions, SqliteSource, drive};
 use freshbench::strategy::{self, Setting, StrategyKind};
 use freshbench::transform::TransformSet;
 use freshbench::workload::{Overrides, TxnIndex, Workload};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -27,36 +25,24 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Bench {
     workload: Workload,
-    transforms: Arc<TransformSet>,
     base: SqliteSource,
-    pool: Arc<rayon::ThreadPool>,
+    sinks: Vec<SinkKind>,
     /// Transactions intended before this are run.
     until: Duration,
 }
 
 impl Bench {
-    fn setting(&self, source: SqliteSource, folder: &Path) -> Setting {
-        let catalog = self.workload.catalog();
-        Setting {
-            source,
-            transforms: Arc::clone(&self.transforms),
-            folder: folder.to_owned(),
-            clock: Clock::monotonic(),
-            batch_interval: Duration::from_secs(2),
-            cursor_columns: catalog.iter().map(|(table, _)| self.workload.cursor_column(table)).collect(),
-            log_fsync: Fsync::Always,
-            checkpoint_interval: Duration::from_secs(5),
-            pool: Arc::clone(&self.pool),
-            warehouse: WarehouseOptions::default(),
-            planted: None,
-        }
+    fn setting(&self, source: &SqliteSource, folder: &Path) -> Setting {
+        let transforms = TransformSet::compile(self.workload.catalog(), self.workload.transforms()).unwrap();
+        let setting = Setting::new(source, transforms, folder, &Clock::monotonic()).unwrap();
+        Setting { sinks: self.sinks.clone(), ..setting }
     }
 
     /// One run on a copy of the source; `look` sees the ledger and the warehouse at its end.
     fn once(&self, look: impl FnOnce(&SqliteSource, &Ledger, &Version)) -> Duration {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let source = self.base.copy_to(&folder.path().join("source.db")).unwrap();
-        let setting = self.setting(source, folder.path());
+        let setting = self.setting(&source, folder.path());
         let running = strategy::start(StrategyKind::CdcTrigger, &setting).unwrap().expect("a strategy that follows");
         // A clock that nobody moves: the client never waits for an intended start.
         let (by_hand, stop) = (Clock::by_hand(), AtomicBool::new(false));
@@ -64,7 +50,7 @@ impl Bench {
         let ledger = drive(&setting.source, &self.workload, 1, &by_hand, Moment::ORIGIN, &stop, self.until).unwrap();
         let reached = running.drain(ledger.last_lsn(), &setting.clock, PATIENCE);
         let took = begun.elapsed();
-        let reader = running.reader().clone();
+        let reader = running.readers().warehouse.clone().unwrap();
         running.finish().unwrap();
         assert!(reached, "the warehouse did not reach commit {}", ledger.last_lsn());
         look(&setting.source, &ledger, &reader.version());
@@ -109,10 +95,9 @@ fn main() {
     let options = SourceOptions { durability: Durability::Off, ..SourceOptions::default() };
     let base = SqliteSource::create(&folder.path().join("base.db"), workload.catalog(), options).unwrap();
     base.load(&workload, &mut |_| {}).unwrap();
-    let transforms = Arc::new(TransformSet::compile(workload.catalog(), workload.transforms()).unwrap());
     let until = workload.stream().nth(txns).unwrap().intended;
-    let pool = Arc::new(rayon::ThreadPoolBuilder::new().build().unwrap());
-    let bench = Bench { workload, transforms, base, pool, until };
+    let sinks = vec![SinkKind::Warehouse];
+    let bench = Bench { workload, base, sinks, until };
     let mut changes = 0;
     bench.once(|source, ledger, version| {
         assert_eq!(ledger.entries().len(), txns);

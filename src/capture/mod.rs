@@ -15,4 +15,4 @@ mod trigger;
 pub use cursor::{CursorBatch, CursorCapture, CursorState, EachRow};
 pub use error::CaptureError;
 pub use snapshot::Snapshot;
-pub use trigger::{Polled, TriggerCapture};
+pub use trigger::{OutboxWriter, Polled, TriggerCapture};

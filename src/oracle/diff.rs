@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 /// Differing rows shown in full; all of them are counted, and all their keys are kept.
 const EXAMPLES_MAX: usize = 20;
+/// Rows that are there and differ are kept up to this number, for comparing several systems with each other.
+pub const ACTUAL_MAX: usize = 100_000;
 /// Longer values are cut in examples.
 const SHOWN_CHARS_MAX: usize = 200;
 
@@ -41,6 +43,8 @@ pub struct TableDiff {
     pub expected_digest: Digest,
     /// Every differing key, in key order.
     pub keys: Vec<(Key, Difference)>,
+    /// What is there under the extra and wrong ones of them, up to 100,000 rows.
+    pub actual: BTreeMap<Key, Vec<Value>>,
     /// The first of them in full.
     pub examples: Vec<RowDifference>,
 }
@@ -50,6 +54,8 @@ pub struct TableDiff {
 pub struct RowDifference {
     /// How it differs.
     pub difference: Difference,
+    /// Its key.
+    pub id: Key,
     /// Its key values, for people.
     pub key: String,
     /// The columns that differ; all of them for a missing or extra row.
@@ -107,6 +113,7 @@ where
         digest: found.total(),
         expected_digest: wanted.total(),
         keys: Vec::new(),
+        actual: BTreeMap::new(),
         examples: Vec::new(),
     };
     if found == wanted {
@@ -170,10 +177,13 @@ impl TableDiff {
             Difference::Wrong => self.wrong += 1,
         }
         self.keys.push((key.clone(), difference));
+        if let Some(row) = actual.filter(|_| self.actual.len() < ACTUAL_MAX) {
+            self.actual.insert(key.clone(), row.to_vec());
+        }
         if self.examples.len() < EXAMPLES_MAX {
             let columns = differing_columns(table, expected, actual);
-            let key = key_text(&table.schema, expected.or(actual).unwrap_or_default());
-            self.examples.push(RowDifference { difference, key, columns });
+            let (id, key) = (key.clone(), key_text(&table.schema, expected.or(actual).unwrap_or_default()));
+            self.examples.push(RowDifference { difference, id, key, columns });
         }
     }
 }

@@ -15,7 +15,7 @@ mod replay;
 mod shape;
 mod table;
 
-pub use diff::{ColumnDifference, Difference, RowDifference, TableDiff, diff};
+pub use diff::{ACTUAL_MAX, ColumnDifference, Difference, RowDifference, TableDiff, diff};
 pub use digest::{Digest, TableDigest};
 pub use error::OracleError;
 pub use history::{Cause, Causes, ChangeHistory, LastChange};

@@ -1,17 +1,19 @@
 //! What a run looks like from outside: when each commit became visible, how stale reads were, what it cost.
 //!
-//! During the run there are only cheap recorders ([`VisibilityRecorder`], [`Prober`], [`BacklogSampler`],
-//! [`Meter`]); every figure is computed afterwards, from their records and the ledger's commits.
+//! During the run there are only cheap recorders ([`VisibilityRecorder`], [`Prober`], [`KeyReader`], [`Meter`]);
+//! every figure is computed afterwards, from their records and the ledger's commits.
 
-pub mod backlog;
+pub mod divergence;
 pub mod freshness;
+pub mod key_reads;
 pub mod meter;
 pub mod prober;
 pub mod stages;
 pub mod visibility;
 
-pub use backlog::{BacklogSampler, BacklogSeries, LsnSource};
+pub use divergence::{Arrival, Conflict, Diverged, Divergence, DivergenceCause, visible_by_arrival};
 pub use freshness::{AgeFigures, Freshness, FreshnessInput, LEAD_MAX, LagFigures, SLO_THETAS, Window};
+pub use key_reads::{KeyRead, KeyReadFigures, KeyReadRecord, KeyReader, KeyTarget};
 pub use meter::{IoBytes, Meter, PeakRss, Role, Snapshot, ThreadCpu, Usage};
 pub use prober::{
     LengthFigures, ProbeFigures, ProbeRead, ProbeRecord, ProbeSample, ProbeTarget, Prober, ProberOptions, Staleness,

@@ -1,5 +1,6 @@
 //! One of the application's clients: runs planned transactions on its own connection.
 
+use super::application::{Application, Inside};
 use super::error::SourceError;
 use super::ledger::Outcome;
 use super::sqlite::{NO_TXN, SqliteSource, wall_clock};
@@ -47,7 +48,12 @@ impl Client {
     /// Writers wait in the source's [`WriterQueue`](super::WriterQueue) first. A failed statement rolls the whole
     /// transaction back.
     pub fn execute(&mut self, txn: &PlannedTxn) -> Outcome {
-        if txn.is_write() { self.write(txn) } else { self.read(txn) }
+        if txn.is_write() { self.write(txn, None) } else { self.read(txn) }
+    }
+
+    /// As [`Client::execute`], with what the application does inside the transaction.
+    pub fn execute_as(&mut self, txn: &PlannedTxn, application: &mut dyn Application) -> Outcome {
+        if txn.is_write() { self.write(txn, Some(application)) } else { self.read(txn) }
     }
 
     fn read(&mut self, txn: &PlannedTxn) -> Outcome {
@@ -61,10 +67,10 @@ impl Client {
         }
     }
 
-    fn write(&mut self, txn: &PlannedTxn) -> Outcome {
+    fn write(&mut self, txn: &PlannedTxn, application: Option<&mut dyn Application>) -> Outcome {
         let queue = self.source.queue().clone();
         let turn = queue.take();
-        let (lsn, changes) = match self.apply(txn) {
+        let (lsn, changes) = match self.apply(txn, application) {
             Ok(applied) => applied,
             Err(error) => return self.roll_back(&error),
         };
@@ -79,7 +85,11 @@ impl Client {
     }
 
     /// Everything but the commit: the commit's own row first, the transaction's statements, the commit time last.
-    fn apply(&mut self, txn: &PlannedTxn) -> Result<(Lsn, u32), SourceError> {
+    fn apply(
+        &mut self,
+        txn: &PlannedTxn,
+        application: Option<&mut dyn Application>,
+    ) -> Result<(Lsn, u32), SourceError> {
         self.batch("BEGIN IMMEDIATE")?;
         let index = i64::try_from(txn.index.0).unwrap_or(NO_TXN);
         let failed = |error| SourceError::sqlite("number the commit in", "_freshbench_commit")(error);
@@ -91,10 +101,15 @@ impl Client {
         for statement in &txn.statements {
             changes = changes.saturating_add(self.run(statement)?);
         }
+        let position = Lsn(lsn.unsigned_abs());
+        if let Some(application) = application {
+            let (source, connection) = (&self.source, &self.connection);
+            application.before_commit(txn, &Inside { source, connection, lsn: position, now: wall_clock() })?;
+        }
         self.cached("UPDATE _freshbench_commit SET committed_at = ?1 WHERE lsn = ?2")?
             .execute([wall_clock().0, lsn])
             .map_err(failed)?;
-        Ok((Lsn(lsn.unsigned_abs()), changes))
+        Ok((position, changes))
     }
 
     fn roll_back(&mut self, cause: &SourceError) -> Outcome {

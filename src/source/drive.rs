@@ -7,6 +7,7 @@
 //! A transaction starts at its intended instant. If its client is still busy, it starts as soon as the client
 //! is free, which its ledger entry shows; none is left out.
 
+use super::application::Application;
 use super::client::{self, Client};
 use super::error::SourceError;
 use super::ledger::{ClientLog, Ledger, LedgerEntry, Outcome};
@@ -80,13 +81,6 @@ impl Progress {
     }
 }
 
-/// What the application itself does after a transaction, on the client's own thread: a dual write. The commit's
-/// acknowledge time is taken before; the client is busy until it returns.
-pub trait AfterCommit: Send {
-    /// The transaction ended so.
-    fn ended(&mut self, txn: &PlannedTxn, outcome: &Outcome);
-}
-
 /// Runs the workload's transactions whose intended start is before `until` (counted from `start`), on `clients`
 /// threads named `src-client-N`, and returns when all have ended or `stop` is set. With a clock moved by hand
 /// nobody waits: each client runs as fast as it can.
@@ -144,7 +138,7 @@ impl Driver {
         Driver::start_with(source, workload, clients, clock, start, until, &mut |_| None)
     }
 
-    /// As [`Driver::start`], with something for each client to do after its transactions.
+    /// As [`Driver::start`], with an application for each client that does something besides its transactions.
     ///
     /// # Errors
     /// As [`Driver::start`].
@@ -155,7 +149,7 @@ impl Driver {
         clock: &Clock,
         start: Moment,
         until: Duration,
-        after: &mut dyn FnMut(ClientId) -> Option<Box<dyn AfterCommit>>,
+        after: &mut dyn FnMut(ClientId) -> Option<Box<dyn Application>>,
     ) -> Result<Driver, SourceError> {
         let (stop, progress) = (Arc::new(AtomicBool::new(false)), Arc::new(Progress::default()));
         let clients = clients.max(1);
@@ -278,7 +272,7 @@ fn run_client(
     id: ClientId,
     stream: impl Iterator<Item = PlannedTxn>,
     schedule: Schedule<'_>,
-    mut after: Option<Box<dyn AfterCommit>>,
+    mut after: Option<Box<dyn Application>>,
 ) -> ClientLog {
     // The kernel may wake a sleeper up to 50 us late to save power; one that keeps a schedule asks for less.
     // Where it is not to be had the schedule is that much coarser, which the ledger shows.
@@ -296,7 +290,10 @@ fn run_client(
         }
         let started = schedule.clock.now();
         schedule.progress.start(started.since(intended));
-        let outcome = client.execute(&txn);
+        let outcome = match &mut after {
+            Some(application) => client.execute_as(&txn, application.as_mut()),
+            None => client.execute(&txn),
+        };
         let acknowledged = schedule.clock.now();
         schedule.progress.end(&outcome);
         if let Some(after) = &mut after {

@@ -5,6 +5,7 @@
 //! its intended instant or as soon after it as its client is free, and none is left out. What was offered and what was
 //! acknowledged ends in the [`Ledger`], the only source of "produced".
 
+mod application;
 mod client;
 mod decimal;
 mod discover;
@@ -19,8 +20,9 @@ mod sqlite;
 mod table;
 mod value;
 
+pub use application::{Application, Inside, PointReader};
 pub use client::Client;
-pub use drive::{AfterCommit, Driver, Progress, drive};
+pub use drive::{Driver, Progress, drive};
 pub use dynamic::DynSqlite;
 pub use error::SourceError;
 pub use ledger::{ClientLog, Counts, Ledger, LedgerEntry, Outcome};

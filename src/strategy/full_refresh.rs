@@ -1,36 +1,51 @@
-//! `full-refresh`: the whole of every table at fixed times, swapped in at once.
+//! `full-refresh`: the whole of every table at fixed times, built beside the old state and swapped in at once.
+//!
+//! Each sink has a job of its own, with its own snapshot: a slow rebuild does not keep another sink waiting.
 
 use super::load::load_tables;
 use super::running::{Batch, Outcome, Running, Shared, in_batches};
+use super::sinks::{ForEachSink, Sinks};
 use super::{Setting, StrategyError};
 use crate::capture::Snapshot;
+use crate::model::Moment;
 use crate::probe::VisibilityRecorder;
-use crate::sink::Warehouse;
+use crate::sink::Sink;
 
 pub(super) fn start(setting: &Setting) -> Result<Running, StrategyError> {
-    let mut warehouse = Warehouse::create(&setting.warehouse_folder(), setting.output(), setting.warehouse.clone())?;
-    let shared = Shared::new();
-    let mut running = Running::new(warehouse.reader(), shared);
-    let mut outcome = Outcome::default();
-    let mut recorder = VisibilityRecorder::new();
-    let begun = setting.clock.now();
-    outcome.initial_rows = refresh(setting, &mut warehouse, &mut recorder)?.0.rows;
-    let setting = setting.clone();
-    running.spawn("app-refresh", move |shared| {
-        in_batches(shared, &setting, begun, (warehouse, recorder, outcome), |warehouse, recorder| {
-            refresh(&setting, warehouse, recorder)
-        })
-    })?;
-    Ok(running)
+    let sinks = Sinks::create(setting)?;
+    let running = Running::new(sinks.readers(), Shared::new(setting));
+    let mut jobs = Jobs { setting, running, begun: setting.clock.now() };
+    sinks.each(&mut jobs)?;
+    Ok(jobs.running)
 }
 
-fn refresh(
+struct Jobs<'a> {
+    setting: &'a Setting,
+    running: Running,
+    begun: Moment,
+}
+
+impl ForEachSink for Jobs<'_> {
+    fn sink<S: Sink>(&mut self, mut sink: S) -> Result<(), StrategyError> {
+        let mut recorder = VisibilityRecorder::new();
+        let initial_rows = refresh(self.setting, &mut sink, &mut recorder)?.0.rows;
+        let (setting, begun) = (self.setting.clone(), self.begun);
+        self.running.spawn(&format!("app-{}", S::KIND.name()), move |shared| {
+            let outcome = in_batches(shared, &setting, begun, (sink, recorder), |sink, recorder| {
+                refresh(&setting, sink, recorder)
+            })?;
+            Ok(Outcome::of(S::KIND, outcome, initial_rows))
+        })
+    }
+}
+
+fn refresh<S: Sink>(
     setting: &Setting,
-    warehouse: &mut Warehouse,
+    sink: &mut S,
     recorder: &mut VisibilityRecorder,
 ) -> Result<(Batch, u64), StrategyError> {
     let snapshot = Snapshot::begin(&setting.source, setting.pool.current_num_threads(), &setting.clock)?;
-    let loaded = load_tables(setting, &snapshot, warehouse)?;
+    let loaded = load_tables(setting, &snapshot, sink)?;
     let published_at = setting.clock.now();
     recorder.published(published_at, snapshot.position());
     Ok((Batch { taken_at: snapshot.taken_at(), published_at, rows: loaded.rows }, loaded.bytes))

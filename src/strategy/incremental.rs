@@ -1,44 +1,58 @@
-//! `incremental`: rows whose cursor moved, merged at fixed times.
+//! `incremental`: rows whose cursor moved, merged at fixed times. Each sink has a job and a cursor of its own.
 
 use super::load::{load_tables, width};
 use super::running::{Batch, Outcome, Running, Shared, in_batches};
+use super::sinks::{ForEachSink, Sinks};
 use super::{Setting, StrategyError};
 use crate::apply::Folder;
 use crate::capture::{CursorCapture, Snapshot};
-use crate::model::{Key, TableId, Transaction};
+use crate::model::{Key, Moment, TableId, Transaction};
 use crate::probe::VisibilityRecorder;
-use crate::sink::{Sink, Warehouse};
+use crate::sink::Sink;
 use std::sync::Arc;
 
 pub(super) fn start(setting: &Setting) -> Result<Running, StrategyError> {
     CursorCapture::setup(&setting.source, &setting.cursor_columns)?;
-    let mut warehouse = Warehouse::create(&setting.warehouse_folder(), setting.output(), setting.warehouse.clone())?;
+    let sinks = Sinks::create(setting)?;
+    let running = Running::new(sinks.readers(), Shared::new(setting));
     let begun = setting.clock.now();
     let snapshot = Snapshot::begin(&setting.source, setting.pool.current_num_threads(), &setting.clock)?;
-    let mut capture = CursorCapture::begin_after(&snapshot, &setting.cursor_columns, &setting.clock)?;
-    let mut outcome = Outcome::default();
-    let mut recorder = VisibilityRecorder::new();
-    outcome.initial_rows = load_tables(setting, &snapshot, &mut warehouse)?.rows;
-    recorder.published(setting.clock.now(), snapshot.position());
-    drop(snapshot);
-    let mut running = Running::new(warehouse.reader(), Shared::new());
-    let setting = setting.clone();
-    running.spawn("app-merge", move |shared| {
-        let mut folder = Folder::new(Arc::clone(&setting.transforms));
-        in_batches(shared, &setting, begun, (warehouse, recorder, outcome), |warehouse, recorder| {
-            merge(&setting, &mut capture, &mut folder, warehouse, recorder)
+    let mut jobs = Jobs { setting, running, begun, snapshot };
+    sinks.each(&mut jobs)?;
+    Ok(jobs.running)
+}
+
+struct Jobs<'a> {
+    setting: &'a Setting,
+    running: Running,
+    begun: Moment,
+    snapshot: Snapshot,
+}
+
+impl ForEachSink for Jobs<'_> {
+    fn sink<S: Sink>(&mut self, mut sink: S) -> Result<(), StrategyError> {
+        let columns = &self.setting.cursor_columns;
+        let mut capture = CursorCapture::begin_after(&self.snapshot, columns, &self.setting.clock)?;
+        let mut recorder = VisibilityRecorder::new();
+        let initial_rows = load_tables(self.setting, &self.snapshot, &mut sink)?.rows;
+        recorder.published(self.setting.clock.now(), self.snapshot.position());
+        let (setting, begun) = (self.setting.clone(), self.begun);
+        self.running.spawn(&format!("app-{}", S::KIND.name()), move |shared| {
+            let mut folder = Folder::new(Arc::clone(&setting.transforms));
+            let outcome = in_batches(shared, &setting, begun, (sink, recorder), |sink, recorder| {
+                merge(&setting, &mut capture, &mut folder, (sink, recorder))
+            })?;
+            Ok(Outcome::of(S::KIND, outcome, initial_rows))
         })
-    })?;
-    Ok(running)
+    }
 }
 
 /// One micro-batch: read, merge, publish, make durable.
-fn merge(
+fn merge<S: Sink>(
     setting: &Setting,
     capture: &mut CursorCapture,
     folder: &mut Folder,
-    warehouse: &mut Warehouse,
-    recorder: &mut VisibilityRecorder,
+    (sink, recorder): (&mut S, &mut VisibilityRecorder),
 ) -> Result<(Batch, u64), StrategyError> {
     let mut rows = Transaction::default();
     let mut keys: Vec<(TableId, Key)> = Vec::new();
@@ -52,11 +66,11 @@ fn merge(
     })?;
     rows.lsn = batch.position;
     folder.push(&rows)?;
-    let edits = folder.finish(warehouse)?;
-    warehouse.apply(&edits)?;
-    warehouse.publish(batch.position)?;
+    let edits = folder.finish(sink)?;
+    sink.apply(&edits)?;
+    sink.publish(batch.position)?;
     let published_at = setting.clock.now();
     recorder.delivered(published_at, batch.position, keys);
-    setting.pool.install(|| warehouse.checkpoint())?;
+    setting.pool.install(|| sink.checkpoint())?;
     Ok((Batch { taken_at: batch.taken_at, published_at, rows: batch.rows }, bytes))
 }

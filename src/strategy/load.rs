@@ -5,7 +5,7 @@ use crate::apply::BatchStream;
 use crate::capture::Snapshot;
 use crate::model::{Catalog, Lsn, TableId, ValueRef};
 use crate::sink::warehouse::{self, BulkLoad};
-use crate::sink::{Sink, Warehouse};
+use crate::sink::{Bulk, Sink, Warehouse};
 use crate::source::{DynSqlite, Readers, RowRange, SourceTable};
 use crate::transform::TableTransform;
 use rayon::prelude::*;
@@ -27,16 +27,20 @@ pub struct Loaded {
     pub bytes: u64,
 }
 
-/// Replaces every table of the warehouse by the snapshot's rows: ranges read side by side, one swap at the end.
+/// Replaces every table of a sink by the snapshot's rows: ranges read side by side, one swap at the end. Tables of which
+/// the sink keeps nothing are not read.
 ///
 /// # Errors
-/// [`StrategyError`]; the warehouse then shows what it showed before.
-pub fn load_tables(setting: &Setting, snapshot: &Snapshot, warehouse: &mut Warehouse) -> Result<Loaded, StrategyError> {
-    let bulk = warehouse.bulk();
+/// [`StrategyError`]; the sink then shows what it showed before.
+pub fn load_tables<S: Sink>(setting: &Setting, snapshot: &Snapshot, sink: &mut S) -> Result<Loaded, StrategyError> {
+    let bulk = sink.bulk()?;
     let readers = snapshot.readers();
     let mut work: Vec<Vec<(TableId, RowRange)>> = vec![Vec::new(); readers];
     for (table, _) in setting.source.catalog().iter() {
         bulk.include(table)?;
+        if !sink.keeps(table) {
+            continue;
+        }
         for (place, range) in snapshot.ranges(table, readers)?.into_iter().enumerate() {
             if let Some(ranges) = work.get_mut(place % readers) {
                 ranges.push((table, range));
@@ -58,7 +62,7 @@ pub fn load_tables(setting: &Setting, snapshot: &Snapshot, warehouse: &mut Wareh
             })
             .collect();
         let parts = parts?;
-        bulk.publish(warehouse, snapshot.position())?;
+        sink.install(bulk, snapshot.position())?;
         Ok(Loaded { rows: parts.iter().map(|p| p.rows).sum(), bytes: parts.iter().map(|p| p.bytes).sum() })
     })
 }
@@ -66,7 +70,7 @@ pub fn load_tables(setting: &Setting, snapshot: &Snapshot, warehouse: &mut Wareh
 fn load_range(
     setting: &Setting,
     snapshot: &Snapshot,
-    bulk: &BulkLoad,
+    bulk: &impl Bulk,
     (reader, table, range): (usize, TableId, &RowRange),
 ) -> Result<Loaded, StrategyError> {
     let mut stream = BatchStream::new(setting.transforms.table(table)?, BATCH_ROWS);
@@ -140,16 +144,7 @@ fn load_file_range(
     Ok(())
 }
 
-/// Bytes of a row's values: 8 for a number or an instant, the length of text and bytes, 1 for NULL and booleans.
+/// Bytes of a row's values.
 pub(super) fn width(row: &[ValueRef<'_>]) -> u64 {
-    row.iter()
-        .map(|value| match value {
-            ValueRef::Null | ValueRef::Unchanged | ValueRef::Bool(_) => 1,
-            ValueRef::Int(_) | ValueRef::Float(_) | ValueRef::Timestamp(_) => 8,
-            ValueRef::Date(_) => 4,
-            ValueRef::Decimal(_) => 17,
-            ValueRef::Text(text) => text.len() as u64,
-            ValueRef::Bytes(bytes) => bytes.len() as u64,
-        })
-        .sum()
+    row.iter().map(|value| value.width_bytes()).sum()
 }

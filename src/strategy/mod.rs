@@ -4,30 +4,38 @@
 //! on threads of its own until it has reached a goal that is set when the clients have ended.
 
 mod cdc;
+mod dual_write;
 mod error;
 mod full_refresh;
 mod incremental;
 mod load;
+mod outbox;
+mod planted;
 mod running;
+mod sinks;
 
-pub use cdc::{Restarted, restart};
+pub use cdc::{Restarted, RestartedSink, restart};
+pub use dual_write::{DualWrite, Interleaved, Schedule, Step, interleave, simulate};
 pub use error::StrategyError;
 pub use load::{Loaded, file_catalog, load_file, load_tables};
-pub use running::{Batch, Outcome, Running};
+pub use running::{Batch, Outcome, Running, SinkOutcome};
+pub use sinks::SinkReaders;
 
+use crate::capture::TriggerCapture;
 use crate::clock::Clock;
 use crate::log::Fsync;
 use crate::model::Catalog;
-use crate::sink::WarehouseOptions;
+use crate::sink::{CacheOptions, SearchOptions, SinkKind, WarehouseOptions};
 use crate::source::SqliteSource;
 use crate::transform::TransformSet;
 use rayon::ThreadPool;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A way of keeping the sinks in step with the source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StrategyKind {
     /// Nothing follows the source: its own burden.
     Control,
@@ -37,12 +45,34 @@ pub enum StrategyKind {
     Incremental,
     /// Every change, through triggers, a changelog table and the log.
     CdcTrigger,
+    /// The application's clients write to the source and then to each sink, in turn.
+    DualWrite,
+    /// The same, and each sink refuses a write whose commit position is older than what it has for the key.
+    DualWriteVersioned,
+    /// The application writes its changes into a table of the source, in the same transaction; a relay moves them on.
+    Outbox,
 }
 
 impl StrategyKind {
     /// All, in the order in which they are run.
-    pub const ALL: [StrategyKind; 4] =
-        [StrategyKind::Control, StrategyKind::FullRefresh, StrategyKind::Incremental, StrategyKind::CdcTrigger];
+    pub const ALL: [StrategyKind; 7] = [
+        StrategyKind::Control,
+        StrategyKind::FullRefresh,
+        StrategyKind::Incremental,
+        StrategyKind::CdcTrigger,
+        StrategyKind::DualWrite,
+        StrategyKind::DualWriteVersioned,
+        StrategyKind::Outbox,
+    ];
+
+    /// What runs when nobody chooses: the textbook's ways, without the two repairs of the dual write.
+    pub const DEFAULT: [StrategyKind; 5] = [
+        StrategyKind::Control,
+        StrategyKind::FullRefresh,
+        StrategyKind::Incremental,
+        StrategyKind::CdcTrigger,
+        StrategyKind::DualWrite,
+    ];
 
     /// Its name on the command line and in results.
     pub fn name(self) -> &'static str {
@@ -51,12 +81,25 @@ impl StrategyKind {
             StrategyKind::FullRefresh => "full-refresh",
             StrategyKind::Incremental => "incremental",
             StrategyKind::CdcTrigger => "cdc-trigger",
+            StrategyKind::DualWrite => "dual-write",
+            StrategyKind::DualWriteVersioned => "dual-write-versioned",
+            StrategyKind::Outbox => "outbox",
         }
     }
 
-    /// Whether it promises that the sinks equal the source once they have drained.
-    pub fn promises_equality(self) -> bool {
-        !matches!(self, StrategyKind::Control | StrategyKind::Incremental)
+    /// Whether it promises that the sinks equal the source once they have drained. A version check at the sinks repairs
+    /// races, but not the writes of a client that died.
+    pub fn promises_equality(self, crash_rate: f64) -> bool {
+        match self {
+            StrategyKind::Control | StrategyKind::Incremental | StrategyKind::DualWrite => false,
+            StrategyKind::FullRefresh | StrategyKind::CdcTrigger | StrategyKind::Outbox => true,
+            StrategyKind::DualWriteVersioned => crash_rate <= 0.0,
+        }
+    }
+
+    /// Whether the application itself writes to the sinks.
+    pub fn is_dual_write(self) -> bool {
+        matches!(self, StrategyKind::DualWrite | StrategyKind::DualWriteVersioned)
     }
 }
 
@@ -80,7 +123,7 @@ pub struct Setting {
     pub clock: Clock,
     /// From the start of one batch to the start of the next.
     pub batch_interval: Duration,
-    /// The cursor column of each table, in the catalog's order.
+    /// The cursor column of each table, in the catalog's order; only `incremental` needs them.
     pub cursor_columns: Vec<usize>,
     /// How the log makes records durable.
     pub log_fsync: Fsync,
@@ -88,13 +131,59 @@ pub struct Setting {
     pub checkpoint_interval: Duration,
     /// The pool in which bulk loads read and write.
     pub pool: Arc<ThreadPool>,
+    /// The sinks to feed, in the order in which the application writes to them.
+    pub sinks: Vec<SinkKind>,
     /// How the warehouse writes.
     pub warehouse: WarehouseOptions,
+    /// How the search index writes.
+    pub search: SearchOptions,
+    /// The shortest time between two commits of the search index.
+    pub search_interval: Duration,
+    /// Where the cache is and how it is filled.
+    pub cache: CacheOptions,
+    /// How the application writes to the sinks itself.
+    pub dual: DualWrite,
     /// A deliberate fault, in tests.
     pub planted: Option<PlantedFault>,
 }
 
 impl Setting {
+    /// All sinks in `folder`, with the defaults of `freshbench run` and a pool of one thread a core.
+    ///
+    /// # Errors
+    /// [`StrategyError::Thread`] when the pool can't be started.
+    pub fn new(
+        source: &SqliteSource,
+        transforms: TransformSet,
+        folder: &Path,
+        clock: &Clock,
+    ) -> Result<Setting, StrategyError> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 16);
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|place| format!("app-pool-{place}"))
+            .build()
+            .map_err(|cause| StrategyError::Thread(io::Error::other(cause)))?;
+        Ok(Setting {
+            source: source.clone(),
+            transforms: Arc::new(transforms),
+            folder: folder.to_owned(),
+            clock: clock.clone(),
+            batch_interval: Duration::from_secs(2),
+            cursor_columns: Vec::new(),
+            log_fsync: Fsync::Always,
+            checkpoint_interval: Duration::from_secs(5),
+            pool: Arc::new(pool),
+            sinks: SinkKind::ALL.to_vec(),
+            warehouse: WarehouseOptions::default(),
+            search: SearchOptions::default(),
+            search_interval: Duration::from_millis(100),
+            cache: CacheOptions::default(),
+            dual: DualWrite::default(),
+            planted: None,
+        })
+    }
+
     /// The catalog of the sinks.
     pub fn output(&self) -> &Catalog {
         self.transforms.output()
@@ -104,12 +193,21 @@ impl Setting {
         self.folder.join("warehouse")
     }
 
+    fn search_folder(&self) -> PathBuf {
+        self.folder.join("search")
+    }
+
+    /// The shortest time between two publishes of a sink.
+    fn publish_interval(&self, sink: SinkKind) -> Duration {
+        if sink == SinkKind::Search { self.search_interval } else { Duration::ZERO }
+    }
+
     fn log_folder(&self) -> PathBuf {
         self.folder.join("log")
     }
 }
 
-/// Prepares source and warehouse for `kind`, loads the warehouse, and begins to follow. `None` for the control run.
+/// Prepares source and sinks for `kind`, loads the sinks, and begins to follow. `None` for the control run.
 ///
 /// # Errors
 /// [`StrategyError`] when a stage fails.
@@ -118,6 +216,12 @@ pub fn start(kind: StrategyKind, setting: &Setting) -> Result<Option<Running>, S
         StrategyKind::Control => Ok(None),
         StrategyKind::FullRefresh => full_refresh::start(setting).map(Some),
         StrategyKind::Incremental => incremental::start(setting).map(Some),
-        StrategyKind::CdcTrigger => cdc::start(setting).map(Some),
+        StrategyKind::CdcTrigger => {
+            TriggerCapture::setup(&setting.source)?;
+            cdc::start(setting).map(Some)
+        }
+        StrategyKind::DualWrite => dual_write::start(setting, false).map(Some),
+        StrategyKind::DualWriteVersioned => dual_write::start(setting, true).map(Some),
+        StrategyKind::Outbox => outbox::start(setting).map(Some),
     }
 }

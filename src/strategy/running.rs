@@ -1,33 +1,52 @@
 //! A strategy at work: its threads, its goal and what it left to measure.
 
+use super::sinks::SinkReaders;
 use super::{Setting, StrategyError};
 use crate::clock::Clock;
 use crate::model::{Lsn, Moment};
-use crate::probe::{Publish, StageTimes, VisibilityRecorder};
-use crate::sink::{Sink, Warehouse, WarehouseReader};
+use crate::probe::{Arrival, Publish, StageTimes, VisibilityRecorder};
+use crate::sink::{Sink, SinkKind};
+use crate::source::Application;
+use crate::workload::ClientId;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+/// How far one sink is, and whether it is held.
+#[derive(Debug, Default)]
+struct Seen {
+    visible: AtomicU64,
+    held: AtomicBool,
+}
+
 /// What a strategy's threads share with the one who started them.
 #[derive(Debug)]
 pub(super) struct Shared {
     goal: AtomicU64,
-    visible: AtomicU64,
+    /// The sinks that are fed.
+    sinks: BTreeMap<SinkKind, Seen>,
+    /// CPU that clients spent on writing to sinks themselves.
+    client_cpu_ns: AtomicU64,
     abort: AtomicBool,
 }
 
 impl Shared {
-    pub(super) fn new() -> Arc<Shared> {
-        let shared =
-            Shared { goal: AtomicU64::new(u64::MAX), visible: AtomicU64::new(0), abort: AtomicBool::new(false) };
-        Arc::new(shared)
+    pub(super) fn new(setting: &Setting) -> Arc<Shared> {
+        let sinks = setting.sinks.iter().map(|&kind| (kind, Seen::default())).collect();
+        let (goal, client_cpu_ns) = (AtomicU64::new(u64::MAX), AtomicU64::new(0));
+        Arc::new(Shared { goal, sinks, client_cpu_ns, abort: AtomicBool::new(false) })
     }
 
     /// Whether a thread that has come through `reached` may end.
     pub(super) fn may_end(&self, reached: Lsn) -> bool {
-        self.aborted() || reached.0 >= self.goal.load(Ordering::Acquire)
+        self.aborted() || reached >= self.goal()
+    }
+
+    /// The last commit of the run, once it is known.
+    pub(super) fn goal(&self) -> Lsn {
+        Lsn(self.goal.load(Ordering::Acquire))
     }
 
     pub(super) fn aborted(&self) -> bool {
@@ -38,12 +57,43 @@ impl Shared {
         self.abort.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn set_visible(&self, lsn: Lsn) {
-        self.visible.store(lsn.0, Ordering::Release);
+    pub(super) fn set_visible(&self, sink: SinkKind, lsn: Lsn) {
+        if let Some(seen) = self.sinks.get(&sink) {
+            seen.visible.store(lsn.0, Ordering::Release);
+        }
     }
 
-    pub(super) fn visible(&self) -> Lsn {
-        Lsn(self.visible.load(Ordering::Acquire))
+    fn visible(&self, sink: SinkKind) -> Lsn {
+        Lsn(self.sinks.get(&sink).map_or(0, |seen| seen.visible.load(Ordering::Acquire)))
+    }
+
+    /// The watermark that every sink has reached.
+    fn visible_everywhere(&self) -> Lsn {
+        self.sinks.keys().map(|&sink| self.visible(sink)).min().unwrap_or(Lsn(u64::MAX))
+    }
+
+    /// Sleeps while the sink is held, as if it were that slow.
+    pub(super) fn wait_while_held(&self, sink: SinkKind) {
+        while !self.aborted() && self.sinks.get(&sink).is_some_and(|seen| seen.held.load(Ordering::Acquire)) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether the last commit of the run is known: the clients have ended.
+    pub(super) fn goal_is_set(&self) -> bool {
+        self.goal() != Lsn(u64::MAX)
+    }
+
+    pub(super) fn add_client_cpu(&self, used: Duration) {
+        self.client_cpu_ns.fetch_add(u64::try_from(used.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Sleeps until `due` or until the clients have ended, whichever comes first.
+    pub(super) fn sleep_while_fed(&self, clock: &Clock, due: Moment) {
+        const STEP: Duration = Duration::from_millis(2);
+        while !self.aborted() && !self.goal_is_set() && clock.now() < due {
+            clock.sleep_until(due.min(clock.now().after(STEP)));
+        }
     }
 
     /// Sleeps until `due`, in steps short enough that an abort is heard.
@@ -66,68 +116,82 @@ pub struct Batch {
     pub rows: u64,
 }
 
-/// What a strategy did.
+/// What happened at one sink.
 #[derive(Clone, Debug, Default)]
-pub struct Outcome {
+pub struct SinkOutcome {
     /// Every publish, in order; the first is the initial load.
     pub publishes: Vec<Publish>,
     /// The stages of each commit group, for strategies that have them.
     pub stages: Vec<StageTimes>,
     /// Each batch, for strategies that work in batches.
     pub batches: Vec<Batch>,
-    /// Bytes read from the source since the initial load.
+    /// The application's own writes in the order in which they took effect, for dual writes.
+    pub arrivals: Vec<Arrival>,
+    /// Bytes read from the source for this sink since the initial load.
     pub bytes_read: u64,
-    /// Bytes written to the log and the sinks since the initial load.
+    /// Bytes written to the sink since the initial load.
     pub bytes_written: u64,
-    /// Of those, written to the log.
-    pub log_bytes: u64,
-    /// Rows of the initial load.
-    pub initial_rows: u64,
-    /// Rows or changes brought to the sinks since then.
+    /// Rows or changes brought to the sink since the initial load.
     pub rows: u64,
 }
 
+/// What a strategy did.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// By sink.
+    pub sinks: BTreeMap<SinkKind, SinkOutcome>,
+    /// Bytes read from the source for all sinks together since the initial load.
+    pub bytes_read: u64,
+    /// Bytes written to the log.
+    pub log_bytes: u64,
+    /// Rows of the initial load, of all sinks.
+    pub initial_rows: u64,
+}
+
 impl Outcome {
-    /// Adds another thread's part.
+    /// What one sink's thread did.
+    pub(super) fn of(sink: SinkKind, outcome: SinkOutcome, initial_rows: u64) -> Outcome {
+        Outcome { sinks: BTreeMap::from([(sink, outcome)]), initial_rows, ..Outcome::default() }
+    }
+
+    /// Adds another thread's part; a sink has one thread.
     pub(super) fn merge(mut self, other: Outcome) -> Outcome {
-        self.publishes.extend(other.publishes);
-        self.stages.extend(other.stages);
-        self.batches.extend(other.batches);
+        self.sinks.extend(other.sinks);
         self.bytes_read += other.bytes_read;
-        self.bytes_written += other.bytes_written;
         self.log_bytes += other.log_bytes;
         self.initial_rows += other.initial_rows;
-        self.rows += other.rows;
         self
     }
 }
 
-/// Makes a batch at each time of the grid that began at `begun`, until the goal is visible. A batch that overruns its
-/// interval lets the missed times go. `make` gives the batch and the bytes that it read from the source.
-pub(super) fn in_batches(
+/// Makes a batch for one sink at each time of the grid that began at `begun`, until the goal is visible there. A batch that
+/// overruns its interval lets the missed times go. `make` gives the batch and the bytes that it read from the source.
+pub(super) fn in_batches<S: Sink>(
     shared: &Shared,
     setting: &Setting,
     begun: Moment,
-    (mut warehouse, mut recorder, mut outcome): (Warehouse, VisibilityRecorder, Outcome),
-    mut make: impl FnMut(&mut Warehouse, &mut VisibilityRecorder) -> Result<(Batch, u64), StrategyError>,
-) -> Result<Outcome, StrategyError> {
-    let written_before = warehouse.counters().bytes_written;
+    (mut sink, mut recorder): (S, VisibilityRecorder),
+    mut make: impl FnMut(&mut S, &mut VisibilityRecorder) -> Result<(Batch, u64), StrategyError>,
+) -> Result<SinkOutcome, StrategyError> {
+    let mut outcome = SinkOutcome::default();
+    let written_before = sink.counters().bytes_written;
     let mut due = begun;
-    while !shared.may_end(warehouse.visible()) {
+    while !shared.may_end(sink.visible()) {
         while due <= setting.clock.now() {
             due = due.after(setting.batch_interval);
         }
         shared.sleep_until(&setting.clock, due);
+        shared.wait_while_held(S::KIND);
         if shared.aborted() {
             break;
         }
-        let (batch, bytes) = make(&mut warehouse, &mut recorder)?;
-        shared.set_visible(warehouse.visible());
+        let (batch, bytes) = make(&mut sink, &mut recorder)?;
+        shared.set_visible(S::KIND, sink.visible());
         outcome.bytes_read += bytes;
         outcome.rows += batch.rows;
         outcome.batches.push(batch);
     }
-    outcome.bytes_written = warehouse.counters().bytes_written - written_before;
+    outcome.bytes_written = sink.counters().bytes_written - written_before;
     outcome.publishes = recorder.into_publishes();
     Ok(outcome)
 }
@@ -142,17 +206,35 @@ impl Drop for AbortUnlessDone<'_> {
 
 type Worker = (String, JoinHandle<Result<Outcome, StrategyError>>);
 
+/// Gives each client its part of the strategy, for those in which the application itself takes part.
+pub(super) type Applications = Box<dyn Fn(ClientId) -> Box<dyn Application> + Send + Sync>;
+
 /// A strategy that follows the source. Dropping it aborts its threads and waits for them.
-#[derive(Debug)]
 pub struct Running {
-    reader: WarehouseReader,
+    readers: SinkReaders,
     shared: Arc<Shared>,
     workers: Vec<Worker>,
+    applications: Option<Applications>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("shared", &self.shared).finish_non_exhaustive()
+    }
 }
 
 impl Running {
-    pub(super) fn new(reader: WarehouseReader, shared: Arc<Shared>) -> Running {
-        Running { reader, shared, workers: Vec::new() }
+    pub(super) fn new(readers: SinkReaders, shared: Arc<Shared>) -> Running {
+        Running { readers, shared, workers: Vec::new(), applications: None }
+    }
+
+    pub(super) fn with_applications(mut self, applications: Applications) -> Running {
+        self.applications = Some(applications);
+        self
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// Runs `work` on a thread called `name` (at most 15 bytes, or the kernel cuts it). Its failure aborts the others.
@@ -176,15 +258,31 @@ impl Running {
         Ok(())
     }
 
-    /// Reads the warehouse.
-    pub fn reader(&self) -> &WarehouseReader {
-        &self.reader
+    /// Reads the sinks.
+    pub fn readers(&self) -> &SinkReaders {
+        &self.readers
     }
 
-    /// A view of the newest visible commit, for samplers.
-    pub fn visible(&self) -> impl Fn() -> Lsn + Send + 'static {
-        let shared = Arc::clone(&self.shared);
-        move || shared.visible()
+    /// What a client does besides its transactions, when the application takes part in the strategy.
+    pub fn application(&self, client: ClientId) -> Option<Box<dyn Application>> {
+        self.applications.as_ref().map(|make| make(client))
+    }
+
+    /// The newest commit that is visible at a sink.
+    pub fn visible(&self, sink: SinkKind) -> Lsn {
+        self.shared.visible(sink)
+    }
+
+    /// CPU that the clients have spent so far on writing to the sinks themselves.
+    pub fn client_cpu(&self) -> Duration {
+        Duration::from_nanos(self.shared.client_cpu_ns.load(Ordering::Relaxed))
+    }
+
+    /// Stops feeding a sink, as if it had become that slow, or goes on with it. For tests.
+    pub fn hold(&self, sink: SinkKind, held: bool) {
+        if let Some(seen) = self.shared.sinks.get(&sink) {
+            seen.held.store(held, Ordering::Release);
+        }
     }
 
     /// Whether a thread has ended before its goal was set, which means that it failed.
@@ -192,14 +290,14 @@ impl Running {
         self.shared.aborted()
     }
 
-    /// Lets the strategy end once `goal` is visible; waits for that, for at most `patience`. True if it came.
+    /// Lets the strategy end once `goal` is visible at every sink; waits for that, for at most `patience`. True if it came.
     pub fn drain(&self, goal: Lsn, clock: &Clock, patience: Duration) -> bool {
         self.shared.goal.store(goal.0, Ordering::Release);
         let deadline = clock.now().after(patience);
-        while self.shared.visible() < goal && !self.shared.aborted() && clock.now() < deadline {
+        while self.shared.visible_everywhere() < goal && !self.shared.aborted() && clock.now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
         }
-        let reached = self.shared.visible() >= goal;
+        let reached = self.shared.visible_everywhere() >= goal;
         if !reached {
             self.shared.abort();
         }

@@ -22,6 +22,7 @@
 //! * SQLite fires the trigger made last first. Triggers of others that change the same row, made after
 //!   [`TriggerCapture::setup`], would log their change first: run `setup` again after making any.
 
+mod outbox;
 mod poll;
 mod prune;
 mod setup;
@@ -31,6 +32,7 @@ use crate::model::Lsn;
 use crate::source::SqliteSource;
 use rusqlite::Connection;
 
+pub use outbox::OutboxWriter;
 pub use poll::Polled;
 
 /// The tailer of the trigger changelog: whole transactions, in commit order, each once.

@@ -29,8 +29,21 @@ impl TriggerCapture {
     /// # Errors
     /// When SQLite fails or a table has too many columns.
     pub fn setup(source: &SqliteSource) -> Result<Lsn, CaptureError> {
+        TriggerCapture::set_up(source, &script(source)?)
+    }
+
+    /// Makes the changelog without triggers: the application appends to it itself, with an
+    /// [`OutboxWriter`](super::OutboxWriter). What others write is then not captured.
+    ///
+    /// # Errors
+    /// As [`TriggerCapture::setup`].
+    pub fn setup_outbox(source: &SqliteSource) -> Result<Lsn, CaptureError> {
+        check_widths(source)?;
+        TriggerCapture::set_up(source, "")
+    }
+
+    fn set_up(source: &SqliteSource, triggers: &str) -> Result<Lsn, CaptureError> {
         let connection = source.connect()?;
-        let sql = script(source)?;
         let failed = |operation| CaptureError::sqlite(operation, source.path().display());
         let _turn = source.queue().take();
         connection.execute_batch("BEGIN IMMEDIATE").map_err(failed("begin to set up triggers in"))?;
@@ -44,7 +57,7 @@ impl TriggerCapture {
             keep_complete_after(&connection, position).map_err(failed("keep the position in"))?;
         }
         drop_triggers(&connection).map_err(failed("remove the old triggers from"))?;
-        connection.execute_batch(&sql).map_err(failed("make triggers in"))?;
+        connection.execute_batch(triggers).map_err(failed("make triggers in"))?;
         connection.execute_batch("COMMIT").map_err(failed("set up triggers in"))?;
         complete_after(&connection, source)
     }
@@ -122,15 +135,22 @@ fn drop_triggers(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 fn script(source: &SqliteSource) -> Result<String, CaptureError> {
+    check_widths(source)?;
     let mut sql = String::new();
-    for (id, schema) in source.catalog().iter() {
-        if schema.columns.len() > COLUMNS_MAX {
-            let reason = format!("it has more than {COLUMNS_MAX} columns; capture it another way");
-            return Err(CaptureError::Unfit { table: schema.name.clone(), reason });
-        }
+    for (id, _) in source.catalog().iter() {
         triggers(&mut sql, id, source.table(id)?);
     }
     Ok(sql)
+}
+
+fn check_widths(source: &SqliteSource) -> Result<(), CaptureError> {
+    match source.tables().iter().map(SourceTable::schema).find(|schema| schema.columns.len() > COLUMNS_MAX) {
+        Some(schema) => {
+            let reason = format!("it has more than {COLUMNS_MAX} columns; capture it another way");
+            Err(CaptureError::Unfit { table: schema.name.clone(), reason })
+        }
+        None => Ok(()),
+    }
 }
 
 fn triggers(sql: &mut String, id: TableId, table: &SourceTable) {
