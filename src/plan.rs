@@ -1,9 +1,10 @@
 //! From raw flags to one validated plan: behind it no stage sees an unresolved option.
 
 use crate::log::Fsync;
+use crate::sink::{CacheFill, CacheOptions, CacheStore, SinkKind};
 use crate::source::Durability;
-use crate::strategy::{PlantedFault, StrategyKind};
-use crate::workload::{Arrivals, Overrides, Workload, WorkloadError, parse_duration, parse_rate};
+use crate::strategy::{DualWrite, PlantedFault, StrategyKind};
+use crate::workload::{Arrivals, KeyDistribution, Overrides, Workload, WorkloadError, parse_duration, parse_rate};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,12 +25,28 @@ pub struct RawPlan {
     pub arrivals: Option<String>,
     /// Concurrent clients.
     pub clients: Option<u32>,
+    /// Which keys are popular, in the words of a workload file.
+    pub keys: Option<String>,
     /// The measured time.
     pub duration: Option<String>,
     /// The time before it.
     pub warmup: Option<String>,
     /// From batch to batch.
     pub batch_interval: Option<String>,
+    /// Comma-separated names, in the order in which a dual write goes.
+    pub sinks: Option<String>,
+    /// From one commit of the search index to the next.
+    pub search_interval: Option<String>,
+    /// `memory`, or the URL of a Redis server.
+    pub cache: Option<String>,
+    /// `stream` or `aside`.
+    pub cache_fill: Option<String>,
+    /// Entries of the cache at the most.
+    pub cache_entries: Option<String>,
+    /// The mean time before each of a client's writes to a sink.
+    pub think: Option<String>,
+    /// The probability that a client dies between two writes.
+    pub crash_rate: Option<f64>,
     /// The seed.
     pub seed: Option<u64>,
     /// Repetitions.
@@ -46,6 +63,8 @@ pub struct RawPlan {
     pub quick: bool,
     /// Leaves the control run out, in tests.
     pub no_control: bool,
+    /// From checkpoint to checkpoint, in tests.
+    pub checkpoint_interval: Option<String>,
     /// A deliberate fault, in tests.
     pub plant: Option<String>,
 }
@@ -63,6 +82,14 @@ pub struct Plan {
     pub duration: Duration,
     /// From batch to batch.
     pub batch_interval: Duration,
+    /// The sinks to feed, in the order in which a dual write goes.
+    pub sinks: Vec<SinkKind>,
+    /// From one commit of the search index to the next.
+    pub search_interval: Duration,
+    /// Where the cache is and how it is filled.
+    pub cache: CacheOptions,
+    /// How the application writes to the sinks itself.
+    pub dual: DualWrite,
     /// Repetitions.
     pub reps: u32,
     /// The source's durability.
@@ -73,6 +100,8 @@ pub struct Plan {
     pub out: Option<PathBuf>,
     /// Where databases, logs and warehouses are kept; `None` for a temporary folder.
     pub work: Option<PathBuf>,
+    /// From checkpoint to checkpoint of a warehouse that is fed without a pause.
+    pub checkpoint_interval: Duration,
     /// How long a strategy may take to catch up at the end.
     pub drain_patience: Duration,
     /// A deliberate fault, in tests.
@@ -134,8 +163,95 @@ pub fn parse_count(text: &str) -> Result<u64, String> {
     count.checked_mul(factor).ok_or_else(remedy)
 }
 
+impl Plan {
+    /// Whether a strategy promises that the sinks equal the source once they have drained.
+    pub fn promises_equality(&self, kind: StrategyKind) -> bool {
+        kind.promises_equality(self.dual.crash_rate)
+    }
+
+    /// Whether a row may be absent from the cache without being lost.
+    pub fn cache_may_miss(&self) -> bool {
+        self.cache.fill == CacheFill::Aside || self.cache.entries_max.is_some()
+    }
+
+    /// Where the cache is and how it is filled; never with a password.
+    pub fn cache_in_words(&self) -> String {
+        let fill = match self.cache.fill {
+            CacheFill::Stream => "stream",
+            CacheFill::Aside => "aside",
+        };
+        let limit = self.cache.entries_max.map_or(String::new(), |entries| format!(", at most {entries} entries"));
+        format!("{}, {fill}{limit}", self.cache.store)
+    }
+}
+
+fn sinks(given: Option<&str>) -> Result<Vec<SinkKind>, PlanError> {
+    let Some(text) = given else { return Ok(SinkKind::ALL.to_vec()) };
+    let mut chosen = Vec::new();
+    for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        let kind = SinkKind::ALL
+            .into_iter()
+            .find(|kind| kind.name() == name)
+            .ok_or_else(|| flag_error("--sinks", name, "no such sink (known: warehouse, search, cache)"))?;
+        if chosen.contains(&kind) {
+            return Err(flag_error("--sinks", text, format!("names {name} twice")));
+        }
+        chosen.push(kind);
+    }
+    if chosen.is_empty() { Err(flag_error("--sinks", text, "names no sink")) } else { Ok(chosen) }
+}
+
+fn cache_store(given: Option<&str>) -> Result<CacheStore, PlanError> {
+    match given {
+        None | Some("memory") => Ok(CacheStore::Memory),
+        #[cfg(feature = "redis")]
+        Some(url) if url.starts_with("redis://") || url.starts_with("unix:") => {
+            Ok(CacheStore::Redis { url: url.to_owned() })
+        }
+        #[cfg(not(feature = "redis"))]
+        Some(url) if url.starts_with("redis://") || url.starts_with("unix:") => {
+            // The URL may hold a password.
+            Err(flag_error("--cache", "redis", "this build has no Redis: build it with --features redis"))
+        }
+        Some(_) => Err(flag_error("--cache", "", "expected memory, or redis://HOST:PORT")),
+    }
+}
+
+impl RawPlan {
+    fn cache(&self) -> Result<CacheOptions, PlanError> {
+        let fill = match self.cache_fill.as_deref() {
+            None | Some("stream") => CacheFill::Stream,
+            Some("aside") => CacheFill::Aside,
+            Some(other) => return Err(flag_error("--cache-fill", other, "expected stream or aside")),
+        };
+        let entries = self.cache_entries.as_deref();
+        let entries_max = entries
+            .map(|text| parse_count(text).map_err(|why| flag_error("--cache-entries", text, why)))
+            .transpose()?;
+        if entries_max == Some(0) {
+            return Err(flag_error("--cache-entries", "0", "expected 1 or more"));
+        }
+        Ok(CacheOptions { store: cache_store(self.cache.as_deref())?, fill, entries_max, ..CacheOptions::default() })
+    }
+
+    fn dual(&self, seed: u64) -> Result<DualWrite, PlanError> {
+        let think = duration("--think", self.think.as_deref())?.unwrap_or(DualWrite::default().think);
+        if think > Duration::from_secs(60) {
+            return Err(flag_error("--think", &format!("{think:?}"), "expected 60s or less"));
+        }
+        let crash_rate = self.crash_rate.unwrap_or(0.0);
+        if !(0.0..=1.0).contains(&crash_rate) {
+            return Err(flag_error("--crash-rate", &crash_rate.to_string(), "expected a probability from 0 to 1"));
+        }
+        Ok(DualWrite { think, crash_rate, seed })
+    }
+}
+
 fn strategies(given: Option<&str>) -> Result<Vec<StrategyKind>, PlanError> {
-    let Some(text) = given else { return Ok(StrategyKind::ALL.to_vec()) };
+    let Some(text) = given else { return Ok(StrategyKind::DEFAULT.to_vec()) };
+    if text.trim() == "all" {
+        return Ok(StrategyKind::ALL.to_vec());
+    }
     let mut chosen = vec![StrategyKind::Control];
     for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         let kind = StrategyKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
@@ -175,6 +291,52 @@ fn log_fsync(given: Option<&str>) -> Result<Fsync, PlanError> {
     }
 }
 
+fn keys(given: Option<&str>) -> Result<Option<KeyDistribution>, PlanError> {
+    match given {
+        None => Ok(None),
+        Some("uniform") => Ok(Some(KeyDistribution::Uniform)),
+        Some("zipfian") => Ok(Some(KeyDistribution::Zipfian)),
+        Some("scrambled-zipfian") => Ok(Some(KeyDistribution::ScrambledZipfian)),
+        Some("latest") => Ok(Some(KeyDistribution::Latest)),
+        Some(other) => Err(flag_error("--keys", other, "expected uniform, zipfian, scrambled-zipfian or latest")),
+    }
+}
+
+/// Numbers of clients, separated by commas.
+///
+/// # Errors
+/// [`PlanError::Flag`].
+pub fn client_counts(text: &str) -> Result<Vec<u32>, PlanError> {
+    let remedy = "expected numbers of clients from 1 to 1000, such as 1,2,4,8";
+    let count = |part: &str| match part.trim().parse::<u32>() {
+        Ok(count) if (1..=1000).contains(&count) => Ok(count),
+        _ => Err(flag_error("--clients", part, remedy)),
+    };
+    text.split(',').map(count).collect()
+}
+
+/// How popular the keys of a simulated race are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyPopularity {
+    /// A few keys get most of the writes: zipfian with theta 0.99, spread over the key space.
+    Zipf,
+    /// All are alike.
+    Uniform,
+}
+
+impl KeyPopularity {
+    /// Both, the hot one first.
+    pub const BOTH: [KeyPopularity; 2] = [KeyPopularity::Zipf, KeyPopularity::Uniform];
+
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            KeyPopularity::Zipf => "zipf 0.99",
+            KeyPopularity::Uniform => "uniform",
+        }
+    }
+}
+
 fn arrivals(given: Option<&str>) -> Result<Option<Arrivals>, PlanError> {
     match given {
         None => Ok(None),
@@ -185,40 +347,62 @@ fn arrivals(given: Option<&str>) -> Result<Option<Arrivals>, PlanError> {
 }
 
 impl RawPlan {
+    /// The workload with another popularity of keys and number of clients.
+    ///
+    /// # Errors
+    /// As [`RawPlan::resolve`].
+    pub fn workload_with(&self, popularity: KeyPopularity, clients: u32) -> Result<Workload, PlanError> {
+        let (keys, theta) = match popularity {
+            KeyPopularity::Zipf => (KeyDistribution::ScrambledZipfian, Some(0.99)),
+            KeyPopularity::Uniform => (KeyDistribution::Uniform, None),
+        };
+        let overrides = Overrides { keys: Some(keys), theta, clients: Some(clients), ..self.overrides()? };
+        Workload::load(self.workload.as_deref().unwrap_or("orders"), &overrides).map_err(PlanError::Workload)
+    }
+
+    fn overrides(&self) -> Result<Overrides, PlanError> {
+        let quick =
+            |value: &Option<String>, short: &str| value.clone().or_else(|| self.quick.then(|| short.to_owned()));
+        let rows = quick(&self.rows, "5000");
+        let rows = rows.as_deref().map(|text| parse_count(text).map_err(|why| flag_error("--rows", text, why)));
+        let rate = self.rate.as_deref().map(|text| {
+            text.parse::<f64>().or_else(|_| parse_rate(text)).map_err(|why| flag_error("--rate", text, why))
+        });
+        Ok(Overrides {
+            rows: rows.transpose()?,
+            rate_per_s: rate.transpose()?,
+            arrivals: arrivals(self.arrivals.as_deref())?,
+            clients: self.clients,
+            keys: keys(self.keys.as_deref())?,
+            duration: duration("--duration", quick(&self.duration, "2500ms").as_deref())?,
+            seed: self.seed,
+            ..Overrides::default()
+        })
+    }
+
     /// Checks everything and fills in the defaults; `command` is the command line, for the result.
     ///
     /// # Errors
     /// [`PlanError`]: one line naming the flag or the file and line, and the remedy.
     pub fn resolve(&self, command: String) -> Result<Plan, PlanError> {
-        let count = |flag, given: &Option<String>| {
-            given.as_deref().map(|text| parse_count(text).map_err(|why| flag_error(flag, text, why))).transpose()
-        };
         let quick = |value: &str| self.quick.then(|| value.to_owned());
         let given = |value: &Option<String>, short: &str| value.clone().or_else(|| quick(short));
-        let rate = self.rate.as_deref().map(|text| {
-            text.parse::<f64>().or_else(|_| parse_rate(text)).map_err(|why| flag_error("--rate", text, why))
-        });
-        let overrides = Overrides {
-            rows: count("--rows", &given(&self.rows, "5000"))?,
-            rate_per_s: rate.transpose()?,
-            arrivals: arrivals(self.arrivals.as_deref())?,
-            clients: self.clients,
-            duration: duration("--duration", given(&self.duration, "2500ms").as_deref())?,
-            seed: self.seed,
-            ..Overrides::default()
-        };
+        let overrides = self.overrides()?;
         let name = self.workload.as_deref().unwrap_or("orders");
         let workload = Workload::load(name, &overrides).map_err(PlanError::Workload)?;
         let batch_interval = duration("--batch-interval", given(&self.batch_interval, "500ms").as_deref())?
             .unwrap_or(Duration::from_secs(2));
-        let warmup = duration("--warmup", given(&self.warmup, "500ms").as_deref())?.unwrap_or(Duration::from_secs(2));
-        for (flag, length) in [("--batch-interval", batch_interval), ("--warmup", warmup)] {
+        let warmup = duration("--warmup", given(&self.warmup, "500ms").as_deref())?.unwrap_or(Duration::from_secs(1));
+        let checkpoint_interval =
+            duration("--checkpoint-interval", self.checkpoint_interval.as_deref())?.unwrap_or(Duration::from_secs(5));
+        let intervals = [("--batch-interval", batch_interval), ("--checkpoint-interval", checkpoint_interval)];
+        for (flag, length) in intervals.into_iter().chain([("--warmup", warmup)]) {
             if length > TIME_MAX {
                 return Err(flag_error(flag, &format!("{length:?}"), "expected 24h or less"));
             }
         }
-        if batch_interval < Duration::from_millis(1) {
-            return Err(flag_error("--batch-interval", &format!("{batch_interval:?}"), "expected 1ms or more"));
+        if let Some((flag, length)) = intervals.into_iter().find(|(_, length)| *length < Duration::from_millis(1)) {
+            return Err(flag_error(flag, &format!("{length:?}"), "expected 1ms or more"));
         }
         let reps = self.reps.unwrap_or(1);
         if reps == 0 || reps > 1000 {
@@ -240,6 +424,17 @@ impl RawPlan {
             let given = work.display().to_string();
             return Err(flag_error("--work", &given, "holds an earlier run; give an empty or a new folder"));
         }
+        let search_interval = duration("--search-interval", self.search_interval.as_deref())?;
+        let search_interval = search_interval.unwrap_or(Duration::from_millis(100));
+        if !(Duration::from_millis(1)..=TIME_MAX).contains(&search_interval) {
+            return Err(flag_error("--search-interval", &format!("{search_interval:?}"), "expected 1ms to 24h"));
+        }
+        let dual = self.dual(workload.settings().seed)?;
+        let cache = self.cache()?;
+        if cache.fill == CacheFill::Aside && strategies.iter().any(|kind| kind.is_dual_write()) {
+            let remedy = "a dual write puts rows itself: name strategies without one, such as --strategies cdc-trigger";
+            return Err(flag_error("--cache-fill", "aside", remedy));
+        }
         let total = workload.settings().duration;
         Ok(Plan {
             strategies,
@@ -247,11 +442,16 @@ impl RawPlan {
             duration: total,
             workload: Arc::new(workload),
             batch_interval,
+            sinks: sinks(self.sinks.as_deref())?,
+            search_interval,
+            cache,
+            dual,
             reps,
             durability: durability(self.durability.as_deref())?,
             log_fsync: log_fsync(self.log_fsync.as_deref())?,
             out: self.out.clone(),
             work: self.work.clone(),
+            checkpoint_interval,
             drain_patience: Duration::from_secs(60) + batch_interval * 3,
             planted,
             command,
@@ -283,6 +483,8 @@ mod tests {
         assert!(refused(&raw).contains("did you mean cdc-trigger?"), "{}", refused(&raw));
         let raw = RawPlan { batch_interval: Some("2".to_owned()), ..RawPlan::default() };
         assert!(refused(&raw).starts_with("--batch-interval 2: "), "{}", refused(&raw));
+        let raw = RawPlan { checkpoint_interval: Some("10us".to_owned()), ..RawPlan::default() };
+        assert!(refused(&raw).starts_with("--checkpoint-interval "), "{}", refused(&raw));
         let raw = RawPlan { reps: Some(0), ..RawPlan::default() };
         assert!(refused(&raw).starts_with("--reps 0"));
         let raw = RawPlan { durability: Some("some".to_owned()), ..RawPlan::default() };

@@ -3,7 +3,8 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
-/// Measures how a warehouse is best fed from a database: full refreshes, micro-batches or change data capture.
+/// Measures how a warehouse, a search index and a cache are best fed from a database: full refreshes, micro-batches,
+/// change data capture or dual writes.
 #[derive(Debug, Parser)]
 #[command(name = "freshbench", version, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -21,6 +22,8 @@ const EXIT_CODES: &str = "Exit codes: 0 ok, 1 error, 2 usage or bad input, 5 val
 pub(super) enum Command {
     /// Run strategies on a workload and compare them (without flags: about a minute)
     Run(Box<RunArgs>),
+    /// Show the race of dual writes step by step, and how often it happens, reproducibly for a seed
+    Race(RaceArgs),
     /// Load one table of an SQLite database into a new warehouse folder, once
     Load(LoadArgs),
     /// Look into a warehouse folder
@@ -51,7 +54,8 @@ pub(super) enum OutputFormat {
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
-    /// Strategies, separated by commas: full-refresh, incremental, cdc-trigger (the control run comes by itself)
+    /// Strategies, separated by commas: full-refresh, incremental, cdc-trigger, dual-write, dual-write-versioned, outbox,
+    /// or all (the control run comes by itself) [default: the first four]
     #[arg(long, value_name = "A,B")]
     pub(super) strategies: Option<String>,
     /// A built-in workload (orders, ycsb-a to ycsb-f) or a definition in a TOML file
@@ -69,15 +73,39 @@ pub(super) struct RunArgs {
     /// Concurrent clients
     #[arg(long, value_name = "N")]
     pub(super) clients: Option<u32>,
+    /// Which keys are popular: uniform, zipfian, scrambled-zipfian or latest [default: as the workload says]
+    #[arg(long, value_name = "KIND")]
+    pub(super) keys: Option<String>,
     /// How long each case is measured, such as 10s
     #[arg(long, value_name = "TIME")]
     pub(super) duration: Option<String>,
-    /// How long each case runs before it is measured [default: 2s]
+    /// How long each case runs before it is measured [default: 1s]
     #[arg(long, value_name = "TIME")]
     pub(super) warmup: Option<String>,
     /// From one batch of full-refresh and incremental to the next [default: 2s]
     #[arg(long, value_name = "TIME")]
     pub(super) batch_interval: Option<String>,
+    /// Sinks to feed, separated by commas, in the order in which a dual write goes [default: warehouse,search,cache]
+    #[arg(long, value_name = "A,B")]
+    pub(super) sinks: Option<String>,
+    /// From one commit of the search index to the next [default: 100ms]
+    #[arg(long, value_name = "TIME")]
+    pub(super) search_interval: Option<String>,
+    /// The cache: memory, or redis://HOST:PORT where the build has it [default: memory]
+    #[arg(long, value_name = "STORE")]
+    pub(super) cache: Option<String>,
+    /// How the cache is filled: by the change stream, or aside (by readers; changes invalidate) [default: stream]
+    #[arg(long, value_name = "HOW")]
+    pub(super) cache_fill: Option<String>,
+    /// Entries of the cache at the most, such as 10k [default: no limit]
+    #[arg(long, value_name = "COUNT")]
+    pub(super) cache_entries: Option<String>,
+    /// Dual write: the mean time that a client lets pass before each write to a sink [default: 500us]
+    #[arg(long, value_name = "TIME")]
+    pub(super) think: Option<String>,
+    /// Dual write: the probability that a client dies between two of its writes [default: 0]
+    #[arg(long, value_name = "P")]
+    pub(super) crash_rate: Option<f64>,
     /// The seed of rows and transactions
     #[arg(long, value_name = "N")]
     pub(super) seed: Option<u64>,
@@ -105,9 +133,49 @@ pub(super) struct RunArgs {
     /// Leave the control run out; the burden on the source is then not known
     #[arg(long, hide = true)]
     pub(super) no_control: bool,
+    /// From one checkpoint of the warehouse to the next, so that tests meet many in a short run
+    #[arg(long, hide = true, value_name = "TIME")]
+    pub(super) checkpoint_interval: Option<String>,
     /// Plant a fault, to see that verification finds it
     #[arg(long, hide = true, value_name = "FAULT")]
     pub(super) plant: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RaceArgs {
+    /// A built-in workload or a definition in a TOML file [default: ycsb-a]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(super) workload: Option<String>,
+    /// Rows of the main table [default: 1k]
+    #[arg(long, value_name = "COUNT")]
+    pub(super) rows: Option<String>,
+    /// Transactions offered a second, in virtual time [default: 2000]
+    #[arg(long, value_name = "RATE")]
+    pub(super) rate: Option<String>,
+    /// Virtual time that is simulated [default: 10s]
+    #[arg(long, value_name = "TIME")]
+    pub(super) duration: Option<String>,
+    /// Numbers of clients, separated by commas
+    #[arg(long, value_name = "N,N", default_value = "1,2,4,8")]
+    pub(super) clients: String,
+    /// The seed of rows, transactions and the order of steps
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<u64>,
+    /// The sinks, in the order in which a client writes to them [default: warehouse,search,cache]
+    #[arg(long, value_name = "A,B")]
+    pub(super) sinks: Option<String>,
+    /// The mean time that a client lets pass before each write to a sink [default: 500us]
+    #[arg(long, value_name = "TIME")]
+    pub(super) think: Option<String>,
+    /// The probability that a client dies between two of its writes [default: 0]
+    #[arg(long, value_name = "P")]
+    pub(super) crash_rate: Option<f64>,
+    /// Let the sinks refuse a write that is older than what they have
+    #[arg(long)]
+    pub(super) versioned: bool,
+    /// What to print on stdout
+    #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
+    pub(super) format: OutputFormat,
 }
 
 #[derive(Debug, Args)]

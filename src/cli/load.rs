@@ -4,8 +4,9 @@ use super::args::LoadArgs;
 use super::{Exit, Failure};
 use crate::report::headline::{bytes, count, seconds};
 use crate::sink::{Warehouse, WarehouseOptions};
-use crate::source::DynSqlite;
-use crate::strategy::{file_catalog, load_file};
+use crate::source::{DynSqlite, SourceError};
+use crate::strategy::{StrategyError, file_catalog, load_file};
+use crate::transform::{TransformError, ValueFault};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
@@ -27,7 +28,7 @@ pub(super) fn load(arguments: &LoadArgs) -> Result<Exit, Failure> {
         Err(cause) => {
             drop(warehouse);
             before.restore(&arguments.warehouse);
-            return Err(Failure::error(cause));
+            return Err(if is_bad_input(&cause) { Failure::usage(cause) } else { Failure::error(cause) });
         }
     };
     let took = begun.elapsed().as_secs_f64();
@@ -41,6 +42,17 @@ pub(super) fn load(arguments: &LoadArgs) -> Result<Exit, Failure> {
         loaded.segments
     );
     Ok(Exit::Ok)
+}
+
+/// Whether the remedy is a row of the user's database: a value that does not fit its column.
+fn is_bad_input(cause: &StrategyError) -> bool {
+    match cause {
+        StrategyError::Source(cause) => matches!(cause, SourceError::Value { .. }),
+        StrategyError::Transform(cause) => {
+            matches!(cause, TransformError::Row { fault, .. } if !matches!(fault, ValueFault::ChunkFull { .. }))
+        }
+        _ => false,
+    }
 }
 
 /// What a folder held before, so that a load that fails leaves nothing of its own.

@@ -4,6 +4,7 @@ mod args;
 mod dump;
 mod load;
 mod progress;
+mod race;
 mod run;
 
 pub use args::Cli;
@@ -79,6 +80,7 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Run(arguments) => run::run(arguments, cli.quiet),
+        Command::Race(arguments) => race::race(arguments, cli.quiet),
         Command::Load(arguments) => load::load(arguments),
         Command::Warehouse(WarehouseCommand::Dump(arguments)) => dump::dump(arguments),
         Command::Completions { shell } => {

@@ -5,6 +5,7 @@ use super::progress::Bars;
 use super::{Exit, Failure};
 use crate::plan::RawPlan;
 use crate::report::{RunResult, terminal};
+use crate::sink::cache::without_secret;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,9 +60,17 @@ fn raw(arguments: &RunArgs) -> RawPlan {
         rate: arguments.rate.clone(),
         arrivals: arguments.arrivals.clone(),
         clients: arguments.clients,
+        keys: arguments.keys.clone(),
         duration: arguments.duration.clone(),
         warmup: arguments.warmup.clone(),
         batch_interval: arguments.batch_interval.clone(),
+        sinks: arguments.sinks.clone(),
+        search_interval: arguments.search_interval.clone(),
+        cache: arguments.cache.clone(),
+        cache_fill: arguments.cache_fill.clone(),
+        cache_entries: arguments.cache_entries.clone(),
+        think: arguments.think.clone(),
+        crash_rate: arguments.crash_rate,
         seed: arguments.seed,
         reps: arguments.reps,
         durability: arguments.durability.clone(),
@@ -70,15 +79,48 @@ fn raw(arguments: &RunArgs) -> RawPlan {
         work: arguments.work.clone(),
         quick: arguments.quick,
         no_control: arguments.no_control,
+        checkpoint_interval: arguments.checkpoint_interval.clone(),
         plant: arguments.plant.clone(),
     }
 }
 
 /// The command line for the result, quoted where a shell would split it.
 fn command_line() -> String {
-    let quoted = std::env::args().skip(1).map(|argument| {
+    let quoted = std::env::args().skip(1).map(|argument| shareable(&argument)).map(|argument| {
         let plain = argument.chars().all(|c| c.is_ascii_alphanumeric() || "-_./,=:".contains(c));
         if plain && !argument.is_empty() { argument } else { format!("'{}'", argument.replace('\'', "'\\''")) }
     });
     std::iter::once("freshbench".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
+}
+
+/// An argument as it may be passed on: a URL in it without what may be a secret.
+fn shareable(argument: &str) -> String {
+    let begins = |scheme: &str| argument.find(scheme).filter(|_| argument.contains("://") || scheme == "unix:");
+    match ["redis", "unix:"].into_iter().filter_map(begins).min() {
+        Some(at) => {
+            let (flag, url) = argument.split_at(at);
+            format!("{flag}{}", without_secret(url))
+        }
+        None => argument.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_comes_into_a_result() {
+        let cases = [
+            ("--cache=redis://me:se@cr/et@127.0.0.1:1/0", "--cache=redis://127.0.0.1:1/0"),
+            ("redis://127.0.0.1:6379", "redis://127.0.0.1:6379"),
+            ("redis://127.0.0.1:6379/0?password=secret", "redis://127.0.0.1:6379/0"),
+            ("unix:///run/redis.sock?pass=secret", "unix:///run/redis.sock"),
+            ("unix:/run/redis.sock?pass=secret", "(not a URL)"),
+            ("--strategies=cdc-trigger", "--strategies=cdc-trigger"),
+        ];
+        for (argument, shown) in cases {
+            assert_eq!(shareable(argument), shown);
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! One sentence a strategy, which a person can decide from, and figures in human units.
 
-use super::result::Case;
+use super::result::{Case, Metric};
 
 /// Seconds as people say them: `1.84 s`, `12.3 ms`, `480 us`.
 pub fn seconds(value: f64) -> String {
@@ -66,44 +66,75 @@ pub fn sentence(case: &Case) -> String {
     if case.name == "control" {
         return control_sentence(case);
     }
-    let time = |id: &str| case.metric(id).and_then(|m| m.value.map(|v| (v, m.lower_bound)));
-    let said = |id: &str| match time(id) {
-        Some((value, true)) => format!("more than {}", seconds(value)),
-        Some((value, false)) => seconds(value),
-        None => "an unknown time".to_owned(),
-    };
-    let trust = trust_clause(case);
     let cost = case
         .value("cost.cpu_s_per_1k_changes")
         .map_or(String::new(), |v| format!("; {} of CPU for 1,000 changes", seconds(v)));
-    let age = case.metric("freshness.age_without_lost.mean").and_then(|m| m.value);
-    match age {
-        Some(age) if !case.validation.equal => {
-            format!("{trust}; what does arrive is {} behind on average{cost}.", seconds(age))
-        }
-        _ => format!(
-            "{trust}; half of the commits are visible within {}, 99 % within {}; the data is {} behind on average{cost}.",
-            said("freshness.commit_lag.p50"),
-            said("freshness.commit_lag.p99"),
-            said("freshness.age.mean"),
-        ),
+    let trust = trust_clause(case);
+    let lost = "freshness.age_without_lost.mean";
+    // At a sink that lost commits their age grows for ever: of the others more can be said.
+    let age = at_each_sink(case, |sink| {
+        case.metric_at(lost, Some(sink)).or_else(|| case.metric_at("freshness.age.mean", Some(sink)))
+    });
+    if case.metric(lost).is_some() {
+        format!("{trust}; what does arrive is on average {age} behind{cost}.")
+    } else {
+        let lag = at_each_sink(case, |sink| case.metric_at("freshness.commit_lag.p99", Some(sink)));
+        format!("{trust}; 99 % of the commits are visible within {lag}; on average the data is {age} behind{cost}.")
     }
+}
+
+/// A time at each sink that has it: `1.2 ms (warehouse), 110 ms (search)`.
+fn at_each_sink<'a>(case: &'a Case, figure: impl Fn(&str) -> Option<&'a Metric>) -> String {
+    let said = sinks(case).into_iter().filter_map(|sink| {
+        let metric = figure(sink)?;
+        let value = seconds(metric.value?);
+        let more = if metric.lower_bound { "more than " } else { "" };
+        Some(format!("{more}{value} ({})", metric.sink.as_deref().unwrap_or("all")))
+    });
+    said.collect::<Vec<_>>().join(", ")
+}
+
+/// The sinks of a case, in the order in which they were compared.
+pub(super) fn sinks(case: &Case) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    for sink in &case.validation.sinks {
+        if !names.contains(&sink.sink.as_str()) {
+            names.push(&sink.sink);
+        }
+    }
+    names
+}
+
+/// A sink as a sentence names it.
+fn in_full(sink: &str) -> &str {
+    if sink == "search" { "search index" } else { sink }
 }
 
 fn trust_clause(case: &Case) -> String {
     let validation = &case.validation;
-    let sum = |pick: fn(&super::SinkValidation) -> u64| validation.sinks.iter().map(pick).sum::<u64>();
+    let sum = |sink: &str, pick: fn(&super::SinkValidation) -> u64| {
+        validation.sinks.iter().filter(|entry| entry.sink == sink).map(pick).sum::<u64>()
+    };
+    let sinks = sinks(case);
     if validation.equal {
-        return format!("Equals the source row by row ({} rows)", count(sum(|s| s.rows) as f64));
+        let rows = sinks.first().map_or(0, |sink| sum(sink, |entry| entry.rows));
+        let place = match sinks.len() {
+            1 => String::new(),
+            _ => format!(" in {}", sinks.iter().map(|sink| in_full(sink)).collect::<Vec<_>>().join(", ")),
+        };
+        return format!("Equals the source row by row{place} ({} rows)", count(rows as f64));
     }
+    let differing = sinks.iter().filter_map(|sink| {
+        let divergent = sum(sink, |entry| entry.missing + entry.extra + entry.wrong);
+        (divergent > 0).then(|| format!("{} in the {}", count(divergent as f64), in_full(sink)))
+    });
+    let differing: Vec<String> = differing.collect();
     let causes: Vec<String> =
         validation.causes.iter().map(|(cause, n)| format!("{} {cause}", count(*n as f64))).collect();
     let why = if causes.is_empty() { String::new() } else { format!(": {}", causes.join(", ")) };
     format!(
-        "DIFFERS from the source, which its way of working makes likely ({} missing, {} extra, {} wrong{why})",
-        count(sum(|s| s.missing) as f64),
-        count(sum(|s| s.extra) as f64),
-        count(sum(|s| s.wrong) as f64)
+        "DIFFERS from the source, which its way of working makes likely (rows: {}{why})",
+        if differing.is_empty() { "0".to_owned() } else { differing.join(", ") }
     )
 }
 

@@ -6,6 +6,7 @@ pub mod save;
 pub mod terminal;
 
 pub use result::{
-    Case, Config, Direction, Environment, GitState, Hist, Metric, Phase, RunResult, Series, SinkValidation, Validation,
+    Case, Config, Direction, Environment, GitState, Hist, Metric, Phase, RunResult, Series, SinkDivergence,
+    SinkValidation, Validation,
 };
 pub use save::{ReportError, save_result};

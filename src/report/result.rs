@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 /// The schema's name, in every file.
 pub const SCHEMA: &str = "freshbench.result";
 /// The schema's version: the first number rises when a reader of the old one would misread the new one.
-pub const SCHEMA_VERSION: &str = "1.0";
+pub const SCHEMA_VERSION: &str = "1.1";
 
 /// One run: every strategy on one identical stream.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -94,6 +94,16 @@ pub struct Config {
     pub warmup_s: f64,
     /// Seconds between two batches of `full-refresh` and `incremental`.
     pub batch_interval_s: f64,
+    /// The sinks, in the order in which the application writes to them.
+    pub sinks: Vec<String>,
+    /// Seconds between two commits of the search index.
+    pub search_interval_s: f64,
+    /// Where the cache is and how it is filled, such as `memory, stream`.
+    pub cache: String,
+    /// The mean seconds that a client of a dual write lets pass before each write to a sink.
+    pub think_s: f64,
+    /// The probability that a client of a dual write dies between two writes.
+    pub crash_rate: f64,
     /// Repetitions of each case.
     pub reps: u32,
     /// The source's and the log's durability.
@@ -214,6 +224,8 @@ pub struct Validation {
     pub source_equals_ledger: bool,
     /// Differences by cause, such as `lost delete`.
     pub causes: BTreeMap<String, u64>,
+    /// Keys that two sinks show differently in columns that both keep.
+    pub disagreements: u64,
     /// Why it did not pass, in words; empty when it did.
     pub failures: Vec<String>,
 }
@@ -233,9 +245,37 @@ pub struct SinkValidation {
     pub extra: u64,
     /// Rows with another content.
     pub wrong: u64,
+    /// Rows that are not in a cache that may miss them; not counted as missing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub absent: u64,
     /// Digest of the sink's rows.
     pub digest: String,
     /// A few of the differences, in words.
+    pub examples: Vec<String>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// How a sink that the application writes to itself came apart from the record system, and why.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SinkDivergence {
+    /// The sink.
+    pub sink: String,
+    /// Rows written: one for each key that a commit changed.
+    pub writes: u64,
+    /// Times that an older write overwrote a newer one, until a later write put it right.
+    pub races_transient: u64,
+    /// The same, and nothing put it right.
+    pub races_permanent: u64,
+    /// Writes that a client's death lost, until a later write covered them.
+    pub partial_failures_transient: u64,
+    /// The same, and nothing covered them.
+    pub partial_failures_permanent: u64,
+    /// All of them for a million writes.
+    pub per_million_writes: Option<f64>,
+    /// A few of them, in words, the permanent ones first.
     pub examples: Vec<String>,
 }
 
@@ -256,6 +296,9 @@ pub struct Case {
     pub phases: Vec<Phase>,
     /// The comparison with the record system; with repetitions the worst of them.
     pub validation: Validation,
+    /// For strategies in which the application writes to the sinks itself: one entry a sink, of the repetition that `validation` is of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub divergence: Vec<SinkDivergence>,
 }
 
 impl Case {
@@ -267,6 +310,11 @@ impl Case {
     /// The figure `id`, with everything said of it.
     pub fn metric(&self, id: &str) -> Option<&Metric> {
         self.metrics.iter().find(|metric| metric.id == id)
+    }
+
+    /// The figure `id` at a sink, or of the whole for `None`.
+    pub fn metric_at(&self, id: &str, sink: Option<&str>) -> Option<&Metric> {
+        self.metrics.iter().find(|metric| metric.id == id && metric.sink.as_deref() == sink)
     }
 }
 

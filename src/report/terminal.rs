@@ -1,6 +1,6 @@
 //! The tables that a person decides from, in the terminal and in `summary.md`.
 
-use super::headline::{bytes, count, seconds};
+use super::headline::{bytes, count, seconds, sinks};
 use super::result::{Case, Metric, RunResult};
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use std::fmt::Write;
@@ -17,6 +17,7 @@ const fn figure(label: &'static str, id: &'static str, say: fn(f64) -> String) -
     Figure { label, id, theta_s: None, say }
 }
 
+/// At each sink; the rows that no strategy has there are left out.
 const FRESHNESS: &[Figure] = &[
     figure("age, mean", "freshness.age.mean", seconds),
     figure("age, p99", "freshness.age.p99", seconds),
@@ -29,13 +30,43 @@ const FRESHNESS: &[Figure] = &[
     Figure { label: "time within 1 s", id: "freshness.within_slo", theta_s: Some(1.0), say: percent },
     figure("staleness of a query, p50", "freshness.query_staleness.p50", seconds),
     figure("reaction (staleness + query), p50", "freshness.reaction.p50", seconds),
+    figure("torn or broken reads per 1,000", "consistency.torn_reads", count),
+    figure("hits, share of reads", "cache.hit_share", percent),
+    figure("stale reads, share of hits", "cache.stale_read_share", percent),
+    figure("age of a key that is read, p99", "cache.key_age.p99", seconds),
 ];
 
+/// At each sink: figures that are read together stand in one cell.
+const AGREEMENT: &[(&str, &[Figure])] = &[
+    (
+        "rows missing / extra / wrong",
+        &[
+            figure("", "consistency.missing", count),
+            figure("", "consistency.extra", count),
+            figure("", "consistency.wrong", count),
+        ],
+    ),
+    ("came apart, per million writes", &[figure("", "consistency.diverged", count)]),
+    (
+        "  raced: put right / for good",
+        &[
+            figure("", "consistency.diverged.race.transient", count),
+            figure("", "consistency.diverged.race.permanent", count),
+        ],
+    ),
+    (
+        "  client died: put right / for good",
+        &[
+            figure("", "consistency.diverged.partial_failure.transient", count),
+            figure("", "consistency.diverged.partial_failure.permanent", count),
+        ],
+    ),
+];
+
+/// Of the whole.
+const BETWEEN: &[Figure] = &[figure("keys on which sinks disagree", "consistency.disagreements", count)];
+
 const COST: &[Figure] = &[
-    figure("rows missing", "consistency.missing", count),
-    figure("rows extra", "consistency.extra", count),
-    figure("rows wrong", "consistency.wrong", count),
-    figure("torn or broken reads per 1,000", "consistency.torn_reads", count),
     figure("changes/s at the source", "throughput.changes_per_s", count),
     figure("source commit, p50 from intended", "source.commit_latency.p50", seconds),
     figure("source commit, p99 from intended", "source.commit_latency.p99", seconds),
@@ -49,6 +80,18 @@ const COST: &[Figure] = &[
     figure("measuring, share of all CPU", "cost.measuring_share", percent),
 ];
 
+/// One row of a table: a label, and what each case says.
+struct Line {
+    label: String,
+    cells: Vec<String>,
+}
+
+/// One table: a title, and rows of the same cases.
+struct Sheet {
+    title: String,
+    lines: Vec<Line>,
+}
+
 fn percent(value: f64) -> String {
     format!("{:.1} %", value * 100.0)
 }
@@ -57,12 +100,14 @@ fn times(value: f64) -> String {
     format!("{value:.2}x")
 }
 
-fn find<'a>(case: &'a Case, figure: &Figure) -> Option<&'a Metric> {
-    case.metrics.iter().find(|metric| metric.id == figure.id && metric.theta_s == figure.theta_s)
+fn find<'a>(case: &'a Case, figure: &Figure, sink: Option<&str>) -> Option<&'a Metric> {
+    let same =
+        |metric: &&Metric| metric.id == figure.id && metric.theta_s == figure.theta_s && metric.sink.as_deref() == sink;
+    case.metrics.iter().find(same)
 }
 
-fn said(case: &Case, figure: &Figure) -> String {
-    match find(case, figure) {
+fn said(case: &Case, figure: &Figure, sink: Option<&str>) -> String {
+    match find(case, figure, sink) {
         Some(metric) => match metric.value {
             Some(value) if metric.lower_bound => format!("> {}", (figure.say)(value)),
             Some(value) => (figure.say)(value),
@@ -72,12 +117,71 @@ fn said(case: &Case, figure: &Figure) -> String {
     }
 }
 
-/// The rows of a table for which at least one case has a figure.
-fn shown<'a>(cases: &'a [&'a Case], figures: &'a [Figure]) -> impl Iterator<Item = &'a Figure> {
-    figures.iter().filter(|figure| cases.iter().any(|case| find(case, figure).is_some()))
+/// The figures that at least one case has, at a sink or (for `None`) of the whole.
+fn lines(cases: &[&Case], figures: &[Figure], sink: Option<&str>) -> Vec<Line> {
+    let known = |case: &&Case, figure: &Figure| find(case, figure, sink).is_some_and(|metric| metric.value.is_some());
+    let shown = figures.iter().filter(|figure| cases.iter().any(|case| known(case, figure)));
+    shown
+        .map(|figure| Line {
+            label: figure.label.to_owned(),
+            cells: cases.iter().map(|case| said(case, figure, sink)).collect(),
+        })
+        .collect()
 }
 
-fn table(title: &str, cases: &[&Case], figures: &[Figure], color: bool) -> Table {
+/// Figures of a sink that are read together, in one cell a case.
+fn joined(cases: &[&Case], sink: &str) -> Vec<Line> {
+    let cell = |case: &Case, figures: &[Figure]| {
+        let known = figures.iter().any(|figure| find(case, figure, Some(sink)).is_some());
+        let said: Vec<String> = figures.iter().map(|figure| said(case, figure, Some(sink))).collect();
+        if known { said.join(" / ") } else { "-".to_owned() }
+    };
+    let lines = AGREEMENT.iter().map(|(label, figures)| Line {
+        label: format!("{sink}: {label}"),
+        cells: cases.iter().map(|case| cell(case, figures)).collect(),
+    });
+    lines.filter(|line| line.cells.iter().any(|cell| cell != "-")).collect()
+}
+
+/// The tables about those that follow: freshness a sink, then whether they agree.
+fn follower_sheets(cases: &[&Case]) -> Vec<Sheet> {
+    let mut names: Vec<&str> = Vec::new();
+    for sink in cases.iter().flat_map(|case| sinks(case)) {
+        if !names.contains(&sink) {
+            names.push(sink);
+        }
+    }
+    let mut sheets: Vec<Sheet> = names
+        .iter()
+        .map(|sink| Sheet { title: format!("Freshness: {sink}"), lines: lines(cases, FRESHNESS, Some(sink)) })
+        .collect();
+    let mut agreement: Vec<Line> = names.iter().flat_map(|sink| joined(cases, sink)).collect();
+    agreement.extend(lines(cases, BETWEEN, None));
+    sheets.push(Sheet { title: "Do they agree?".to_owned(), lines: agreement });
+    sheets
+}
+
+/// Examples of what differs, a strategy and sink at a time: events that tell who raced, else the rows.
+fn examples(cases: &[&Case]) -> Vec<String> {
+    const EACH: usize = 2;
+    let mut out = Vec::new();
+    for case in cases {
+        for divergence in &case.divergence {
+            let told = divergence.examples.iter().take(EACH);
+            out.extend(told.map(|example| format!("{}, {}: {example}", case.name, divergence.sink)));
+        }
+        if case.divergence.is_empty() {
+            for sink in sinks(case) {
+                let rows = case.validation.sinks.iter().filter(|entry| entry.sink == sink);
+                let rows = rows.flat_map(|entry| entry.examples.iter()).take(EACH);
+                out.extend(rows.map(|example| format!("{}, {sink}: {example}", case.name)));
+            }
+        }
+    }
+    out
+}
+
+fn table(sheet: &Sheet, cases: &[&Case], color: bool) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     if color {
@@ -86,15 +190,15 @@ fn table(title: &str, cases: &[&Case], figures: &[Figure], color: bool) -> Table
         table.force_no_tty();
     }
     let bold = |text: &str| if color { Cell::new(text).add_attribute(Attribute::Bold) } else { Cell::new(text) };
-    let mut header = vec![bold(title)];
+    let mut header = vec![bold(&sheet.title)];
     for case in cases {
         let cell = bold(&case.name).set_alignment(CellAlignment::Right);
         header.push(if color && !case.validation.passed { cell.fg(Color::Red) } else { cell });
     }
     table.set_header(header);
-    for figure in shown(cases, figures) {
-        let mut row = vec![Cell::new(figure.label)];
-        row.extend(cases.iter().map(|case| Cell::new(said(case, figure)).set_alignment(CellAlignment::Right)));
+    for line in &sheet.lines {
+        let mut row = vec![Cell::new(&line.label)];
+        row.extend(line.cells.iter().map(|cell| Cell::new(cell).set_alignment(CellAlignment::Right)));
         table.add_row(row);
     }
     table
@@ -129,14 +233,23 @@ pub fn human(result: &RunResult, color: bool) -> String {
     }
     let followers = followers(result);
     if !followers.is_empty() {
-        let _ = writeln!(out, "\n{}", table("Freshness (warehouse)", &followers, FRESHNESS, color));
+        for sheet in follower_sheets(&followers) {
+            let _ = writeln!(out, "\n{}", table(&sheet, &followers, color));
+        }
+        for example in examples(&followers) {
+            let _ = writeln!(out, "  {example}");
+        }
     }
     let all: Vec<&Case> = result.strategies.iter().collect();
-    let _ = writeln!(out, "\n{}", table("Consistency and cost", &all, COST, color));
+    let _ = writeln!(out, "\n{}", table(&cost_sheet(&all), &all, color));
     for warning in &result.warnings {
         let _ = writeln!(out, "warning: {warning}");
     }
     out
+}
+
+fn cost_sheet(cases: &[&Case]) -> Sheet {
+    Sheet { title: "Cost".to_owned(), lines: lines(cases, COST, None) }
 }
 
 /// What has to be said before any figure: strategies that broke their promise.
@@ -166,9 +279,16 @@ pub fn markdown(result: &RunResult) -> String {
         let _ = writeln!(out, "* **{}**: {}", case.name, case.sentence);
     }
     let followers = followers(result);
-    markdown_table(&mut out, "Freshness (warehouse)", &followers, FRESHNESS);
+    if !followers.is_empty() {
+        for sheet in follower_sheets(&followers) {
+            markdown_table(&mut out, &sheet, &followers);
+        }
+        for (place, example) in examples(&followers).iter().enumerate() {
+            let _ = writeln!(out, "{}* {example}", if place == 0 { "\n" } else { "" });
+        }
+    }
     let all: Vec<&Case> = result.strategies.iter().collect();
-    markdown_table(&mut out, "Consistency and cost", &all, COST);
+    markdown_table(&mut out, &cost_sheet(&all), &all);
     let config = &result.config;
     let env = &result.env;
     let _ = writeln!(
@@ -192,15 +312,11 @@ pub fn markdown(result: &RunResult) -> String {
     out
 }
 
-fn markdown_table(out: &mut String, title: &str, cases: &[&Case], figures: &[Figure]) {
-    if cases.is_empty() {
-        return;
-    }
+fn markdown_table(out: &mut String, sheet: &Sheet, cases: &[&Case]) {
     let names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
-    let _ = writeln!(out, "\n| {title} | {} |", names.join(" | "));
+    let _ = writeln!(out, "\n| {} | {} |", sheet.title, names.join(" | "));
     let _ = writeln!(out, "|---|{}", "---:|".repeat(cases.len()));
-    for figure in shown(cases, figures) {
-        let cells: Vec<String> = cases.iter().map(|case| said(case, figure)).collect();
-        let _ = writeln!(out, "| {} | {} |", figure.label.trim(), cells.join(" | "));
+    for line in &sheet.lines {
+        let _ = writeln!(out, "| {} | {} |", line.label.trim(), line.cells.join(" | "));
     }
 }

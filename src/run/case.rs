@@ -1,29 +1,34 @@
 //! One case: one strategy, on its own copy of the source, from preparation to verification.
 
-use super::figures::{Observed, figures};
-use super::probe_target::WarehouseProbe;
-use super::verify::{initial_keys, verify};
+use super::agreement::{Explained, told};
+use super::cache_reader::CacheTarget;
+use super::figures::{Observed, SinkSeen, figures};
+use super::probe_target::{SearchProbe, WarehouseProbe};
+use super::verify::{History, Judged, SinkViews, images, initial_keys, place, replay, verify};
 use super::{Progress, RunError};
 use crate::clock::Clock;
 use crate::model::{KeyRef, Lsn, Moment, TableId};
 use crate::plan::Plan;
 use crate::probe::{
-    Commit, Freshness, FreshnessInput, Meter, ProbeRecord, Prober, ProberOptions, Usage, Window, visible_by_delivery,
+    Commit, Conflict, Divergence, Freshness, FreshnessInput, KeyReadFigures, KeyReadRecord, KeyReader, Meter,
+    ProbeRecord, Prober, ProberOptions, RowChange, Usage, Window, visible_by_arrival, visible_by_delivery,
     visible_by_watermark,
 };
 use crate::report::{Case, Phase, Validation};
-use crate::sink::WarehouseReader;
+use crate::sink::{SearchReader, SinkKind, WarehouseReader};
 use crate::source::{Driver, Ledger, SqliteSource};
-use crate::strategy::{self, Outcome, Running, Setting, StrategyKind};
+use crate::strategy::{self, Outcome, Running, Setting, SinkOutcome, SinkReaders, StrategyKind};
 use crate::transform::TransformSet;
 use crate::workload::TxnIndex;
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Reads a second by the prober.
 const PROBE_READS_PER_S: f64 = 5.0;
+/// Reads of single keys a second, at the cache.
+const KEY_READS_PER_S: f64 = 50.0;
 
 /// Begins and ends phases, and keeps them for the result.
 struct Phases<'a> {
@@ -64,24 +69,18 @@ fn setting(
 ) -> Result<Setting, RunError> {
     let workload = &plan.workload;
     let transforms = TransformSet::compile(workload.catalog(), workload.transforms()).map_err(RunError::measuring)?;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 16);
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .thread_name(|place| format!("app-pool-{place}"))
-        .build()
-        .map_err(RunError::measuring)?;
+    let setting = Setting::new(source, transforms, folder, clock).map_err(RunError::measuring)?;
     Ok(Setting {
-        source: source.clone(),
-        transforms: Arc::new(transforms),
-        folder: folder.to_owned(),
-        clock: clock.clone(),
         batch_interval: plan.batch_interval,
         cursor_columns: workload.catalog().iter().map(|(table, _)| workload.cursor_column(table)).collect(),
         log_fsync: plan.log_fsync,
-        checkpoint_interval: Duration::from_secs(5),
-        pool: Arc::new(pool),
-        warehouse: crate::sink::WarehouseOptions::default(),
+        checkpoint_interval: plan.checkpoint_interval,
+        sinks: plan.sinks.clone(),
+        search_interval: plan.search_interval,
+        cache: plan.cache.clone(),
+        dual: plan.dual.clone(),
         planted: plan.planted.filter(|_| kind == StrategyKind::CdcTrigger),
+        ..setting
     })
 }
 
@@ -114,7 +113,9 @@ pub(super) fn run_case(
     let observed_until = clock.now();
     phases.end("drain", 0);
     progress.end();
-    let probes = measured.prober.map(Prober::stop).transpose().map_err(RunError::measuring)?;
+    let probes = measured.probers.stop()?;
+    let behind = running.as_ref().map_or_else(Vec::new, |running| behind(plan, running, goal));
+    let readers = running.as_ref().map(|running| running.readers().clone());
     let outcome = running.map(Running::finish).transpose().map_err(failed)?;
     if let (Some(outcome), Some(phase)) = (&outcome, phases.done.iter_mut().find(|phase| phase.name == "initial load"))
     {
@@ -123,56 +124,148 @@ pub(super) fn run_case(
 
     progress.begin(&format!("{}: verify", kind.name()), 0);
     let commits: Vec<(Lsn, TxnIndex)> = measured.ledger.commits().map(|(lsn, entry)| (lsn, entry.txn)).collect();
-    let version = match &outcome {
-        // Opened from the disk, as a person with the folder would see it: all strategies end with a checkpoint.
-        Some(_) => {
-            let opened = WarehouseReader::open(&folder.join("warehouse")).map_err(RunError::measuring)?;
-            Some(opened.version())
-        }
-        None => None,
+    let judged = Judged {
+        kind,
+        workload: &plan.workload,
+        source: &source,
+        commits: &commits,
+        position: goal,
+        sinks: &readers.map_or_else(|| Ok(SinkViews::default()), |readers| views(readers, folder))?,
+        promises_equality: plan.promises_equality(kind),
+        cache_may_miss: plan.cache_may_miss(),
     };
-    let lossy = kind == StrategyKind::Incremental;
-    let mut verified = verify(kind, &plan.workload, &source, &commits, (goal, version.as_deref()), lossy)?;
+    let history = replay(&judged)?;
+    let kept = kept_changes(kind, outcome.as_ref(), &history, (judged.sinks, &setting.transforms));
+    let divergence = divergence(kind, outcome.as_ref(), &kept);
+    let images = images(&judged, &divergence)?;
+    let mut verified = verify(&judged, history, &Explained { divergence: &divergence, images: &images })?;
     if !caught_up {
-        verified.validation.passed = false;
         let waited = plan.drain_patience.as_secs();
-        verified.validation.failures.push(format!("the warehouse did not reach commit {goal} within {waited} s"));
+        fail(&mut verified.validation, format!("{} did not reach commit {goal} within {waited} s", behind.join(", ")));
     }
-    judge_reads(kind, probes.as_ref(), &mut verified.validation);
+    judge_reads(&judged, &probes, &mut verified.validation);
     judge_ledger(&measured.ledger, &mut verified.validation);
     phases.end("verify", verified.validation.sinks.iter().map(|sink| sink.rows).sum());
     progress.end();
 
     let commits = commit_times(&measured.ledger);
-    let (visible, freshness) = match &outcome {
-        None => (Vec::new(), None),
-        Some(outcome) => {
-            let visible = visibility(plan, lossy, &commits, outcome, &verified.changes)?;
-            let input =
-                FreshnessInput { commits: &commits, visible: &visible, window: measured.window, observed_until };
-            let freshness = Freshness::of(&input);
-            (visible, Some(freshness))
-        }
-    };
+    let span =
+        Span { commits: &commits, window: measured.window, observed_until, changes: &verified.changes, kept: &kept };
+    let (keys, sinks) = seen(plan, kind, outcome.as_ref(), probes, &span)?;
     let observed = Observed {
         kind,
         plan,
         window: measured.window,
         ledger: &measured.ledger,
         commits: &commits,
-        visible: &visible,
-        freshness: freshness.as_ref(),
+        sinks: &sinks,
         outcome: outcome.as_ref(),
-        probes: probes.as_ref(),
         usage: &measured.usage,
+        client_cpu: measured.client_cpu,
         sizes: &verified.sizes,
         validation: &verified.validation,
-        invariants_checked: measured.invariants,
+        divergence: &divergence,
+        cache_reads: keys.as_ref(),
     };
     let (mut case, warnings) = figures(&observed);
     case.phases = phases.done;
+    case.divergence = divergence
+        .iter()
+        .map(|(&sink, events)| told(sink, events, (&plan.workload, &measured.ledger, &verified.examples)))
+        .collect();
     case.validation = verified.validation;
     Ok((case, warnings))
+}
+
+fn fail(validation: &mut Validation, why: String) {
+    validation.failures.push(why);
+    validation.passed = false;
+}
+
+/// The sinks that have not reached `goal`, as a sentence names them.
+fn behind(plan: &Plan, running: &Running, goal: Lsn) -> Vec<String> {
+    let late = plan.sinks.iter().filter(|&&sink| running.visible(sink) < goal);
+    late.map(|&sink| format!("the {}", place(sink))).collect()
+}
+
+/// The sinks as a person with the folder would see them: opened from the disk, where they are there (all strategies end
+/// with a checkpoint). A cache is where it was.
+fn views(readers: SinkReaders, folder: &Path) -> Result<SinkViews, RunError> {
+    let warehouse = readers.warehouse.map(|_| WarehouseReader::open(&folder.join("warehouse"))).transpose();
+    let search = readers.search.map(|_| SearchReader::open(&folder.join("search"))).transpose();
+    Ok(SinkViews {
+        warehouse: warehouse.map_err(RunError::measuring)?.map(|reader| reader.version()),
+        search: search.map_err(RunError::measuring)?.map(|reader| reader.view()),
+        cache: readers.cache,
+    })
+}
+
+/// What a sink that the application writes to itself does with a write that comes late; `None` for other strategies.
+fn conflict(kind: StrategyKind) -> Option<Conflict> {
+    match kind {
+        StrategyKind::DualWrite => Some(Conflict::LastArrivalWins),
+        StrategyKind::DualWriteVersioned => Some(Conflict::NewestCommitWins),
+        _ => None,
+    }
+}
+
+/// The changes of what each sink keeps, where the application writes to the sinks itself.
+fn kept_changes(
+    kind: StrategyKind,
+    outcome: Option<&Outcome>,
+    history: &History,
+    (sinks, transforms): (&SinkViews, &TransformSet),
+) -> BTreeMap<SinkKind, Vec<RowChange>> {
+    let fed = outcome.filter(|_| conflict(kind).is_some()).map(|outcome| outcome.sinks.keys());
+    fed.into_iter().flatten().map(|&sink| (sink, history.kept_at(sink, sinks, transforms))).collect()
+}
+
+fn divergence(
+    kind: StrategyKind,
+    outcome: Option<&Outcome>,
+    kept: &BTreeMap<SinkKind, Vec<RowChange>>,
+) -> BTreeMap<SinkKind, Divergence> {
+    let Some((conflict, outcome)) = conflict(kind).zip(outcome) else { return BTreeMap::new() };
+    let of = |(sink, changes): (&SinkKind, &Vec<RowChange>)| {
+        let arrivals = outcome.sinks.get(sink).map_or(&[][..], |outcome| outcome.arrivals.as_slice());
+        (*sink, Divergence::of(changes, arrivals, conflict))
+    };
+    kept.iter().map(of).collect()
+}
+
+/// What everything that was seen at a sink is measured against.
+struct Span<'a> {
+    commits: &'a [Commit],
+    window: Window,
+    observed_until: Moment,
+    changes: &'a [RowChange],
+    /// Those of them that matter at a sink, where the application writes to the sinks itself.
+    kept: &'a BTreeMap<SinkKind, Vec<RowChange>>,
+}
+
+/// What was seen at each sink, and what the reader of keys saw.
+fn seen(
+    plan: &Plan,
+    kind: StrategyKind,
+    outcome: Option<&Outcome>,
+    mut probes: Probes,
+    span: &Span<'_>,
+) -> Result<(Option<KeyReadFigures>, Vec<SinkSeen>), RunError> {
+    let mut sinks = Vec::new();
+    for (&sink, outcome) in outcome.map(|outcome| outcome.sinks.iter()).into_iter().flatten() {
+        let visible = visibility(plan, kind, (sink, outcome), span)?;
+        let freshness = Freshness::of(&FreshnessInput {
+            commits: span.commits,
+            visible: &visible,
+            window: span.window,
+            observed_until: span.observed_until,
+        });
+        let (probes, invariants_checked) = probes.reads.remove(&sink).map_or((None, 0), |(r, n)| (Some(r), n));
+        sinks.push(SinkSeen { kind: sink, visible, freshness, outcome: outcome.clone(), probes, invariants_checked });
+    }
+    let keys = probes.keys.as_ref();
+    let keys = keys.map(|record| KeyReadFigures::of(record, span.commits, span.changes, span.window));
+    Ok((keys, sinks))
 }
 
 /// What is at hand when the clients have ended.
@@ -180,27 +273,86 @@ struct Measured {
     ledger: Ledger,
     window: Window,
     usage: Usage,
-    prober: Option<Prober>,
-    invariants: usize,
+    /// CPU that the clients' threads spent on writing to the sinks themselves.
+    client_cpu: Duration,
+    probers: Probers,
+}
+
+/// The readers at work, each with the number of invariants that it checks.
+#[derive(Default)]
+struct Probers {
+    reads: BTreeMap<SinkKind, (Prober, usize)>,
+    keys: Option<KeyReader>,
+}
+
+/// What the readers recorded.
+#[derive(Default)]
+struct Probes {
+    reads: BTreeMap<SinkKind, (ProbeRecord, usize)>,
+    keys: Option<KeyReadRecord>,
+}
+
+impl Probers {
+    fn start(plan: &Plan, setting: &Setting, running: &Running) -> Result<Probers, RunError> {
+        let seed = plan.workload.settings().seed;
+        let options = ProberOptions { reads_per_s: PROBE_READS_PER_S, seed };
+        let readers = running.readers();
+        let mut probers = Probers::default();
+        if let Some(reader) = &readers.warehouse {
+            let target = WarehouseProbe::new(reader.clone(), &plan.workload, &setting.transforms);
+            let invariants = target.invariants();
+            let prober = Prober::start(Box::new(target), &setting.clock, options).map_err(RunError::measuring)?;
+            probers.reads.insert(SinkKind::Warehouse, (prober, invariants));
+        }
+        if let Some(reader) = &readers.search {
+            let target = Box::new(SearchProbe::new(reader.clone()));
+            let prober = Prober::start(target, &setting.clock, options).map_err(RunError::measuring)?;
+            probers.reads.insert(SinkKind::Search, (prober, 0));
+        }
+        if let Some(reader) = &readers.cache {
+            // A workload may name no key at all.
+            if let Some(target) = CacheTarget::new(plan, setting, reader.clone())? {
+                let reader = KeyReader::start(Box::new(target), &setting.clock, (KEY_READS_PER_S, seed));
+                probers.keys = Some(reader.map_err(RunError::measuring)?);
+            }
+        }
+        Ok(probers)
+    }
+
+    fn stop(self) -> Result<Probes, RunError> {
+        let mut probes = Probes::default();
+        for (sink, (prober, invariants)) in self.reads {
+            probes.reads.insert(sink, (prober.stop().map_err(RunError::measuring)?, invariants));
+        }
+        probes.keys = self.keys.map(KeyReader::stop).transpose().map_err(RunError::measuring)?;
+        Ok(probes)
+    }
 }
 
 /// Reads that saw half a transaction, or an older version than a read before, break a promise of equality.
-fn judge_reads(kind: StrategyKind, record: Option<&ProbeRecord>, validation: &mut Validation) {
-    let Some(record) = record.filter(|_| kind.promises_equality()) else { return };
-    let broken = record.samples.iter().filter(|sample| !sample.broken.is_empty()).count();
-    let back = record.samples.windows(2).filter(|pair| match pair {
-        [before, after] => after.watermark.is_some() && after.watermark < before.watermark,
-        _ => false,
-    });
-    let back = back.count();
-    if broken + back > 0 {
-        let why = format!("{broken} reads saw a broken invariant, {back} reads saw an older version than one before");
-        validation.failures.push(why);
-        validation.passed = false;
+fn judge_reads(judged: &Judged<'_>, probes: &Probes, validation: &mut Validation) {
+    if !judged.promises_equality {
+        return;
     }
-    if let Some(cause) = &record.first_error {
-        validation.failures.push(format!("reads of the warehouse failed, the first: {cause}"));
-        validation.passed = false;
+    for (&sink, (record, _)) in &probes.reads {
+        let broken = record.samples.iter().filter(|sample| !sample.broken.is_empty()).count();
+        // Each client's write of a dual write is a version of its own, whole transactions or not, in the order of arrival.
+        let back = record.samples.windows(2).filter(|pair| match pair {
+            [before, after] => after.watermark.is_some() && after.watermark < before.watermark,
+            _ => false,
+        });
+        let (back, place) = (back.count(), place(sink));
+        if broken + back > 0 && !judged.kind.is_dual_write() {
+            let why =
+                format!("{broken} reads saw a broken invariant, {back} reads saw an older version than one before");
+            fail(validation, format!("the {place}: {why}"));
+        }
+        if let Some(cause) = &record.first_error {
+            fail(validation, format!("reads of the {place} failed, the first: {cause}"));
+        }
+    }
+    if let Some(cause) = probes.keys.as_ref().and_then(|keys| keys.first_error.as_ref()) {
+        fail(validation, format!("reads of the cache failed, the first: {cause}"));
     }
 }
 
@@ -210,8 +362,7 @@ fn judge_ledger(ledger: &Ledger, validation: &mut Validation) {
     if counts.unknown > 0 || (counts.failed > 0 && counts.committed == 0) {
         let (failed, unknown, committed) = (counts.failed, counts.unknown, counts.committed);
         let why = format!("{failed} transactions failed, {unknown} have no known outcome, {committed} committed");
-        validation.failures.push(why);
-        validation.passed = false;
+        fail(validation, why);
     }
 }
 
@@ -224,18 +375,12 @@ fn drive_and_measure(
 ) -> Result<Measured, RunError> {
     let clock = &setting.clock;
     let meter = Meter::start(clock).map_err(RunError::measuring)?;
-    let mut invariants = 0;
-    let prober = running.map(|running| {
-        let target = WarehouseProbe::new(running.reader().clone(), &plan.workload, &setting.transforms);
-        invariants = target.invariants();
-        let options = ProberOptions { reads_per_s: PROBE_READS_PER_S, seed: plan.workload.settings().seed };
-        Prober::start(Box::new(target), clock, options)
-    });
-    let prober = prober.transpose().map_err(RunError::measuring)?;
+    let probers = running.map(|running| Probers::start(plan, setting, running)).transpose()?;
     let total = plan.warmup + plan.duration;
     let start = clock.now().after(Duration::from_millis(50));
     let clients = plan.workload.settings().clients;
-    let driver = Driver::start(&setting.source, &plan.workload, clients, clock, start, total)?;
+    let mut application = |client| running.and_then(|running| running.application(client));
+    let driver = Driver::start_with(&setting.source, &plan.workload, clients, clock, start, total, &mut application)?;
     let window = Window { start: start.after(plan.warmup), end: start.after(total) };
     progress.begin(&format!("{}: run", kind.name()), u64::try_from(total.as_millis()).unwrap_or(u64::MAX));
     let wait = |until: Moment| {
@@ -256,18 +401,23 @@ fn drive_and_measure(
     };
     wait(window.start)?;
     let begin = meter.begin();
+    let clients_before = running.map_or(Duration::ZERO, Running::client_cpu);
     wait(window.end)?;
     let usage = meter.usage_since(&begin);
+    let client_cpu = running.map_or(Duration::ZERO, Running::client_cpu).saturating_sub(clients_before);
     progress.end();
     while !driver.is_finished() {
         if stop.load(Ordering::Relaxed) {
             return Err(RunError::Interrupted);
         }
+        if running.is_some_and(Running::has_failed) {
+            driver.stop();
+        }
         std::thread::sleep(Duration::from_millis(5));
     }
     let ledger = driver.join()?;
     meter.stop().map_err(RunError::measuring)?;
-    Ok(Measured { ledger, window, usage, prober, invariants })
+    Ok(Measured { ledger, window, usage, client_cpu, probers: probers.unwrap_or_default() })
 }
 
 fn commit_times(ledger: &Ledger) -> Vec<Commit> {
@@ -275,21 +425,22 @@ fn commit_times(ledger: &Ledger) -> Vec<Commit> {
     commits.map(|(lsn, entry)| Commit { lsn, committed: entry.acknowledged, intended: entry.intended }).collect()
 }
 
+/// When each commit became visible at a sink, by what the strategy's publishes say there.
 fn visibility(
     plan: &Plan,
-    lossy: bool,
-    commits: &[Commit],
-    outcome: &Outcome,
-    changes: &[crate::probe::RowChange],
+    kind: StrategyKind,
+    (sink, outcome): (SinkKind, &SinkOutcome),
+    span: &Span<'_>,
 ) -> Result<Vec<Option<Moment>>, RunError> {
-    if !lossy {
-        return visible_by_watermark(commits, &outcome.publishes).map_err(RunError::measuring);
+    if let Some(conflict) = conflict(kind) {
+        let kept = span.kept.get(&sink).map_or(span.changes, Vec::as_slice);
+        return Ok(visible_by_arrival(span.commits, kept, &outcome.arrivals, conflict));
+    }
+    if kind != StrategyKind::Incremental {
+        return visible_by_watermark(span.commits, &outcome.publishes).map_err(RunError::measuring);
     }
     let initial = initial_keys(&plan.workload)?;
     let present =
         |table: TableId, key: KeyRef<'_>| initial.get(&table).is_some_and(|keys| keys.contains(&key.to_key()));
-    visible_by_delivery(commits, &outcome.publishes, changes, &present).map_err(RunError::measuring)
+    visible_by_delivery(span.commits, &outcome.publishes, span.changes, &present).map_err(RunError::measuring)
 }
-
-/// The reads of a case, if it had a sink to read.
-pub(super) type Probes<'a> = Option<&'a ProbeRecord>;

@@ -1,13 +1,16 @@
 //! From what was observed in a case to its figures, by the definitions in the documentation of `report`.
 
-use super::case::Probes;
 use crate::model::{Lsn, Moment};
 use crate::plan::Plan;
-use crate::probe::{Commit, Freshness, LagFigures, ProbeFigures, Role, StageFigures, Staleness, Usage, Window};
+use crate::probe::{
+    Commit, Divergence, DivergenceCause, Freshness, KeyReadFigures, LagFigures, ProbeFigures, ProbeRecord, Role,
+    StageFigures, Staleness, Usage, Window,
+};
 use crate::report::{Case, Direction, Hist, Metric, Series, Validation};
+use crate::sink::SinkKind;
 use crate::source::{Ledger, Outcome as TxnOutcome};
 use crate::stats::{Histogram, Interval, Samples};
-use crate::strategy::{Outcome, StrategyKind};
+use crate::strategy::{Outcome, SinkOutcome, StrategyKind};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -15,7 +18,6 @@ use std::time::Duration;
 const LEDGER_ENTRY: Duration = Duration::from_nanos(100);
 /// Points of a time series.
 const SERIES_POINTS: u32 = 200;
-const SINK: &str = "warehouse";
 
 const QUANTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999), ("max", 1.0)];
 
@@ -26,13 +28,25 @@ pub(super) struct Observed<'a> {
     pub(super) window: Window,
     pub(super) ledger: &'a Ledger,
     pub(super) commits: &'a [Commit],
-    pub(super) visible: &'a [Option<Moment>],
-    pub(super) freshness: Option<&'a Freshness>,
+    /// By sink, in the order of [`SinkKind::ALL`]; empty in the control run.
+    pub(super) sinks: &'a [SinkSeen],
     pub(super) outcome: Option<&'a Outcome>,
-    pub(super) probes: Probes<'a>,
     pub(super) usage: &'a Usage,
+    /// CPU of the source's clients that went into writing to the sinks themselves: it is following, not source.
+    pub(super) client_cpu: Duration,
     pub(super) sizes: &'a [(Lsn, u64, u64)],
     pub(super) validation: &'a Validation,
+    pub(super) divergence: &'a BTreeMap<SinkKind, Divergence>,
+    pub(super) cache_reads: Option<&'a KeyReadFigures>,
+}
+
+/// What was observed at one sink.
+pub(super) struct SinkSeen {
+    pub(super) kind: SinkKind,
+    pub(super) visible: Vec<Option<Moment>>,
+    pub(super) freshness: Freshness,
+    pub(super) outcome: SinkOutcome,
+    pub(super) probes: Option<ProbeRecord>,
     pub(super) invariants_checked: usize,
 }
 
@@ -40,13 +54,15 @@ pub(super) struct Observed<'a> {
 #[derive(Default)]
 struct Sheet {
     metrics: Vec<Metric>,
+    /// The sink that figures are of, at present; none for those of the source or the whole.
+    sink: Option<SinkKind>,
 }
 
 impl Sheet {
     fn put(&mut self, id: impl Into<String>, unit: &str, direction: Direction, value: Option<f64>) -> &mut Metric {
         self.metrics.push(Metric {
             id: id.into(),
-            sink: None,
+            sink: self.sink.map(|sink| sink.name().to_owned()),
             unit: unit.to_owned(),
             direction,
             value: value.filter(|value| value.is_finite()),
@@ -60,19 +76,12 @@ impl Sheet {
         &mut self.metrics[last]
     }
 
-    fn at_sink(&mut self, id: impl Into<String>, unit: &str, direction: Direction, value: Option<f64>) -> &mut Metric {
-        let metric = self.put(id, unit, direction, value);
-        metric.sink = Some(SINK.to_owned());
-        metric
-    }
-
-    fn quantiles(&mut self, id: &str, samples: &Samples, sink: bool) {
+    fn quantiles(&mut self, id: &str, samples: &Samples) {
         for (name, q) in QUANTILES {
             let quantile = samples.quantile(q);
             let interval = samples.quantile_interval(q).filter(|_| q < 1.0);
             let value = quantile.map(|quantile| quantile.value.as_secs_f64());
             let metric = self.put(format!("{id}.{name}"), "s", Direction::Lower, value);
-            metric.sink = sink.then(|| SINK.to_owned());
             metric.n = samples.len() as u64;
             metric.lower_bound = quantile.is_some_and(|quantile| quantile.is_lower_bound());
             metric.ci = interval.and_then(|interval| Some([interval.low.as_secs_f64(), interval.high?.as_secs_f64()]));
@@ -90,21 +99,34 @@ pub(super) fn figures(seen: &Observed<'_>) -> (Case, Vec<String>) {
     let mut histograms = Vec::new();
     let mut warnings = Vec::new();
     let name = seen.kind.name();
-    if let Some(freshness) = seen.freshness {
-        freshness_figures(&mut sheet, seen, freshness);
-        histograms.extend(histogram("freshness.commit_lag", Some(SINK), &freshness.lag.histogram));
-        if freshness.clock_fault() {
-            let lead = freshness.largest_lead;
-            warnings.push(format!("{name}: a commit was visible {lead:?} before its acknowledgement: check the clock"));
+    for sink in seen.sinks {
+        sheet.sink = Some(sink.kind);
+        freshness_figures(&mut sheet, seen, sink);
+        histograms.extend(histogram("freshness.commit_lag", Some(sink.kind), &sink.freshness.lag.histogram));
+        if sink.freshness.clock_fault() {
+            let (lead, place) = (sink.freshness.largest_lead, sink.kind.name());
+            warnings.push(format!(
+                "{name}: a commit was visible in the {place} {lead:.1?} before its client heard of it: its thread had to wait \
+                 for a core, or the clock is at fault"
+            ));
         }
+        batch_figures(&mut sheet, seen, &sink.outcome);
+        probe_figures(&mut sheet, seen, sink);
+        consistency_figures(&mut sheet, seen, sink.kind);
+        let written = sink.outcome.bytes_written as f64;
+        sheet.put("cost.sink_write_bytes", "bytes", Direction::Lower, Some(written));
     }
-    if let (Some(outcome), Some(freshness)) = (seen.outcome, seen.freshness) {
-        batch_figures(&mut sheet, seen, outcome);
-        probe_figures(&mut sheet, seen, freshness);
+    if let Some(reads) = seen.cache_reads {
+        sheet.sink = Some(SinkKind::Cache);
+        cache_figures(&mut sheet, reads);
+    }
+    sheet.sink = None;
+    if let Some(outcome) = seen.outcome {
         cost_figures(&mut sheet, seen, outcome);
+        let disagreements = seen.validation.disagreements as f64;
+        sheet.put("consistency.disagreements", "count", Direction::Lower, Some(disagreements));
     }
     source_figures(&mut sheet, seen, &mut histograms, &mut warnings);
-    consistency_figures(&mut sheet, seen);
     let rss = seen.usage.peak_rss;
     sheet.put("cost.peak_rss_bytes", "bytes", Direction::Lower, rss.map(|rss| rss.bytes as f64));
     if rss.is_some_and(|rss| !rss.of_window) {
@@ -118,40 +140,44 @@ pub(super) fn figures(seen: &Observed<'_>) -> (Case, Vec<String>) {
         timeseries: series(seen),
         phases: Vec::new(),
         validation: Validation::default(),
+        divergence: Vec::new(),
     };
     (case, warnings)
 }
 
-fn freshness_figures(sheet: &mut Sheet, seen: &Observed<'_>, freshness: &Freshness) {
-    let lag = |sheet: &mut Sheet, id: &str, lag: &LagFigures| sheet.quantiles(id, &lag.samples, true);
+fn freshness_figures(sheet: &mut Sheet, seen: &Observed<'_>, sink: &SinkSeen) {
+    let freshness = &sink.freshness;
+    let lag = |sheet: &mut Sheet, id: &str, lag: &LagFigures| sheet.quantiles(id, &lag.samples);
     lag(sheet, "freshness.commit_lag", &freshness.lag);
     lag(sheet, "freshness.commit_lag_from_intended", &freshness.lag_from_intended);
     let ages =
         [("freshness.age", Some(&freshness.age)), ("freshness.age_without_lost", freshness.age_without_lost.as_ref())];
     for (id, age) in ages {
         let Some(age) = age else { continue };
-        let mean = sheet.at_sink(format!("{id}.mean"), "s", Direction::Lower, Some(age.mean.as_secs_f64()));
+        let mean = sheet.put(format!("{id}.mean"), "s", Direction::Lower, Some(age.mean.as_secs_f64()));
         mean.ci = pair(age.mean_interval);
         for (name, value) in [("p50", age.p50), ("p99", age.p99), ("max", age.max)] {
-            sheet.at_sink(format!("{id}.{name}"), "s", Direction::Lower, Some(value.as_secs_f64()));
+            sheet.put(format!("{id}.{name}"), "s", Direction::Lower, Some(value.as_secs_f64()));
         }
     }
     for (theta, share) in freshness.age.within_slo() {
-        let metric = sheet.at_sink("freshness.within_slo", "ratio", Direction::Higher, Some(share));
+        let metric = sheet.put("freshness.within_slo", "ratio", Direction::Higher, Some(share));
         metric.theta_s = Some(theta.as_secs_f64());
     }
-    sheet.at_sink("freshness.lost_commits", "count", Direction::Lower, Some(freshness.lost as f64));
-    sheet.at_sink("freshness.early_commits", "count", Direction::Neutral, Some(freshness.early as f64));
-    sheet.at_sink("freshness.largest_lead", "s", Direction::Neutral, Some(freshness.largest_lead.as_secs_f64()));
-    let Some(outcome) = seen.outcome.filter(|outcome| !outcome.stages.is_empty()) else { return };
-    let stages = StageFigures::of(seen.commits, &outcome.stages, seen.window);
+    sheet.put("freshness.lost_commits", "count", Direction::Lower, Some(freshness.lost as f64));
+    sheet.put("freshness.early_commits", "count", Direction::Neutral, Some(freshness.early as f64));
+    sheet.put("freshness.largest_lead", "s", Direction::Neutral, Some(freshness.largest_lead.as_secs_f64()));
+    if sink.outcome.stages.is_empty() {
+        return;
+    }
+    let stages = StageFigures::of(seen.commits, &sink.outcome.stages, seen.window);
     for (stage, mean) in stages.means() {
-        sheet.at_sink(format!("stage.{}.mean", stage.name()), "s", Direction::Lower, Some(mean.as_secs_f64()));
+        sheet.put(format!("stage.{}.mean", stage.name()), "s", Direction::Lower, Some(mean.as_secs_f64()));
     }
 }
 
 /// For strategies that work in batches: D, the time from snapshot to swap, and the mean age that follows from it.
-fn batch_figures(sheet: &mut Sheet, seen: &Observed<'_>, outcome: &Outcome) {
+fn batch_figures(sheet: &mut Sheet, seen: &Observed<'_>, outcome: &SinkOutcome) {
     let inside: Vec<_> = outcome.batches.iter().filter(|batch| seen.window.contains(batch.published_at)).collect();
     if inside.is_empty() {
         return;
@@ -160,9 +186,9 @@ fn batch_figures(sheet: &mut Sheet, seen: &Observed<'_>, outcome: &Outcome) {
     let count = times.len() as f64;
     let mean = times.iter().sum::<f64>() / count;
     let rows: u64 = inside.iter().map(|batch| batch.rows).sum();
-    sheet.at_sink("batch.duration.mean", "s", Direction::Lower, Some(mean)).n = times.len() as u64;
+    sheet.put("batch.duration.mean", "s", Direction::Lower, Some(mean)).n = times.len() as u64;
     let longest = times.iter().copied().fold(0.0, f64::max);
-    sheet.at_sink("batch.duration.max", "s", Direction::Lower, Some(longest)).n = times.len() as u64;
+    sheet.put("batch.duration.max", "s", Direction::Lower, Some(longest)).n = times.len() as u64;
     // The period as it was, which is a multiple of the interval when batches overrun it.
     let period = match (inside.first(), inside.last()) {
         (Some(first), Some(last)) if inside.len() > 1 => {
@@ -171,28 +197,28 @@ fn batch_figures(sheet: &mut Sheet, seen: &Observed<'_>, outcome: &Outcome) {
         _ => seen.plan.batch_interval.as_secs_f64(),
     };
     let predicted = mean + period / 2.0;
-    sheet.at_sink("freshness.age.predicted_mean", "s", Direction::Neutral, Some(predicted)).n = times.len() as u64;
+    sheet.put("freshness.age.predicted_mean", "s", Direction::Neutral, Some(predicted)).n = times.len() as u64;
     let busy: f64 = times.iter().sum();
-    sheet.at_sink("throughput.rows_per_s", "1/s", Direction::Higher, Some(rows as f64 / busy)).n = rows;
+    sheet.put("throughput.rows_per_s", "1/s", Direction::Higher, Some(rows as f64 / busy)).n = rows;
 }
 
-fn probe_figures(sheet: &mut Sheet, seen: &Observed<'_>, freshness: &Freshness) {
-    let Some(record) = seen.probes else { return };
+fn probe_figures(sheet: &mut Sheet, seen: &Observed<'_>, sink: &SinkSeen) {
+    let Some(record) = &sink.probes else { return };
     // The watermark of a strategy that loses changes proves nothing, so its age curve is asked instead.
-    let staleness = if seen.kind == StrategyKind::Incremental {
-        Staleness::ByCurve(&freshness.age.curve)
+    let staleness = if seen.kind == StrategyKind::Incremental || seen.kind.is_dual_write() {
+        Staleness::ByCurve(&sink.freshness.age.curve)
     } else {
         Staleness::ByWatermark(seen.commits)
     };
     let figures = ProbeFigures::of(record, staleness, seen.window);
-    sheet.quantiles("freshness.query_staleness", &figures.staleness.samples, true);
-    sheet.quantiles("freshness.reaction", &figures.reaction.samples, true);
-    sheet.quantiles("freshness.query_latency", &figures.latency.samples, true);
+    sheet.quantiles("freshness.query_staleness", &figures.staleness.samples);
+    sheet.quantiles("freshness.reaction", &figures.reaction.samples);
+    sheet.quantiles("freshness.query_latency", &figures.latency.samples);
     // Without an invariant to check, no read can be seen to be torn.
-    let torn = figures.broken_per_1000().filter(|_| seen.invariants_checked > 0);
-    sheet.at_sink("consistency.torn_reads", "per 1000 reads", Direction::Lower, torn).n = figures.reads;
-    sheet.at_sink("consistency.failed_reads", "count", Direction::Lower, Some(figures.failed as f64));
-    sheet.at_sink("consistency.reads_gone_back", "count", Direction::Lower, Some(figures.went_back as f64));
+    let torn = figures.broken_per_1000().filter(|_| sink.invariants_checked > 0);
+    sheet.put("consistency.torn_reads", "per 1000 reads", Direction::Lower, torn).n = figures.reads;
+    sheet.put("consistency.failed_reads", "count", Direction::Lower, Some(figures.failed as f64));
+    sheet.put("consistency.reads_gone_back", "count", Direction::Lower, Some(figures.went_back as f64));
 }
 
 /// Changes and bytes of changed rows that the clients committed, in the window or in all.
@@ -218,14 +244,22 @@ fn cost_figures(sheet: &mut Sheet, seen: &Observed<'_>, outcome: &Outcome) {
     let (changes, bytes) = changed(seen, false);
     let each = |sum: f64, per: u64| if per == 0 { None } else { Some(sum / per as f64) };
     let usage = seen.usage;
-    let follower = usage.cpu_of(Role::Capture) + usage.cpu_of(Role::Log) + usage.cpu_of(Role::Apply);
+    // Threads that ended before the meter could read them are the followers': the search index has a new one at each of
+    // its commits, while clients and probes live as long as the run.
+    let ended = usage.unattributed;
+    let follower =
+        usage.cpu_of(Role::Capture) + usage.cpu_of(Role::Log) + usage.cpu_of(Role::Apply) + seen.client_cpu + ended;
     let cpu = each(follower.as_secs_f64() * 1000.0, changes_in_window);
     sheet.put("cost.cpu_s_per_1k_changes", "s", Direction::Lower, cpu).n = changes_in_window;
-    let read = each(outcome.bytes_read as f64, changes);
+    let read_bytes = outcome.bytes_read + seen.sinks.iter().map(|sink| sink.outcome.bytes_read).sum::<u64>();
+    // What is put into a cache is not written to a disk.
+    let disks = seen.sinks.iter().filter(|sink| sink.kind != SinkKind::Cache);
+    let written_bytes = outcome.log_bytes + disks.map(|sink| sink.outcome.bytes_written).sum::<u64>();
+    let read = each(read_bytes as f64, changes);
     sheet.put("cost.read_bytes_per_change", "bytes", Direction::Lower, read).n = changes;
-    let written = each(outcome.bytes_written as f64, changes);
+    let written = each(written_bytes as f64, changes);
     sheet.put("cost.write_bytes_per_change", "bytes", Direction::Lower, written).n = changes;
-    let amplification = each(outcome.bytes_written as f64, bytes);
+    let amplification = each(written_bytes as f64, bytes);
     sheet.put("cost.write_amplification", "ratio", Direction::Lower, amplification).n = changes;
 }
 
@@ -247,8 +281,8 @@ fn source_figures(sheet: &mut Sheet, seen: &Observed<'_>, histograms: &mut Vec<H
     }
     let committed = latency.len() as f64;
     let (latency, service) = (Samples::new(latency), Samples::new(service));
-    sheet.quantiles("source.commit_latency", &latency, false);
-    sheet.quantiles("source.service_time", &service, false);
+    sheet.quantiles("source.commit_latency", &latency);
+    sheet.quantiles("source.service_time", &service);
     warnings.extend(not_kept_up(seen, &latency, &service));
     histograms.extend(histogram("source.commit_latency", None, &histogram_of));
     let seconds = seen.window.length().as_secs_f64();
@@ -267,7 +301,8 @@ fn source_figures(sheet: &mut Sheet, seen: &Observed<'_>, histograms: &mut Vec<H
     let usage = seen.usage;
     if changes > 0 {
         // With triggers and indexes, the source does part of the following itself.
-        let each = usage.cpu_of(Role::Source).as_secs_f64() * 1000.0 / changes as f64;
+        let source = usage.cpu_of(Role::Source).saturating_sub(seen.client_cpu);
+        let each = source.as_secs_f64() * 1000.0 / changes as f64;
         sheet.put("cost.source_cpu_s_per_1k_changes", "s", Direction::Lower, Some(each)).n = changes;
     }
     let cpu = usage.process_cpu.as_secs_f64();
@@ -298,11 +333,8 @@ fn not_kept_up(seen: &Observed<'_>, latency: &Samples, service: &Samples) -> Opt
     })
 }
 
-fn consistency_figures(sheet: &mut Sheet, seen: &Observed<'_>) {
-    if seen.outcome.is_none() {
-        return;
-    }
-    let sinks = &seen.validation.sinks;
+fn consistency_figures(sheet: &mut Sheet, seen: &Observed<'_>, kind: SinkKind) {
+    let sinks: Vec<_> = seen.validation.sinks.iter().filter(|sink| sink.sink == kind.name()).collect();
     let sums = [
         ("consistency.missing", sinks.iter().map(|sink| sink.missing).sum::<u64>()),
         ("consistency.extra", sinks.iter().map(|sink| sink.extra).sum()),
@@ -311,15 +343,42 @@ fn consistency_figures(sheet: &mut Sheet, seen: &Observed<'_>) {
     ];
     let rows = sinks.iter().map(|sink| sink.rows).sum();
     for (id, value) in sums {
-        sheet.at_sink(id, "rows", Direction::Lower, Some(value as f64)).n = rows;
+        sheet.put(id, "rows", Direction::Lower, Some(value as f64)).n = rows;
+    }
+    if let Some(divergence) = seen.divergence.get(&kind) {
+        divergence_figures(sheet, divergence);
     }
 }
 
-fn histogram(id: &str, sink: Option<&str>, histogram: &Histogram) -> Option<Hist> {
+/// Every time that a key was apart from the source, by cause and by whether it was put right, for a million writes.
+fn divergence_figures(sheet: &mut Sheet, divergence: &Divergence) {
+    use DivergenceCause::{PartialFailure, Race};
+    let n = divergence.writes;
+    let mut put = |id: &str, value: Option<f64>| {
+        sheet.put(id, "per million writes", Direction::Lower, value).n = n;
+    };
+    let rate = |events: u64| (n > 0).then(|| events as f64 * 1e6 / n as f64);
+    put("consistency.diverged", divergence.per_million_writes());
+    put("consistency.diverged.race.transient", rate(divergence.count(Race, false)));
+    put("consistency.diverged.race.permanent", rate(divergence.count(Race, true)));
+    put("consistency.diverged.partial_failure.transient", rate(divergence.count(PartialFailure, false)));
+    put("consistency.diverged.partial_failure.permanent", rate(divergence.count(PartialFailure, true)));
+}
+
+/// What a reader of single keys saw.
+fn cache_figures(sheet: &mut Sheet, reads: &KeyReadFigures) {
+    let share = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64);
+    sheet.put("cache.hit_share", "ratio", Direction::Higher, share(reads.hits, reads.reads)).n = reads.reads;
+    sheet.put("cache.stale_read_share", "ratio", Direction::Lower, share(reads.stale, reads.hits)).n = reads.hits;
+    sheet.quantiles("cache.key_age", &reads.age);
+    sheet.quantiles("cache.read_latency", &reads.latency);
+}
+
+fn histogram(id: &str, sink: Option<SinkKind>, histogram: &Histogram) -> Option<Hist> {
     let data = histogram.encode().ok()?;
     Some(Hist {
         id: id.to_owned(),
-        sink: sink.map(str::to_owned),
+        sink: sink.map(|sink| sink.name().to_owned()),
         unit: "ns".to_owned(),
         encoding: "hdr-v2-deflate-base64".to_owned(),
         data,
@@ -333,19 +392,12 @@ fn series(seen: &Observed<'_>) -> Series {
     let step = seen.window.length() / SERIES_POINTS;
     let mut committed: Vec<Moment> = seen.commits.iter().map(|commit| commit.committed).collect();
     committed.sort_unstable();
-    let mut shown: Vec<Moment> = seen
-        .commits
-        .iter()
-        .zip(seen.visible)
-        .filter_map(|(commit, at)| at.map(|at| at.max(commit.committed)))
-        .collect();
-    shown.sort_unstable();
+    let shown: Vec<Vec<Moment>> = seen.sinks.iter().map(|sink| shown_at(seen.commits, &sink.visible)).collect();
     let by_lsn: BTreeMap<Lsn, u64> = seen.sizes.iter().map(|(lsn, changes, _)| (*lsn, *changes)).collect();
     let mut changes: Vec<(Moment, u64)> =
         seen.commits.iter().map(|c| (c.committed, by_lsn.get(&c.lsn).copied().unwrap_or(0))).collect();
     changes.sort_unstable();
     let mut series = Series::default();
-    let mut ages = Vec::new();
     for point in 0..SERIES_POINTS {
         let from = seen.window.start.after(step * point);
         let until = from.after(step);
@@ -353,14 +405,23 @@ fn series(seen: &Observed<'_>) -> Series {
         let inside = changes.partition_point(|(at, _)| *at < from)..changes.partition_point(|(at, _)| *at < until);
         let count: u64 = changes.get(inside).unwrap_or_default().iter().map(|(_, count)| count).sum();
         series.changes_per_s.push(count as f64 / step.as_secs_f64().max(1e-9));
-        let Some(freshness) = seen.freshness else { continue };
-        ages.push(freshness.age.curve.at(from).unwrap_or_default().as_secs_f64());
+        for sink in seen.sinks {
+            let age = sink.freshness.age.curve.at(from).unwrap_or_default().as_secs_f64();
+            series.age_s.entry(sink.kind.name().to_owned()).or_default().push(age);
+        }
         let offered = committed.partition_point(|at| *at <= from);
-        let visible = shown.partition_point(|at| *at <= from);
-        series.backlog.push(offered.saturating_sub(visible) as f64);
-    }
-    if seen.freshness.is_some() {
-        series.age_s.insert(SINK.to_owned(), ages);
+        let slowest = shown.iter().map(|shown| shown.partition_point(|at| *at <= from)).min();
+        if let Some(visible) = slowest {
+            series.backlog.push(offered.saturating_sub(visible) as f64);
+        }
     }
     series
+}
+
+/// When commits had become visible, in the order of time.
+fn shown_at(commits: &[Commit], visible: &[Option<Moment>]) -> Vec<Moment> {
+    let mut shown: Vec<Moment> =
+        commits.iter().zip(visible).filter_map(|(commit, at)| at.map(|at| at.max(commit.committed))).collect();
+    shown.sort_unstable();
+    shown
 }

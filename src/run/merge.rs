@@ -8,6 +8,7 @@ pub(super) fn repetitions(cases: &[Case]) -> Option<Case> {
     let mut merged = cases.first()?.clone();
     let worst = cases.iter().min_by_key(|case| (case.validation.passed, case.validation.equal))?;
     merged.validation = worst.validation.clone();
+    merged.divergence = worst.divergence.clone();
     if cases.len() == 1 {
         return Some(merged);
     }

@@ -1,11 +1,15 @@
 //! A run: load once, then every strategy on an equal copy of the source and the same stream, verified and saved
 //! one after the other.
 
+mod agreement;
+mod cache_reader;
 mod case;
 mod environment;
 mod figures;
 mod merge;
 mod probe_target;
+pub mod race;
+mod sink_rows;
 mod verify;
 
 pub use environment::{environment, utc_now};
@@ -210,14 +214,18 @@ fn config(plan: &Plan) -> Config {
     let names: Vec<&str> = plan.strategies.iter().map(|kind| kind.name()).collect();
     let durability = format!("source {:?}, log fsync {:?}", plan.durability, plan.log_fsync).to_lowercase();
     let identity = format!(
-        "{} {} {:?} {:?} {:?} {} {}",
+        "{} {} {:?} {:?} {:?} {} {} {:?} {:?} {} {:?}",
         workload.config_hash(),
         names.join(","),
         plan.warmup,
         plan.duration,
         plan.batch_interval,
         plan.reps,
-        durability
+        durability,
+        plan.sinks,
+        plan.search_interval,
+        plan.cache_in_words(),
+        plan.dual
     );
     Config {
         hash: format!("{:032x}", xxhash_rust::xxh3::xxh3_128(identity.as_bytes())),
@@ -232,6 +240,11 @@ fn config(plan: &Plan) -> Config {
         duration_s: plan.duration.as_secs_f64(),
         warmup_s: plan.warmup.as_secs_f64(),
         batch_interval_s: plan.batch_interval.as_secs_f64(),
+        sinks: plan.sinks.iter().map(|sink| sink.name().to_owned()).collect(),
+        search_interval_s: plan.search_interval.as_secs_f64(),
+        cache: plan.cache_in_words(),
+        think_s: plan.dual.think.as_secs_f64(),
+        crash_rate: plan.dual.crash_rate,
         reps: plan.reps,
         durability,
         command: plan.command.clone(),

@@ -1,9 +1,9 @@
-//! What the prober reads: the workload's invariants, in one version of the warehouse.
+//! What the probers read: the workload's invariants in one version of the warehouse, a word in one of the search index.
 
 use crate::model::TableId;
 use crate::probe::{ProbeRead, ProbeTarget};
-use crate::sink::WarehouseReader;
 use crate::sink::warehouse::Aggregate;
+use crate::sink::{SearchReader, WarehouseReader};
 use crate::transform::TransformSet;
 use crate::workload::Workload;
 use std::error::Error;
@@ -83,5 +83,34 @@ impl ProbeTarget for WarehouseProbe {
             version.aggregate(table, &[Aggregate::Count])?;
         }
         Ok(ProbeRead { watermark: version.watermark(), broken })
+    }
+}
+
+/// Searches the newest version for a word, as a person would.
+pub(super) struct SearchProbe {
+    reader: SearchReader,
+    turn: AtomicUsize,
+}
+
+/// Words to search for, not so common that ranking their hits would be what is measured: two letters or digits, which
+/// some in ten thousand of the generated texts have.
+const WORDS: [&str; 4] = ["qz", "k7", "wx", "9b"];
+/// Hits asked for: a page.
+const PAGE: usize = 10;
+
+impl SearchProbe {
+    pub(super) fn new(reader: SearchReader) -> SearchProbe {
+        SearchProbe { reader, turn: AtomicUsize::new(0) }
+    }
+}
+
+impl ProbeTarget for SearchProbe {
+    fn read(&self) -> Result<ProbeRead<'_>, Box<dyn Error + Send + Sync>> {
+        let view = self.reader.view();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        if let Some(word) = WORDS.get(turn % WORDS.len()) {
+            std::hint::black_box(view.search(word, PAGE)?);
+        }
+        Ok(ProbeRead { watermark: view.watermark(), broken: Vec::new() })
     }
 }
