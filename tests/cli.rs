@@ -289,11 +289,8 @@ fn a_failed_load_leaves_nothing() {
     refused(folder, &load("text.db", "items"), &["text.db"]);
     assert_eq!(names(folder), before);
 
-    let output = freshbench(folder, &load("shop.db", "misfits"));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_ne!(output.status.code(), Some(0), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(said.contains("misfits") && said.contains("size"), "{said}");
+    // The second row's value does not fit its column, and that is for the user to correct.
+    refused(folder, &load("shop.db", "misfits"), &["\"misfits\"", "\"size\"", "id=integer 2"]);
     assert_eq!(names(folder), before, "half a warehouse was left behind");
 }
 

@@ -4,7 +4,7 @@
 use freshbench::clock::Clock;
 use freshbench::model::{Key, KeyRef, Lsn, Moment, TableId};
 use freshbench::probe::{
-    BacklogSampler, Commit, Existence, Freshness, FreshnessInput, Meter, Publish, RowChange, StageFigures, StageTimes,
+    Commit, Existence, Freshness, FreshnessInput, Meter, Publish, RowChange, StageFigures, StageTimes,
     VisibilityRecorder, Window, visible_by_delivery, visible_by_watermark,
 };
 use freshbench::stats::{Histogram, SplitMix64};
@@ -140,19 +140,12 @@ fn metering() -> Outcome {
         std::thread::Builder::new().name(format!("src-client-{n}")).spawn(wait)?;
     }
     let meter = Meter::start(&clock)?;
-    let backlog = BacklogSampler::start(
-        &clock,
-        Duration::from_millis(20),
-        Box::new(|| Lsn(2)),
-        vec![("warehouse".into(), Box::new(|| Lsn(1)))],
-    )?;
     let begin = timed("Meter::begin with 24 threads", || meter.begin());
     std::thread::sleep(Duration::from_secs(5));
     let usage = timed("Meter::usage_since", || meter.usage_since(&begin));
     println!("  in {:?}: {:?}", usage.length, usage.threads);
     println!("  process {:?}, unattributed {:?}", usage.process_cpu, usage.unattributed);
     println!("  {:?}, {:?}", usage.io, usage.peak_rss);
-    println!("  {} backlog samples", backlog.stop()?.at.len());
     drop(stop);
     meter.stop()?;
     Ok(())

@@ -4,7 +4,7 @@ use crate::follow::{Replay, Rows, truth};
 use freshbench::capture::{CaptureError, Snapshot, TriggerCapture};
 use freshbench::clock::Clock;
 use freshbench::model::{Lsn, Moment, TableId, Transaction, Value};
-use freshbench::source::{AfterCommit, Driver, Durability, Outcome, SourceOptions, SqliteSource, drive};
+use freshbench::source::{Application, Driver, Durability, Outcome, SourceOptions, SqliteSource, drive};
 use freshbench::workload::{ClientId, Overrides, PlannedTxn, TxnIndex, Workload};
 use rusqlite::Connection;
 use std::collections::BTreeMap;
@@ -172,7 +172,7 @@ fn a_copy_is_equal_and_goes_its_own_way() {
 
 struct Count(Arc<AtomicU64>);
 
-impl AfterCommit for Count {
+impl Application for Count {
     fn ended(&mut self, _: &PlannedTxn, outcome: &Outcome) {
         if matches!(outcome, Outcome::Committed { .. }) {
             self.0.fetch_add(1, Ordering::Relaxed);
@@ -185,7 +185,7 @@ fn what_was_due_at_a_stop_is_counted_and_hooks_hear_every_commit() {
     let (_dir, workload, source) = loaded("orders", 100);
     let clock = Clock::monotonic();
     let heard = Arc::new(AtomicU64::new(0));
-    let mut after = |_: ClientId| Some(Box::new(Count(Arc::clone(&heard))) as Box<dyn AfterCommit>);
+    let mut after = |_: ClientId| Some(Box::new(Count(Arc::clone(&heard))) as Box<dyn Application>);
     let (start, hour) = (clock.now(), Duration::from_secs(3600));
     let driver = Driver::start_with(&source, &workload, 2, &clock, start, hour, &mut after).unwrap();
     while driver.progress().committed() < 20 {
