@@ -2,7 +2,7 @@
 //!
 //! Each case checks its answer before it is timed. `cargo bench --bench cache -- --test` runs each once, small.
 
-#![allow(missing_docs, clippy::expect_used)]
+#![allow(missing_docs, clippy::expect_used, clippy::panic)]
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use criterion::{BatchSize, Criterion, Throughput};
