@@ -16,6 +16,22 @@ pub enum SourceError {
         /// SQLite's own words.
         source: rusqlite::Error,
     },
+    /// PostgreSQL refused, or can't be reached.
+    Postgres {
+        /// What was being done, as in "connect to" or "read the table".
+        operation: &'static str,
+        /// The server, or the table inside it.
+        place: String,
+        /// The server's own words, or the connection's.
+        reason: String,
+        /// The five characters of SQLSTATE, when the server gave them.
+        sqlstate: Option<String>,
+    },
+    /// What says how to reach a server is of no use. Never repeats a URL.
+    Options {
+        /// What is wrong, and the remedy.
+        what: String,
+    },
     /// The file system refused.
     Io {
         /// What was being done.
@@ -75,6 +91,18 @@ impl SourceError {
         move |source| SourceError::Sqlite { operation, place, source }
     }
 
+    /// For `map_err`: PostgreSQL refused `operation` on `place`.
+    pub(crate) fn postgres(
+        operation: &'static str,
+        place: impl fmt::Display,
+    ) -> impl FnOnce(::postgres::Error) -> Self {
+        let place = place.to_string();
+        move |cause| {
+            let sqlstate = cause.code().map(|code| code.code().to_owned());
+            SourceError::Postgres { operation, place, reason: postgres_reason(&cause), sqlstate }
+        }
+    }
+
     /// For `map_err`: the file system refused `operation` on `path`.
     pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
@@ -95,6 +123,12 @@ impl fmt::Display for SourceError {
                 write!(f, "can't {operation} {place}: {source}")?;
                 remedy(source).map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
             }
+            SourceError::Postgres { operation, place, reason, sqlstate } => {
+                write!(f, "can't {operation} {place}: {reason}")?;
+                let remedy = sqlstate.as_deref().and_then(postgres_remedy);
+                remedy.map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
+            }
+            SourceError::Options { what } => f.write_str(what),
             SourceError::Io { operation, path, source } => write!(f, "can't {operation} {}: {source}", path.display()),
             SourceError::Value { table, column, key, found, wanted } => write!(
                 f,
@@ -124,6 +158,37 @@ fn remedy(error: &rusqlite::Error) -> Option<&'static str> {
         Code::CannotOpen => "check the path and its permissions",
         Code::DiskFull => "free some disk space",
         Code::DatabaseCorrupt => "the file is damaged: restore it from a backup",
+        _ => return None,
+    })
+}
+
+/// The server's words without their severity, or the chain of causes of a connection that failed.
+fn postgres_reason(error: &::postgres::Error) -> String {
+    use std::error::Error as _;
+    if let Some(db) = error.as_db_error() {
+        let extra = |name: &str, text: Option<&str>| text.map(|text| format!(" ({name}: {text})")).unwrap_or_default();
+        return format!("{}{}{}", db.message(), extra("detail", db.detail()), extra("hint", db.hint()));
+    }
+    let mut reason = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let words = inner.to_string();
+        if !reason.contains(&words) {
+            reason = format!("{reason}: {words}");
+        }
+        cause = inner.source();
+    }
+    reason
+}
+
+fn postgres_remedy(sqlstate: &str) -> Option<&'static str> {
+    Some(match sqlstate {
+        "28P01" | "28000" => "check the role, its password and the server's pg_hba.conf",
+        "3D000" => "check the database's name",
+        "42501" => "grant the role what is missing; `freshbench doctor --source` lists it",
+        "53300" => "the server has no connection left: end one, or raise max_connections",
+        "53400" => "the server has no replication slot left: drop one, or raise max_replication_slots",
+        "55006" => "somebody else is using it: end that first",
         _ => return None,
     })
 }

@@ -14,6 +14,7 @@ mod dynamic;
 mod error;
 mod ledger;
 mod load;
+pub mod postgres;
 mod queue;
 mod readers;
 mod sqlite;

@@ -1,0 +1,7 @@
+//! PostgreSQL as the record system, against real servers.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod server;
+
+mod connect;
