@@ -3,6 +3,7 @@
 use crate::log::Fsync;
 use crate::sink::{CacheFill, CacheOptions, CacheStore, SinkKind};
 use crate::source::Durability;
+use crate::source::postgres::PgOptions;
 use crate::strategy::{DualWrite, PlantedFault, StrategyKind};
 use crate::workload::{Arrivals, KeyDistribution, Overrides, Workload, WorkloadError, parse_duration, parse_rate};
 use std::fmt;
@@ -13,6 +14,8 @@ use std::time::Duration;
 /// What the command line said, as it said it.
 #[derive(Clone, Debug, Default)]
 pub struct RawPlan {
+    /// `sqlite`, or the URL of a PostgreSQL server.
+    pub source: Option<String>,
     /// Comma-separated names.
     pub strategies: Option<String>,
     /// A built-in name or a file.
@@ -69,9 +72,50 @@ pub struct RawPlan {
     pub plant: Option<String>,
 }
 
+/// The record system of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceChoice {
+    /// A file made for the run.
+    Sqlite,
+    /// Databases made for the run on this server.
+    Postgres(PgOptions),
+}
+
+impl SourceChoice {
+    /// Its kind, which two results must share to be compared.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            SourceChoice::Sqlite => "sqlite",
+            SourceChoice::Postgres(_) => "postgres",
+        }
+    }
+
+    /// For the result: where it is, without a secret.
+    pub fn in_words(&self) -> String {
+        match self {
+            SourceChoice::Sqlite => self.kind().to_owned(),
+            SourceChoice::Postgres(options) => options.place(),
+        }
+    }
+
+    fn parse(given: Option<&str>) -> Result<SourceChoice, PlanError> {
+        match given {
+            None | Some("sqlite") => Ok(SourceChoice::Sqlite),
+            Some(url) if PgOptions::is_url(url) => {
+                // The URL may hold a password.
+                let options = PgOptions::parse(url).map_err(|cause| flag_error("--source", "", cause.to_string()))?;
+                Ok(SourceChoice::Postgres(options))
+            }
+            Some(_) => Err(flag_error("--source", "", "expected sqlite, or postgres://ROLE@HOST:PORT/DATABASE")),
+        }
+    }
+}
+
 /// A run, resolved.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// The record system.
+    pub source: SourceChoice,
     /// What to run, in order; the control run comes first, unless it is left out.
     pub strategies: Vec<StrategyKind>,
     /// The stream they all get.
@@ -437,6 +481,7 @@ impl RawPlan {
         }
         let total = workload.settings().duration;
         Ok(Plan {
+            source: SourceChoice::parse(self.source.as_deref())?,
             strategies,
             warmup,
             duration: total,

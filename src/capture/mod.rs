@@ -7,12 +7,22 @@
 //!
 //! Nothing in here knows where the changes go.
 
+mod changes;
 mod cursor;
 mod error;
+mod pg_cursor;
+mod pg_snapshot;
+mod pg_trigger;
 mod snapshot;
+mod source_snapshot;
 mod trigger;
 
 pub use cursor::{CursorBatch, CursorCapture, CursorState, EachRow};
+pub use changes::{ChangeCapture, Outbox};
 pub use error::CaptureError;
+pub use pg_cursor::PgCursorCapture;
+pub use pg_snapshot::{PgRange, PgSnapshot};
+pub use pg_trigger::{PgOutboxWriter, PgTriggerCapture};
 pub use snapshot::Snapshot;
+pub use source_snapshot::{MovedRows, Part, SourceSnapshot};
 pub use trigger::{OutboxWriter, Polled, TriggerCapture};

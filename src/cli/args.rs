@@ -54,6 +54,11 @@ pub(super) enum OutputFormat {
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
+    /// The record system: sqlite, or the URL of a PostgreSQL server on which databases may be made, as
+    /// postgres://role@host:port/database (the password from the URL, PGPASSWORD, ~/.pgpass or a service file)
+    /// [default: sqlite]
+    #[arg(long, value_name = "URL")]
+    pub(super) source: Option<String>,
     /// Strategies, separated by commas: full-refresh, incremental, cdc-trigger, dual-write, dual-write-versioned, outbox,
     /// or all (the control run comes by itself) [default: the first four]
     #[arg(long, value_name = "A,B")]

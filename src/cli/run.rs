@@ -54,6 +54,7 @@ fn print(result: &RunResult, format: OutputFormat) -> io::Result<()> {
 
 fn raw(arguments: &RunArgs) -> RawPlan {
     RawPlan {
+        source: arguments.source.clone(),
         strategies: arguments.strategies.clone(),
         workload: arguments.workload.clone(),
         rows: arguments.rows.clone(),
@@ -96,7 +97,7 @@ fn command_line() -> String {
 /// An argument as it may be passed on: a URL in it without what may be a secret.
 fn shareable(argument: &str) -> String {
     let begins = |scheme: &str| argument.find(scheme).filter(|_| argument.contains("://") || scheme == "unix:");
-    match ["redis", "unix:"].into_iter().filter_map(begins).min() {
+    match ["redis", "unix:", "postgres"].into_iter().filter_map(begins).min() {
         Some(at) => {
             let (flag, url) = argument.split_at(at);
             format!("{flag}{}", without_secret(url))

@@ -144,6 +144,12 @@ impl ChangeBuf {
         self.bytes
     }
 
+    /// Adds the changes of another buffer behind its own.
+    pub fn append(&mut self, other: &ChangeBuf) {
+        self.bytes.extend_from_slice(&other.bytes);
+        self.count += other.count;
+    }
+
     /// Forgets all changes and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();

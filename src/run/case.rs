@@ -5,6 +5,7 @@ use super::cache_reader::CacheTarget;
 use super::figures::{Observed, SinkSeen, figures};
 use super::probe_target::{SearchProbe, WarehouseProbe};
 use super::verify::{History, Judged, SinkViews, images, initial_keys, place, replay, verify};
+use super::disposable::Disposable;
 use super::{Progress, RunError};
 use crate::clock::Clock;
 use crate::model::{KeyRef, Lsn, Moment, TableId};
@@ -16,7 +17,7 @@ use crate::probe::{
 };
 use crate::report::{Case, Phase, Validation};
 use crate::sink::{SearchReader, SinkKind, WarehouseReader};
-use crate::source::{Driver, Ledger, SqliteSource};
+use crate::source::{Driver, Ledger, RecordSystem};
 use crate::strategy::{self, Outcome, Running, Setting, SinkOutcome, SinkReaders, StrategyKind};
 use crate::transform::TransformSet;
 use crate::workload::TxnIndex;
@@ -63,7 +64,7 @@ impl<'a> Phases<'a> {
 fn setting(
     plan: &Plan,
     kind: StrategyKind,
-    source: &SqliteSource,
+    source: &RecordSystem,
     folder: &Path,
     clock: &Clock,
 ) -> Result<Setting, RunError> {
@@ -88,7 +89,7 @@ fn setting(
 pub(super) fn run_case(
     plan: &Plan,
     kind: StrategyKind,
-    base: &SqliteSource,
+    (base, name): (&Disposable, &str),
     folder: &Path,
     clock: &Clock,
     (progress, stop): (&dyn Progress, &AtomicBool),
@@ -97,17 +98,19 @@ pub(super) fn run_case(
     std::fs::create_dir_all(folder).map_err(|cause| RunError::Io { path: folder.to_owned(), cause })?;
     let mut phases = Phases::new(clock);
     progress.begin(&format!("{}: prepare", kind.name()), 0);
-    let source = base.copy_to(&folder.join("source.db"))?;
+    let copy = base.copy_for(name, folder)?;
+    let source = copy.system().clone();
     phases.end("copy the source", 0);
     let setting = setting(plan, kind, &source, folder, clock)?;
     let running = strategy::start(kind, &setting).map_err(failed)?;
     phases.end("initial load", 0);
     progress.end();
 
-    let measured = drive_and_measure(plan, kind, &setting, running.as_ref(), (progress, stop))?;
+    let mut measured = drive_and_measure(plan, kind, &setting, running.as_ref(), (progress, stop))?;
     phases.end("warm-up and measure", measured.ledger.counts().committed).cpu_s =
         measured.usage.process_cpu.as_secs_f64();
-    let goal = source.write_marker()?;
+    let marker = source.write_marker()?;
+    let goal = if kind.follows_source() { marker.log } else { marker.number };
     progress.begin(&format!("{}: drain", kind.name()), 0);
     let caught_up = running.as_ref().is_none_or(|running| running.drain(goal, clock, plan.drain_patience));
     let observed_until = clock.now();
@@ -122,6 +125,11 @@ pub(super) fn run_case(
         phase.rows = outcome.initial_rows;
     }
 
+    if let Some(places) = source.places(&outcome.as_ref().map(|o| o.positions.clone()).unwrap_or_default())? {
+        measured.ledger.renumber(|number| places.get(&number).copied());
+    }
+    // A state that was read lies at the log's end of then, behind the commits that it includes.
+    let goal = goal.max(measured.ledger.last_lsn());
     progress.begin(&format!("{}: verify", kind.name()), 0);
     let commits: Vec<(Lsn, TxnIndex)> = measured.ledger.commits().map(|(lsn, entry)| (lsn, entry.txn)).collect();
     let judged = Judged {

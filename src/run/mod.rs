@@ -4,6 +4,7 @@
 mod agreement;
 mod cache_reader;
 mod case;
+mod disposable;
 mod environment;
 mod figures;
 mod merge;
@@ -15,10 +16,12 @@ mod verify;
 pub use environment::{environment, utc_now};
 
 use crate::clock::Clock;
-use crate::plan::Plan;
+use crate::plan::{Plan, SourceChoice};
 use crate::report::headline::sentence;
 use crate::report::{Case, Config, ReportError, RunResult, result, save_result};
 use crate::source::{SourceError, SourceOptions, SqliteSource};
+use crate::source::postgres::PgSource;
+use disposable::Disposable;
 use crate::strategy::{StrategyError, StrategyKind};
 use std::fmt;
 use std::io;
@@ -151,7 +154,7 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
         for place in order(plan, rep) {
             let Some((kind, cases)) = measured.get_mut(place) else { continue };
             let name = format!("{}-{rep}", kind.name());
-            let case = case::run_case(plan, *kind, &base, &work.join(&name), &clock, (progress, stop));
+            let case = case::run_case(plan, *kind, (&base, &name), &work.join(&name), &clock, (progress, stop));
             let (case, warnings) = match case {
                 Err(RunError::Interrupted) => {
                     interrupted = true;
@@ -182,12 +185,26 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
     Ok(Finished { result, folder, interrupted })
 }
 
-fn load(plan: &Plan, work: &Path, progress: &dyn Progress) -> Result<SqliteSource, RunError> {
+fn load(plan: &Plan, work: &Path, progress: &dyn Progress) -> Result<Disposable, RunError> {
     let total = plan.workload.catalog().iter().map(|(table, _)| plan.workload.initial_row_count(table)).sum();
     progress.begin("load the source", total);
-    let options = SourceOptions { durability: plan.durability, ..SourceOptions::default() };
-    let base = SqliteSource::create(&work.join("base.db"), plan.workload.catalog(), options)?;
-    base.load(&plan.workload, &mut |rows| progress.at(rows))?;
+    let (catalog, mut at) = (plan.workload.catalog(), |rows| progress.at(rows));
+    let base = match &plan.source {
+        SourceChoice::Sqlite => {
+            let options = SourceOptions { durability: plan.durability, ..SourceOptions::default() };
+            let base = SqliteSource::create(&work.join("base.db"), catalog, options)?;
+            base.load(&plan.workload, &mut at)?;
+            Disposable::file(&base)
+        }
+        SourceChoice::Postgres(server) => {
+            let name = disposable::database_name("base");
+            let base = PgSource::create(server, &name, catalog, plan.durability)?;
+            // Before the load, which may fail as well.
+            let disposable = Disposable::database(&base, server);
+            base.load(&plan.workload, &mut at)?;
+            disposable
+        }
+    };
     progress.end();
     Ok(base)
 }
@@ -214,8 +231,9 @@ fn config(plan: &Plan) -> Config {
     let names: Vec<&str> = plan.strategies.iter().map(|kind| kind.name()).collect();
     let durability = format!("source {:?}, log fsync {:?}", plan.durability, plan.log_fsync).to_lowercase();
     let identity = format!(
-        "{} {} {:?} {:?} {:?} {} {} {:?} {:?} {} {:?}",
+        "{} {} {} {:?} {:?} {:?} {} {} {:?} {:?} {} {:?}",
         workload.config_hash(),
+        plan.source.kind(),
         names.join(","),
         plan.warmup,
         plan.duration,
@@ -232,7 +250,7 @@ fn config(plan: &Plan) -> Config {
         seed: settings.seed,
         workload: settings.name.clone(),
         stream_digest: workload.stream_digest(offered),
-        source: "sqlite".to_owned(),
+        source: plan.source.in_words(),
         rows: workload.catalog().iter().map(|(table, _)| workload.initial_row_count(table)).sum(),
         rate: settings.rate_per_s,
         arrivals: format!("{:?}", settings.arrivals).to_lowercase(),

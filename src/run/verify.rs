@@ -10,7 +10,7 @@ use crate::oracle::{
 use crate::probe::{Divergence, Existence, RowChange};
 use crate::report::{SinkValidation, Validation};
 use crate::sink::{CacheReader, SearchView, SinkKind, WarehouseVersion};
-use crate::source::{SourceError, SqliteSource};
+use crate::source::{RecordSystem, SourceError};
 use crate::strategy::StrategyKind;
 use crate::transform::TransformSet;
 use crate::workload::{Statement, TxnIndex, Workload};
@@ -42,7 +42,7 @@ pub(super) struct SinkViews {
 pub(super) struct Judged<'a> {
     pub(super) kind: StrategyKind,
     pub(super) workload: &'a Workload,
-    pub(super) source: &'a SqliteSource,
+    pub(super) source: &'a RecordSystem,
     /// In commit order; all of them have been reached.
     pub(super) commits: &'a [(Lsn, TxnIndex)],
     pub(super) position: Lsn,
@@ -332,7 +332,7 @@ fn row_widths(workload: &Workload) -> HashMap<TableId, u64> {
     workload.catalog().iter().map(|(table, _)| (table, mean(table))).collect()
 }
 
-fn diff_source(source: &SqliteSource, table: TableId, expected: &ExpectedTable) -> Result<TableDiff, RunError> {
+fn diff_source(source: &RecordSystem, table: TableId, expected: &ExpectedTable) -> Result<TableDiff, RunError> {
     let mut rows: Vec<Vec<Value>> = Vec::with_capacity(expected.rows.len());
     source.rows::<SourceError>(table, &mut |row| {
         rows.push(row.iter().filter_map(|value| value.to_value()).collect());

@@ -2,10 +2,12 @@
 
 use super::error::SourceError;
 use super::ledger::Outcome;
+use super::postgres::{PgSource, Session, TableReader};
+use super::record_system::RecordSystem;
 use super::sqlite::{SqliteSource, last_lsn};
 use super::table::SourceTable;
 use super::value;
-use crate::model::{CommitTime, Lsn, RowValues, TableId, Value, ValueRef};
+use crate::model::{CommitTime, Lsn, RowValues, TableId, TableSchema, Value, ValueRef};
 use crate::workload::PlannedTxn;
 use rusqlite::Connection;
 
@@ -25,15 +27,30 @@ pub trait Application: Send {
 }
 
 /// The inside of a transaction that is about to commit.
-#[derive(Debug)]
 pub struct Inside<'a> {
-    pub(super) source: &'a SqliteSource,
-    pub(super) connection: &'a Connection,
-    pub(super) lsn: Lsn,
-    pub(super) now: CommitTime,
+    place: Place<'a>,
+    lsn: Lsn,
+    now: CommitTime,
 }
 
-impl Inside<'_> {
+enum Place<'a> {
+    Sqlite { source: &'a SqliteSource, connection: &'a Connection },
+    Postgres { source: &'a PgSource, session: &'a Session },
+}
+
+impl<'a> Inside<'a> {
+    pub(super) fn sqlite(
+        source: &'a SqliteSource,
+        connection: &'a Connection,
+        (lsn, now): (Lsn, CommitTime),
+    ) -> Inside<'a> {
+        Inside { place: Place::Sqlite { source, connection }, lsn, now }
+    }
+
+    pub(super) fn postgres(source: &'a PgSource, session: &'a Session, (lsn, now): (Lsn, CommitTime)) -> Inside<'a> {
+        Inside { place: Place::Postgres { source, session }, lsn, now }
+    }
+
     /// The place that the transaction will have in the commit order.
     pub fn lsn(&self) -> Lsn {
         self.lsn
@@ -50,47 +67,75 @@ impl Inside<'_> {
     /// When the table is not known, or the row can't be read.
     pub fn row<T>(
         &self,
-        table: &SourceTable,
+        table: TableId,
         key: &[Value],
         each: impl FnOnce(Option<&RowValues<'_>>) -> T,
     ) -> Result<T, SourceError> {
-        read_row(self.connection, table, key, each)
+        match &self.place {
+            Place::Sqlite { source, connection } => read_row(connection, source.table(table)?, key, each),
+            Place::Postgres { source, session } => session.row(&TableReader::new(source.table(table)?), key, each),
+        }
     }
 
     /// Runs one statement of the application's own with these parameters.
     ///
     /// # Errors
-    /// When SQLite refuses it.
+    /// When the database refuses it.
     pub fn execute<'v>(&self, sql: &str, parameters: impl Iterator<Item = ValueRef<'v>>) -> Result<(), SourceError> {
-        let failed = |error| SourceError::sqlite("run", sql)(error);
-        let mut prepared = self.connection.prepare_cached(sql).map_err(failed)?;
-        for (place, value) in parameters.enumerate() {
-            prepared.raw_bind_parameter(place + 1, value::encode(value)?).map_err(failed)?;
+        match &self.place {
+            Place::Sqlite { connection, .. } => {
+                let failed = |error| SourceError::sqlite("run", sql)(error);
+                let mut prepared = connection.prepare_cached(sql).map_err(failed)?;
+                for (place, value) in parameters.enumerate() {
+                    prepared.raw_bind_parameter(place + 1, value::encode(value)?).map_err(failed)?;
+                }
+                prepared.raw_execute().map(drop).map_err(failed)
+            }
+            Place::Postgres { session, .. } => {
+                session.execute(sql, parameters).map(drop).map_err(SourceError::postgres("run", sql))
+            }
         }
-        prepared.raw_execute().map(drop).map_err(failed)
     }
 
-    /// The source it is a transaction of.
-    pub fn source(&self) -> &SqliteSource {
-        self.source
+    /// The schema of a table.
+    ///
+    /// # Errors
+    /// When there is none of this number.
+    pub fn schema(&self, table: TableId) -> Result<&TableSchema, SourceError> {
+        match &self.place {
+            Place::Sqlite { source, .. } => source.table(table).map(SourceTable::schema),
+            Place::Postgres { source, .. } => source.table(table).map(|table| table.schema()),
+        }
     }
 }
 
 /// Reads single rows, each with the position of the state that it belongs to: what an application does when it misses
 /// something in a cache.
-#[derive(Debug)]
-pub struct PointReader {
-    source: SqliteSource,
-    connection: Connection,
+pub struct PointReader(PointPlace);
+
+enum PointPlace {
+    Sqlite { source: SqliteSource, connection: Connection },
+    Postgres { source: PgSource, session: Session },
+}
+
+impl std::fmt::Debug for PointReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PointReader")
+    }
 }
 
 impl PointReader {
     /// Opens a connection.
     ///
     /// # Errors
-    /// When SQLite can't.
-    pub fn connect(source: &SqliteSource) -> Result<PointReader, SourceError> {
-        Ok(PointReader { source: source.clone(), connection: source.connect()? })
+    /// When the database can't be reached.
+    pub fn connect(source: impl Into<RecordSystem>) -> Result<PointReader, SourceError> {
+        Ok(PointReader(match source.into() {
+            RecordSystem::Sqlite(source) => PointPlace::Sqlite { connection: source.connect()?, source },
+            RecordSystem::Postgres(source) => {
+                PointPlace::Postgres { session: Session::new(source.connect()?), source }
+            }
+        }))
     }
 
     /// Hands the row with this key (`None` if there is none) and the newest commit that its state includes to `each`.
@@ -103,13 +148,23 @@ impl PointReader {
         key: &[Value],
         each: impl FnOnce(Option<&RowValues<'_>>, Lsn) -> T,
     ) -> Result<T, SourceError> {
-        let failed = |error| SourceError::sqlite("read a row of", self.source.path().display())(error);
-        self.connection.execute_batch("BEGIN").map_err(failed)?;
-        let read = last_lsn(&self.connection)
-            .map_err(failed)
-            .and_then(|lsn| read_row(&self.connection, self.source.table(table)?, key, |row| each(row, lsn)));
-        self.connection.execute_batch("COMMIT").map_err(failed)?;
-        read
+        match &self.0 {
+            PointPlace::Sqlite { source, connection } => {
+                let failed = |error| SourceError::sqlite("read a row of", source.path().display())(error);
+                connection.execute_batch("BEGIN").map_err(failed)?;
+                let read = last_lsn(connection)
+                    .map_err(failed)
+                    .and_then(|lsn| read_row(connection, source.table(table)?, key, |row| each(row, lsn)));
+                connection.execute_batch("COMMIT").map_err(failed)?;
+                read
+            }
+            PointPlace::Postgres { source, session } => {
+                let (position, reader) = (session.state(source)?, TableReader::new(source.table(table)?));
+                let read = session.row(&reader, key, |row| each(row, position));
+                session.end(source)?;
+                read
+            }
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 use super::application::{Application, Inside};
 use super::error::SourceError;
 use super::ledger::Outcome;
+use super::postgres::PgClient;
+use super::record_system::RecordSystem;
 use super::sqlite::{NO_TXN, SqliteSource, wall_clock};
 use super::table::quote;
 use super::value;
@@ -12,9 +14,54 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-/// A client of a [`SqliteSource`]. Statements are prepared once and kept.
+/// A client of a record system. Statements are prepared once and kept.
 #[derive(Debug)]
-pub struct Client {
+pub struct Client(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Sqlite(Box<SqliteClient>),
+    Postgres(Box<PgClient>),
+}
+
+impl Client {
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// When the database can't be reached.
+    pub fn connect(source: impl Into<RecordSystem>) -> Result<Client, SourceError> {
+        Ok(Client(match source.into() {
+            RecordSystem::Sqlite(source) => Kind::Sqlite(Box::new(SqliteClient::connect(&source)?)),
+            RecordSystem::Postgres(source) => Kind::Postgres(Box::new(PgClient::connect(&source)?)),
+        }))
+    }
+
+    /// Runs one transaction. One that can't change anything runs as a read transaction and leaves no commit.
+    ///
+    /// SQLite's writers wait in the source's [`WriterQueue`](super::WriterQueue) first. A failed statement rolls the whole
+    /// transaction back.
+    pub fn execute(&mut self, txn: &PlannedTxn) -> Outcome {
+        self.run(txn, None)
+    }
+
+    /// As [`Client::execute`], with what the application does inside the transaction.
+    pub fn execute_as(&mut self, txn: &PlannedTxn, application: &mut dyn Application) -> Outcome {
+        self.run(txn, Some(application))
+    }
+
+    fn run(&mut self, txn: &PlannedTxn, application: Option<&mut dyn Application>) -> Outcome {
+        match (&mut self.0, txn.is_write()) {
+            (Kind::Sqlite(client), true) => client.write(txn, application),
+            (Kind::Sqlite(client), false) => client.read(txn),
+            (Kind::Postgres(client), true) => client.write(txn, application),
+            (Kind::Postgres(client), false) => client.read(txn),
+        }
+    }
+}
+
+/// A client of a [`SqliteSource`].
+#[derive(Debug)]
+struct SqliteClient {
     source: SqliteSource,
     connection: Connection,
     tables: Vec<TableSql>,
@@ -33,27 +80,10 @@ struct TableSql {
 /// What distinguishes the SQL of one update from another's: table, columns, and whether each is set or added to.
 type UpdateShape = (TableId, Vec<(usize, bool)>);
 
-impl Client {
-    /// Opens a connection.
-    ///
-    /// # Errors
-    /// When SQLite can't.
-    pub fn connect(source: &SqliteSource) -> Result<Client, SourceError> {
+impl SqliteClient {
+    fn connect(source: &SqliteSource) -> Result<SqliteClient, SourceError> {
         let tables = source.tables().iter().map(TableSql::new).collect();
-        Ok(Client { source: source.clone(), connection: source.connect()?, tables, updates: HashMap::new() })
-    }
-
-    /// Runs one transaction. One that can't change anything runs as a read transaction and leaves no commit.
-    ///
-    /// Writers wait in the source's [`WriterQueue`](super::WriterQueue) first. A failed statement rolls the whole
-    /// transaction back.
-    pub fn execute(&mut self, txn: &PlannedTxn) -> Outcome {
-        if txn.is_write() { self.write(txn, None) } else { self.read(txn) }
-    }
-
-    /// As [`Client::execute`], with what the application does inside the transaction.
-    pub fn execute_as(&mut self, txn: &PlannedTxn, application: &mut dyn Application) -> Outcome {
-        if txn.is_write() { self.write(txn, Some(application)) } else { self.read(txn) }
+        Ok(SqliteClient { source: source.clone(), connection: source.connect()?, tables, updates: HashMap::new() })
     }
 
     fn read(&mut self, txn: &PlannedTxn) -> Outcome {
@@ -104,7 +134,7 @@ impl Client {
         let position = Lsn(lsn.unsigned_abs());
         if let Some(application) = application {
             let (source, connection) = (&self.source, &self.connection);
-            application.before_commit(txn, &Inside { source, connection, lsn: position, now: wall_clock() })?;
+            application.before_commit(txn, &Inside::sqlite(source, connection, (position, wall_clock())))?;
         }
         self.cached("UPDATE _freshbench_commit SET committed_at = ?1 WHERE lsn = ?2")?
             .execute([wall_clock().0, lsn])
@@ -193,8 +223,24 @@ impl Client {
     }
 }
 
+/// Looks transactions up over a connection of its own.
+pub(super) type LookUp = Box<dyn FnMut(TxnIndex) -> Result<Option<Lsn>, SourceError>>;
+
+pub(super) fn looking_up(source: &RecordSystem) -> Result<LookUp, SourceError> {
+    Ok(match source {
+        RecordSystem::Sqlite(source) => {
+            let connection = source.connect()?;
+            Box::new(move |txn| look_up(&connection, txn))
+        }
+        RecordSystem::Postgres(source) => {
+            let mut client = source.connect()?;
+            Box::new(move |txn| super::postgres::look_up(&mut client, txn))
+        }
+    })
+}
+
 /// Whether the transaction is in the database, and where in the commit order.
-pub(super) fn look_up(connection: &Connection, txn: TxnIndex) -> Result<Option<Lsn>, SourceError> {
+fn look_up(connection: &Connection, txn: TxnIndex) -> Result<Option<Lsn>, SourceError> {
     let index = i64::try_from(txn.0).unwrap_or(NO_TXN);
     // Without an index, since every commit would pay for it; unknown outcomes are rare.
     connection

@@ -11,7 +11,7 @@ use super::application::Application;
 use super::client::{self, Client};
 use super::error::SourceError;
 use super::ledger::{ClientLog, Ledger, LedgerEntry, Outcome};
-use super::sqlite::SqliteSource;
+use super::record_system::RecordSystem;
 use crate::clock::Clock;
 use crate::model::{Lsn, Moment};
 use crate::workload::{ClientId, PlannedTxn, Workload};
@@ -88,7 +88,7 @@ impl Progress {
 /// # Errors
 /// When a client can't connect, or the source can't be read to settle unknown outcomes.
 pub fn drive(
-    source: &SqliteSource,
+    source: impl Into<RecordSystem>,
     workload: &Workload,
     clients: u32,
     clock: &Clock,
@@ -96,7 +96,7 @@ pub fn drive(
     stop: &AtomicBool,
     until: Duration,
 ) -> Result<Ledger, SourceError> {
-    let progress = Progress::default();
+    let (source, progress) = (&source.into(), Progress::default());
     let schedule = Schedule { clients: clients.max(1), start, until, clock, stop, progress: &progress };
     let connected = connect(source, schedule.clients)?;
     let parts = std::thread::scope(|scope| {
@@ -116,7 +116,7 @@ pub fn drive(
 /// [`drive`] in the background. Dropping it stops the clients and waits for them.
 #[derive(Debug)]
 pub struct Driver {
-    source: SqliteSource,
+    source: RecordSystem,
     stop: Arc<AtomicBool>,
     progress: Arc<Progress>,
     threads: Vec<(String, JoinHandle<ClientLog>)>,
@@ -128,7 +128,7 @@ impl Driver {
     /// # Errors
     /// When a client can't connect or its thread can't start.
     pub fn start(
-        source: &SqliteSource,
+        source: impl Into<RecordSystem>,
         workload: &Arc<Workload>,
         clients: u32,
         clock: &Clock,
@@ -143,7 +143,7 @@ impl Driver {
     /// # Errors
     /// As [`Driver::start`].
     pub fn start_with(
-        source: &SqliteSource,
+        source: impl Into<RecordSystem>,
         workload: &Arc<Workload>,
         clients: u32,
         clock: &Clock,
@@ -152,10 +152,10 @@ impl Driver {
         after: &mut dyn FnMut(ClientId) -> Option<Box<dyn Application>>,
     ) -> Result<Driver, SourceError> {
         let (stop, progress) = (Arc::new(AtomicBool::new(false)), Arc::new(Progress::default()));
-        let clients = clients.max(1);
-        let connected = connect(source, clients)?;
+        let (source, clients) = (source.into(), clients.max(1));
+        let connected = connect(&source, clients)?;
         // Made first: if a thread can't start, dropping the driver ends those that did.
-        let mut driver = Driver { source: source.clone(), stop, progress, threads: Vec::new() };
+        let mut driver = Driver { source, stop, progress, threads: Vec::new() };
         for (id, client) in connected {
             let name = thread_name(id);
             let (stop, progress, clock) = (Arc::clone(&driver.stop), Arc::clone(&driver.progress), clock.clone());
@@ -210,7 +210,7 @@ fn thread_name(id: ClientId) -> String {
     format!("src-client-{}", id.0)
 }
 
-fn connect(source: &SqliteSource, clients: u32) -> Result<Vec<(ClientId, Client)>, SourceError> {
+fn connect(source: &RecordSystem, clients: u32) -> Result<Vec<(ClientId, Client)>, SourceError> {
     (0..clients).map(|id| Ok((ClientId(id), Client::connect(source)?))).collect()
 }
 
@@ -219,11 +219,11 @@ fn join(name: String, joined: std::thread::Result<ClientLog>) -> Result<ClientLo
 }
 
 /// Looks the unknown outcomes up over a fresh connection, now that nothing is under way.
-fn settled(source: &SqliteSource, mut ledger: Ledger) -> Result<Ledger, SourceError> {
+fn settled(source: &RecordSystem, mut ledger: Ledger) -> Result<Ledger, SourceError> {
     if ledger.counts().unknown > 0 {
-        let connection = source.connect()?;
+        let mut look_up = client::looking_up(source)?;
         ledger.settle(|txn| {
-            let found = client::look_up(&connection, txn)?;
+            let found = look_up(txn)?;
             let failed = || Outcome::Failed { reason: "not in the source after the run".to_owned() };
             Ok::<_, SourceError>(Some(found.map_or_else(failed, |lsn| Outcome::Committed { lsn, changes: 0 })))
         })?;

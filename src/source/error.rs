@@ -103,6 +103,12 @@ impl SourceError {
         }
     }
 
+    /// For `map_err`: the connection to PostgreSQL broke while `operation` went on at `place`.
+    pub(crate) fn broken(operation: &'static str, place: impl fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
+        let place = place.to_string();
+        move |cause| SourceError::Postgres { operation, place, reason: cause.to_string(), sqlstate: None }
+    }
+
     /// For `map_err`: the file system refused `operation` on `path`.
     pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();

@@ -144,6 +144,18 @@ impl Ledger {
         counts
     }
 
+    /// Gives every commit the position that `place` has for its number; what it has none for keeps its own.
+    pub fn renumber(&mut self, place: impl Fn(Lsn) -> Option<Lsn>) {
+        for entry in &mut self.entries {
+            if let Outcome::Committed { lsn, .. } = &mut entry.outcome
+                && let Some(position) = place(*lsn)
+            {
+                *lsn = position;
+            }
+        }
+        self.index_commits();
+    }
+
     /// Replaces every unknown outcome by what `look_up` finds for it; what it leaves `None` stays unknown.
     ///
     /// # Errors

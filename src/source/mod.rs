@@ -17,6 +17,7 @@ mod load;
 pub mod postgres;
 mod queue;
 mod readers;
+mod record_system;
 mod sqlite;
 mod table;
 mod value;
@@ -29,8 +30,9 @@ pub use error::SourceError;
 pub use ledger::{ClientLog, Counts, Ledger, LedgerEntry, Outcome};
 pub use queue::{WriterQueue, WriterTurn};
 pub use readers::{Readers, RowRange};
+pub use record_system::{Positions, RecordSystem};
 pub use sqlite::{Durability, SourceOptions, SqliteSource};
 pub use table::{OWN_PREFIX, SourceTable, create_sql, quote};
 pub use value::Coding;
 
-pub(crate) use sqlite::{CLOSE_FOREIGN, last_closed_lsn, last_lsn};
+pub(crate) use sqlite::{CLOSE_FOREIGN, last_closed_lsn, last_lsn, wall_clock};

@@ -12,7 +12,7 @@ use super::running::{Outcome, Running, Shared, SinkOutcome};
 use super::sinks::{ForEachSink, SinkReaders, Sinks};
 use super::{Setting, StrategyError};
 use crate::apply::Folder;
-use crate::capture::{Snapshot, TriggerCapture};
+use crate::capture::{ChangeCapture, SourceSnapshot};
 use crate::clock::Clock;
 use crate::log::{Log, LogHandle, LogOptions, LogReader, Offset};
 use crate::model::{Lsn, Moment, Transaction};
@@ -81,12 +81,12 @@ pub(super) fn start(setting: &Setting) -> Result<Running, StrategyError> {
     // So that the snapshot's position is at least 1, and a watermark of 0 means that nothing was ever loaded.
     setting.source.write_marker()?;
     let sinks = Sinks::create(setting)?;
-    let snapshot = Snapshot::begin(&setting.source, setting.pool.current_num_threads(), &setting.clock)?;
-    let position = snapshot.position();
+    let snapshot = SourceSnapshot::begin(&setting.source, setting.pool.current_num_threads(), &setting.clock)?;
     let readers = sinks.readers();
     let mut loading = Loading { setting, snapshot, loaded: Vec::new() };
     sinks.each(&mut loading)?;
     let Loading { loaded, snapshot, .. } = loading;
+    let capture = ChangeCapture::resume(&setting.source, &snapshot)?;
     drop(snapshot);
     let (log, _) = Log::open(setting.log_folder(), log_options(setting))?;
     let consumer = || Consumer { needed: AtomicU64::new(log.next_offset().0), ..Consumer::default() };
@@ -96,7 +96,6 @@ pub(super) fn start(setting: &Setting) -> Result<Running, StrategyError> {
     for start in loaded {
         start(&mut running, log.handle(), Arc::clone(&between))?;
     }
-    let capture = TriggerCapture::resume(&setting.source, position)?;
     let (clock, prune_interval) = (setting.clock.clone(), PRUNE_INTERVAL.min(setting.checkpoint_interval));
     running.spawn("cap-tailer", move |shared| tail(shared, (&clock, prune_interval), capture, log, &between))?;
     Ok(running)
@@ -107,7 +106,7 @@ type StartConsumer = Box<dyn FnOnce(&mut Running, LogHandle, Arc<Between>) -> Re
 
 struct Loading<'a> {
     setting: &'a Setting,
-    snapshot: Snapshot,
+    snapshot: SourceSnapshot,
     loaded: Vec<StartConsumer>,
 }
 
@@ -233,7 +232,7 @@ impl Replay<'_> {
 fn tail(
     shared: &Shared,
     (clock, prune_interval): (&Clock, Duration),
-    mut capture: TriggerCapture,
+    mut capture: ChangeCapture,
     mut log: Log,
     between: &Between,
 ) -> Result<Outcome, StrategyError> {
@@ -262,7 +261,7 @@ fn tail(
             prune_due = now.after(prune_interval);
             let durable = log.sync_durable()?;
             if durable == log.next_offset() {
-                while capture.prune(capture.through())? > 0 {}
+                capture.release()?;
             }
             log.retain_from(between.needed())?;
         }
@@ -271,6 +270,7 @@ fn tail(
         }
     }
     outcome.log_bytes = log.counters().bytes_written;
+    outcome.positions = capture.into_positions();
     log.close()?;
     Ok(outcome)
 }

@@ -6,10 +6,11 @@ use super::load::load_tables;
 use super::running::{Batch, Outcome, Running, Shared, in_batches};
 use super::sinks::{ForEachSink, Sinks};
 use super::{Setting, StrategyError};
-use crate::capture::Snapshot;
+use crate::capture::SourceSnapshot;
 use crate::model::Moment;
 use crate::probe::VisibilityRecorder;
 use crate::sink::Sink;
+use crate::source::Positions;
 
 pub(super) fn start(setting: &Setting) -> Result<Running, StrategyError> {
     let sinks = Sinks::create(setting)?;
@@ -28,13 +29,14 @@ struct Jobs<'a> {
 impl ForEachSink for Jobs<'_> {
     fn sink<S: Sink>(&mut self, mut sink: S) -> Result<(), StrategyError> {
         let mut recorder = VisibilityRecorder::new();
-        let initial_rows = refresh(self.setting, &mut sink, &mut recorder)?.0.rows;
+        let mut positions = Positions::default();
+        let initial_rows = refresh(self.setting, &mut sink, (&mut recorder, &mut positions))?.0.rows;
         let (setting, begun) = (self.setting.clone(), self.begun);
         self.running.spawn(&format!("app-{}", S::KIND.name()), move |shared| {
             let outcome = in_batches(shared, &setting, begun, (sink, recorder), |sink, recorder| {
-                refresh(&setting, sink, recorder)
+                refresh(&setting, sink, (recorder, &mut positions))
             })?;
-            Ok(Outcome::of(S::KIND, outcome, initial_rows))
+            Ok(Outcome { positions, ..Outcome::of(S::KIND, outcome, initial_rows) })
         })
     }
 }
@@ -42,11 +44,12 @@ impl ForEachSink for Jobs<'_> {
 fn refresh<S: Sink>(
     setting: &Setting,
     sink: &mut S,
-    recorder: &mut VisibilityRecorder,
+    (recorder, positions): (&mut VisibilityRecorder, &mut Positions),
 ) -> Result<(Batch, u64), StrategyError> {
-    let snapshot = Snapshot::begin(&setting.source, setting.pool.current_num_threads(), &setting.clock)?;
+    let snapshot = SourceSnapshot::begin(&setting.source, setting.pool.current_num_threads(), &setting.clock)?;
     let loaded = load_tables(setting, &snapshot, sink)?;
     let published_at = setting.clock.now();
     recorder.published(published_at, snapshot.position());
+    *positions = std::mem::take(positions).merge(snapshot.positions());
     Ok((Batch { taken_at: snapshot.taken_at(), published_at, rows: loaded.rows }, loaded.bytes))
 }

@@ -5,18 +5,18 @@ use super::running::{Batch, Outcome, Running, Shared, in_batches};
 use super::sinks::{ForEachSink, Sinks};
 use super::{Setting, StrategyError};
 use crate::apply::Folder;
-use crate::capture::{CursorCapture, Snapshot};
+use crate::capture::{MovedRows, SourceSnapshot};
 use crate::model::{Key, Moment, TableId, Transaction};
 use crate::probe::VisibilityRecorder;
 use crate::sink::Sink;
 use std::sync::Arc;
 
 pub(super) fn start(setting: &Setting) -> Result<Running, StrategyError> {
-    CursorCapture::setup(&setting.source, &setting.cursor_columns)?;
+    MovedRows::setup(&setting.source, &setting.cursor_columns)?;
     let sinks = Sinks::create(setting)?;
     let running = Running::new(sinks.readers(), Shared::new(setting));
     let begun = setting.clock.now();
-    let snapshot = Snapshot::begin(&setting.source, setting.pool.current_num_threads(), &setting.clock)?;
+    let snapshot = SourceSnapshot::begin(&setting.source, setting.pool.current_num_threads(), &setting.clock)?;
     let mut jobs = Jobs { setting, running, begun, snapshot };
     sinks.each(&mut jobs)?;
     Ok(jobs.running)
@@ -26,13 +26,13 @@ struct Jobs<'a> {
     setting: &'a Setting,
     running: Running,
     begun: Moment,
-    snapshot: Snapshot,
+    snapshot: SourceSnapshot,
 }
 
 impl ForEachSink for Jobs<'_> {
     fn sink<S: Sink>(&mut self, mut sink: S) -> Result<(), StrategyError> {
         let columns = &self.setting.cursor_columns;
-        let mut capture = CursorCapture::begin_after(&self.snapshot, columns, &self.setting.clock)?;
+        let mut capture = MovedRows::begin_after(&self.setting.source, &self.snapshot, columns, &self.setting.clock)?;
         let mut recorder = VisibilityRecorder::new();
         let initial_rows = load_tables(self.setting, &self.snapshot, &mut sink)?.rows;
         recorder.published(self.setting.clock.now(), self.snapshot.position());
@@ -42,7 +42,8 @@ impl ForEachSink for Jobs<'_> {
             let outcome = in_batches(shared, &setting, begun, (sink, recorder), |sink, recorder| {
                 merge(&setting, &mut capture, &mut folder, (sink, recorder))
             })?;
-            Ok(Outcome::of(S::KIND, outcome, initial_rows))
+            let positions = capture.into_positions();
+            Ok(Outcome { positions, ..Outcome::of(S::KIND, outcome, initial_rows) })
         })
     }
 }
@@ -50,7 +51,7 @@ impl ForEachSink for Jobs<'_> {
 /// One micro-batch: read, merge, publish, make durable.
 fn merge<S: Sink>(
     setting: &Setting,
-    capture: &mut CursorCapture,
+    capture: &mut MovedRows,
     folder: &mut Folder,
     (sink, recorder): (&mut S, &mut VisibilityRecorder),
 ) -> Result<(Batch, u64), StrategyError> {
@@ -58,7 +59,7 @@ fn merge<S: Sink>(
     let mut keys: Vec<(TableId, Key)> = Vec::new();
     let mut bytes = 0;
     let batch = capture.poll::<StrategyError>(&mut |table, row| {
-        let schema = setting.source.table(table)?.schema();
+        let schema = setting.source.schema(table)?;
         keys.push((table, Key::of_row(schema, row)?));
         bytes += width(row);
         rows.changes.push_update(table, None, row.iter().copied())?;

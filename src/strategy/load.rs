@@ -2,7 +2,7 @@
 
 use super::{Setting, StrategyError};
 use crate::apply::BatchStream;
-use crate::capture::Snapshot;
+use crate::capture::{Part, SourceSnapshot};
 use crate::model::{Catalog, Lsn, TableId, ValueRef};
 use crate::sink::warehouse::{self, BulkLoad};
 use crate::sink::{Bulk, Sink, Warehouse};
@@ -32,10 +32,10 @@ pub struct Loaded {
 ///
 /// # Errors
 /// [`StrategyError`]; the sink then shows what it showed before.
-pub fn load_tables<S: Sink>(setting: &Setting, snapshot: &Snapshot, sink: &mut S) -> Result<Loaded, StrategyError> {
+pub fn load_tables<S: Sink>(setting: &Setting, snapshot: &SourceSnapshot, sink: &mut S) -> Result<Loaded, StrategyError> {
     let bulk = sink.bulk()?;
     let readers = snapshot.readers();
-    let mut work: Vec<Vec<(TableId, RowRange)>> = vec![Vec::new(); readers];
+    let mut work: Vec<Vec<(TableId, Part)>> = vec![Vec::new(); readers];
     for (table, _) in setting.source.catalog().iter() {
         bulk.include(table)?;
         if !sink.keeps(table) {
@@ -69,9 +69,9 @@ pub fn load_tables<S: Sink>(setting: &Setting, snapshot: &Snapshot, sink: &mut S
 
 fn load_range(
     setting: &Setting,
-    snapshot: &Snapshot,
+    snapshot: &SourceSnapshot,
     bulk: &impl Bulk,
-    (reader, table, range): (usize, TableId, &RowRange),
+    (reader, table, range): (usize, TableId, &Part),
 ) -> Result<Loaded, StrategyError> {
     let mut stream = BatchStream::new(setting.transforms.table(table)?, BATCH_ROWS);
     let mut bytes = 0;

@@ -21,12 +21,12 @@ pub use load::{Loaded, file_catalog, load_file, load_tables};
 pub use running::{Batch, Outcome, Running, SinkOutcome};
 pub use sinks::SinkReaders;
 
-use crate::capture::TriggerCapture;
+use crate::capture::ChangeCapture;
 use crate::clock::Clock;
 use crate::log::Fsync;
 use crate::model::Catalog;
 use crate::sink::{CacheOptions, SearchOptions, SinkKind, WarehouseOptions};
-use crate::source::SqliteSource;
+use crate::source::RecordSystem;
 use crate::transform::TransformSet;
 use rayon::ThreadPool;
 use std::io;
@@ -97,6 +97,11 @@ impl StrategyKind {
         }
     }
 
+    /// Whether it learns of commits from the source, so that its positions are the source's.
+    pub fn follows_source(self) -> bool {
+        self != StrategyKind::Control && !self.is_dual_write()
+    }
+
     /// Whether the application itself writes to the sinks.
     pub fn is_dual_write(self) -> bool {
         matches!(self, StrategyKind::DualWrite | StrategyKind::DualWriteVersioned)
@@ -114,7 +119,7 @@ pub enum PlantedFault {
 #[derive(Clone, Debug)]
 pub struct Setting {
     /// The record system.
-    pub source: SqliteSource,
+    pub source: RecordSystem,
     /// The one transform, and with it the catalog of the sinks.
     pub transforms: Arc<TransformSet>,
     /// Where log and warehouse are kept.
@@ -153,7 +158,7 @@ impl Setting {
     /// # Errors
     /// [`StrategyError::Thread`] when the pool can't be started.
     pub fn new(
-        source: &SqliteSource,
+        source: impl Into<RecordSystem>,
         transforms: TransformSet,
         folder: &Path,
         clock: &Clock,
@@ -165,7 +170,7 @@ impl Setting {
             .build()
             .map_err(|cause| StrategyError::Thread(io::Error::other(cause)))?;
         Ok(Setting {
-            source: source.clone(),
+            source: source.into(),
             transforms: Arc::new(transforms),
             folder: folder.to_owned(),
             clock: clock.clone(),
@@ -217,7 +222,7 @@ pub fn start(kind: StrategyKind, setting: &Setting) -> Result<Option<Running>, S
         StrategyKind::FullRefresh => full_refresh::start(setting).map(Some),
         StrategyKind::Incremental => incremental::start(setting).map(Some),
         StrategyKind::CdcTrigger => {
-            TriggerCapture::setup(&setting.source)?;
+            ChangeCapture::setup(&setting.source)?;
             cdc::start(setting).map(Some)
         }
         StrategyKind::DualWrite => dual_write::start(setting, false).map(Some),

@@ -4,19 +4,19 @@
 use super::dual_write::written_rows;
 use super::running::{Applications, Running};
 use super::{Setting, StrategyError, cdc};
-use crate::capture::{OutboxWriter, TriggerCapture};
+use crate::capture::{ChangeCapture, Outbox};
 use crate::source::{Application, Inside, Outcome, SourceError};
 use crate::workload::PlannedTxn;
 
 pub(super) fn start(setting: &Setting) -> Result<Running, StrategyError> {
-    TriggerCapture::setup_outbox(&setting.source)?;
-    let writer = OutboxWriter::new(&setting.source);
+    ChangeCapture::setup_outbox(&setting.source)?;
+    let writer = Outbox::new(&setting.source);
     let applications: Applications = Box::new(move |_| Box::new(Writer { outbox: writer.clone() }));
     Ok(cdc::start(setting)?.with_applications(applications))
 }
 
 struct Writer {
-    outbox: OutboxWriter,
+    outbox: Outbox,
 }
 
 impl Application for Writer {

@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::model::{Lsn, Moment};
 use crate::probe::{Arrival, Publish, StageTimes, VisibilityRecorder};
 use crate::sink::{Sink, SinkKind};
-use crate::source::Application;
+use crate::source::{Application, Positions};
 use crate::workload::ClientId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -146,6 +146,8 @@ pub struct Outcome {
     pub log_bytes: u64,
     /// Rows of the initial load, of all sinks.
     pub initial_rows: u64,
+    /// What the positions of its publishes are.
+    pub positions: Positions,
 }
 
 impl Outcome {
@@ -160,6 +162,7 @@ impl Outcome {
         self.bytes_read += other.bytes_read;
         self.log_bytes += other.log_bytes;
         self.initial_rows += other.initial_rows;
+        self.positions = self.positions.merge(other.positions);
         self
     }
 }

@@ -68,8 +68,8 @@ impl OutboxWriter {
 }
 
 fn unknown(inside: &Inside<'_>, table: TableId) -> SourceError {
-    let (path, known) = (inside.source().path().to_owned(), Vec::new());
-    SourceError::NoTable { table: format!("number {}", table.0), path, known }
+    let what = format!("the outbox knows no table of the number {}", table.0);
+    inside.schema(table).err().unwrap_or(SourceError::Unstorable { what })
 }
 
 fn lsn<'v>(inside: &Inside<'_>) -> ValueRef<'v> {

@@ -4,15 +4,30 @@
 //! [`PgOptions::connect`] opens an ordinary connection; the raw protocol, for bulk reads and the replication stream, is
 //! in `wire`. No password is ever shown: it lives in a [`Secret`].
 
+mod bind;
+mod client;
 mod connect;
+mod cut;
 mod options;
 mod passfile;
+mod places;
+mod reader;
+mod record;
 mod secret;
 mod service;
 mod tls;
 
-pub use options::{PgOptions, SslMode};
+pub use cut::PgCut;
+pub use options::{PgHost, PgOptions, SslMode};
+pub use places::Places;
+pub use reader::TableReader;
+pub use record::{Marker, OWN_SCHEMA, PgSource};
 pub use secret::Secret;
+
+pub(crate) use bind::Bound;
+pub(crate) use reader::Scratch;
+
+pub(super) use client::{PgClient, Session, look_up};
 
 #[cfg(test)]
 mod tests;

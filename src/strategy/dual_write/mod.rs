@@ -17,7 +17,7 @@ use super::load::load_tables;
 use super::running::{Applications, Outcome, Running, Shared};
 use super::sinks::{ForEachSink, SinkReaders, Sinks};
 use super::{Setting, StrategyError};
-use crate::capture::Snapshot;
+use crate::capture::SourceSnapshot;
 use crate::sink::{CacheConflict, Sink, SinkKind};
 use crate::stats::SplitMix64;
 use crate::workload::TxnIndex;
@@ -69,12 +69,14 @@ struct Ready {
 
 /// Loads every sink from one snapshot. With `versioned`, a sink refuses a write that is older than what it has for the key.
 fn ready(setting: &Setting, versioned: bool) -> Result<Ready, StrategyError> {
-    setting.source.write_marker()?;
+    let marker = setting.source.write_marker()?;
     let mut setting = setting.clone();
     setting.cache.conflict = if versioned { CacheConflict::NewerWins } else { CacheConflict::LastWrite };
     let sinks = Sinks::create(&setting)?;
     let readers = sinks.readers();
-    let snapshot = Snapshot::begin(&setting.source, setting.pool.current_num_threads(), &setting.clock)?;
+    let snapshot = SourceSnapshot::begin(&setting.source, setting.pool.current_num_threads(), &setting.clock)?;
+    // Nobody writes yet, so the state is that of the marker; and the application knows commits by their numbers alone.
+    let snapshot = snapshot.reckoned(marker.number);
     let mut loading = Loading { setting: &setting, snapshot, versioned, direct: Vec::new(), initial_rows: 0 };
     sinks.each(&mut loading)?;
     let Loading { mut direct, initial_rows, .. } = loading;
@@ -85,7 +87,7 @@ fn ready(setting: &Setting, versioned: bool) -> Result<Ready, StrategyError> {
 
 struct Loading<'a> {
     setting: &'a Setting,
-    snapshot: Snapshot,
+    snapshot: SourceSnapshot,
     versioned: bool,
     direct: Vec<Arc<dyn DirectSink>>,
     initial_rows: u64,

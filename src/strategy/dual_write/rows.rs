@@ -16,8 +16,8 @@ pub(in crate::strategy) fn written_rows(
 ) -> Result<(), SourceError> {
     let mut seen: Vec<(TableId, Key)> = Vec::new();
     for statement in txn.statements.iter().filter(|statement| statement.is_write()) {
-        let table = inside.source().table(statement.table())?;
-        for key in keys(statement, &table.schema().key) {
+        let schema = inside.schema(statement.table())?;
+        for key in keys(statement, &schema.key) {
             let values: Vec<ValueRef<'_>> = key.iter().map(Value::as_ref).collect();
             let mut scratch = Vec::new();
             let encoded = KeyRef::encode_in(&mut scratch, &values)
@@ -27,7 +27,7 @@ pub(in crate::strategy) fn written_rows(
                 continue;
             }
             seen.push(entry);
-            inside.row(table, &key, |row| each(statement.table(), &key, row.map(|row| row.as_slice())))??;
+            inside.row(statement.table(), &key, |row| each(statement.table(), &key, row.map(|row| row.as_slice())))??;
         }
     }
     Ok(())

@@ -1,0 +1,180 @@
+//! Rows whose cursor column moved, from PostgreSQL.
+//!
+//! As [`CursorCapture`](super::CursorCapture), with its flaws: deletes leave nothing behind, and a row whose stamp was
+//! taken before, but committed after, a later stamp was read is missed. Each poll reads one state of the server.
+
+use super::cursor::{CursorBatch, EachRow};
+use super::error::CaptureError;
+use super::pg_snapshot::PgSnapshot;
+use crate::clock::Clock;
+use crate::model::{ChangeBuf, ColumnType, Lsn, TableId, ValueRef};
+use crate::source::postgres::{Bound, PgCut, PgSource, Scratch, TableReader};
+use crate::source::quote;
+use postgres::Client;
+use postgres::fallible_iterator::FallibleIterator;
+use postgres::types::ToSql;
+use std::collections::HashSet;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// The tailer of all tables' cursor columns.
+pub struct PgCursorCapture {
+    source: PgSource,
+    client: Client,
+    tables: Vec<Follow>,
+    clock: Clock,
+    cuts: Vec<(Lsn, PgCut)>,
+}
+
+impl std::fmt::Debug for PgCursorCapture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PgCursorCapture").field("tables", &self.tables).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Follow {
+    id: TableId,
+    column: usize,
+    last: Option<i64>,
+    /// The rows of the greatest stamp that were delivered, as hashes of their contents.
+    boundary: HashSet<u128>,
+}
+
+impl PgCursorCapture {
+    /// Makes an index on each table's cursor column.
+    ///
+    /// # Errors
+    /// When a column is no timestamp and no integer, or the server refuses.
+    pub fn setup(source: &PgSource, columns: &[usize]) -> Result<(), CaptureError> {
+        let mut client = source.connect()?;
+        for follow in follows(source, columns)? {
+            let table = source.table(follow.id)?;
+            let column = table.schema().columns.get(follow.column).map_or("", |column| &column.name);
+            let name = format!("_freshbench_cursor_{}", follow.id.0);
+            let target = TableReader::new(table).quoted();
+            let sql = format!("CREATE INDEX IF NOT EXISTS {name} ON {target} ({})", quote(column));
+            client.batch_execute(&sql).map_err(CaptureError::postgres("index table", table.name()))?;
+        }
+        Ok(())
+    }
+
+    /// Begins behind a snapshot: delivers what moved since, and of the rows with a table's greatest stamp those that
+    /// differ from the snapshot's.
+    ///
+    /// # Errors
+    /// As [`PgCursorCapture::setup`].
+    pub fn begin_after(
+        source: &PgSource,
+        snapshot: &PgSnapshot,
+        columns: &[usize],
+        clock: &Clock,
+    ) -> Result<PgCursorCapture, CaptureError> {
+        let mut tables = follows(source, columns)?;
+        let mut client = snapshot.join(source)?;
+        for follow in &mut tables {
+            let mut read = 0;
+            follow.read::<CaptureError>(&mut client, source, &mut read, &mut |_, _| Ok(()), true)?;
+        }
+        client.batch_execute("COMMIT").map_err(CaptureError::postgres("read", source.place()))?;
+        let cuts = snapshot.cut().map(|cut| (snapshot.position(), cut.clone())).into_iter().collect();
+        Ok(PgCursorCapture { source: source.clone(), client, tables, clock: clock.clone(), cuts })
+    }
+
+    /// Every state that was read since the last call, in order.
+    pub fn take_cuts(&mut self) -> Vec<(Lsn, PgCut)> {
+        std::mem::take(&mut self.cuts)
+    }
+
+    /// Hands every row that moved to `each`, table by table in order of the stamp, all from one state.
+    ///
+    /// # Errors
+    /// When the server refuses, a value can't be held, or `each` fails. The cursor then stays where it was.
+    pub fn poll<E: From<CaptureError>>(&mut self, each: &mut EachRow<'_, E>) -> Result<CursorBatch, E> {
+        let failed = || CaptureError::postgres("poll", self.source.place());
+        self.client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").map_err(failed())?;
+        let (position, cut) = self.source.cut(&mut self.client, true).map_err(CaptureError::from)?;
+        let mut batch = CursorBatch { position, taken_at: self.clock.now(), rows: 0 };
+        let mut moved = self.tables.clone();
+        let mut read = Ok(());
+        for follow in &mut moved {
+            read = follow.read(&mut self.client, &self.source, &mut batch.rows, each, false);
+            if read.is_err() {
+                break;
+            }
+        }
+        let ended = self.client.batch_execute("COMMIT").map_err(failed());
+        read?;
+        ended?;
+        self.tables = moved;
+        self.cuts.push((position, cut));
+        Ok(batch)
+    }
+}
+
+impl Follow {
+    /// Reads the rows with the last stamp or a later one, and hands those on that were not delivered. With `newest_only` it
+    /// begins at the table's greatest stamp.
+    fn read<E: From<CaptureError>>(
+        &mut self,
+        client: &mut Client,
+        source: &PgSource,
+        rows_read: &mut u64,
+        each: &mut EachRow<'_, E>,
+        newest_only: bool,
+    ) -> Result<(), E> {
+        let table = source.table(self.id).map_err(CaptureError::from)?;
+        let (reader, schema) = (TableReader::new(table), table.schema());
+        let failed = || CaptureError::postgres("read table", &schema.name);
+        let column = schema.columns.get(self.column).map_or("", |column| &column.name);
+        let stamp = format!("t.{}", quote(column));
+        let is_time = schema.columns.get(self.column).is_some_and(|c| c.column_type == ColumnType::Timestamp);
+        let from = if newest_only {
+            format!("(SELECT max({stamp}) FROM {} AS t)", reader.quoted())
+        } else {
+            "$1".to_owned()
+        };
+        let sql = format!("{} WHERE {stamp} >= {from} ORDER BY {stamp}", reader.select());
+        let last = Bound(match (self.last, is_time) {
+            (Some(last), true) => ValueRef::Timestamp(last),
+            (Some(last), false) => ValueRef::Int(last),
+            (None, true) => ValueRef::Timestamp(i64::MIN),
+            (None, false) => ValueRef::Int(i64::MIN),
+        });
+        let parameters: Vec<&dyn ToSql> = if newest_only { Vec::new() } else { vec![&last] };
+        let mut rows = client.query_raw(&sql, parameters).map_err(failed())?;
+        let mut scratch = Scratch::default();
+        while let Some(row) = rows.next().map_err(failed())? {
+            let values = reader.decode(&row, 0, &mut scratch).map_err(CaptureError::from)?;
+            let stamp = match values.get(self.column) {
+                Some(ValueRef::Timestamp(stamp) | ValueRef::Int(stamp)) => *stamp,
+                _ => continue,
+            };
+            if self.last != Some(stamp) {
+                self.last = Some(stamp);
+                self.boundary.clear();
+            }
+            let mut encoded = ChangeBuf::new();
+            let codec = |error| CaptureError::Codec { table: schema.name.clone(), source: error };
+            encoded.push_insert(self.id, values.iter().copied()).map_err(codec)?;
+            if self.boundary.insert(xxh3_128(encoded.as_bytes())) {
+                each(self.id, &values)?;
+                *rows_read += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn follows(source: &PgSource, columns: &[usize]) -> Result<Vec<Follow>, CaptureError> {
+    let unfit = |table: &str, reason: &str| CaptureError::Unfit { table: table.to_owned(), reason: reason.to_owned() };
+    let mut follows = Vec::with_capacity(columns.len());
+    for (id, schema) in source.catalog().iter() {
+        let column = columns.get(id.index()).and_then(|&place| Some((place, schema.columns.get(place)?)));
+        let Some((column, named)) = column else { return Err(unfit(&schema.name, "it has no cursor column")) };
+        if !matches!(named.column_type, ColumnType::Timestamp | ColumnType::Int64) {
+            return Err(unfit(&schema.name, "its cursor column is no timestamp and no integer"));
+        }
+        follows.push(Follow { id, column, last: None, boundary: HashSet::new() });
+    }
+    Ok(follows)
+}

@@ -1,0 +1,143 @@
+//! Change capture by triggers in PostgreSQL.
+//!
+//! `AFTER .. FOR EACH STATEMENT` triggers with transition tables append what each statement did to a changelog table for
+//! each table, in the very transaction, so a rollback (also one to a savepoint) takes it back. One sequence numbers the
+//! changes of all tables. The changelog's columns have the types of the table's own, so every value keeps its form.
+//!
+//! # In which order
+//!
+//! Numbers of the sequence commit out of order: change 1 may become visible after change 2 was read. So nothing is ever
+//! skipped by number. Each poll reads one state of the server, and delivers **the transactions that this state includes
+//! and the last one did not**, by `xid8` and `pg_snapshot`; a long transaction elsewhere holds nothing up. Every delivered state is one
+//! that a reader of the database could have seen. Inside one poll transactions are ordered by their last change: one
+//! that changed a row after another drew its number behind the other's commit, since the row's lock lasts that long.
+//!
+//! # Positions
+//!
+//! The last transaction of a poll has the position of the state (see [`PgSource`]), those before it the
+//! positions right before that. A poll that finds nothing new in the tables, but a log that grew, delivers an empty
+//! transaction now and then, so that positions downstream go on while only other tables change.
+//!
+//! # What it asks of others
+//!
+//! A row-level trigger of somebody else's that changes *the same rows* again runs, with its statement triggers, before the
+//! statement triggers of the outer statement: the older image would be logged last. [`PgTriggerCapture::setup`] refuses a table that has one.
+
+mod poll;
+mod setup;
+
+use super::error::CaptureError;
+use crate::model::{Lsn, TableId, ValueRef};
+use crate::source::postgres::{PgCut, PgSource};
+use crate::source::{Inside, SourceError};
+use postgres::Client;
+use setup::{DELETED, Filled, UPDATED, changelog, names};
+use std::time::Instant;
+
+/// The tailer of the changelog: whole transactions, each once.
+pub struct PgTriggerCapture {
+    source: PgSource,
+    client: Client,
+    through: Lsn,
+    cut: PgCut,
+    cuts: Vec<(Lsn, PgCut)>,
+    last_delivery: Instant,
+}
+
+impl std::fmt::Debug for PgTriggerCapture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PgTriggerCapture").field("through", &self.through).finish_non_exhaustive()
+    }
+}
+
+impl PgTriggerCapture {
+    /// Makes changelog and triggers.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn setup(source: &PgSource) -> Result<(), CaptureError> {
+        setup::set_up(source, Filled::ByTriggers)
+    }
+
+    /// Makes a changelog that the application fills itself; see [`PgOutboxWriter`].
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn setup_outbox(source: &PgSource) -> Result<(), CaptureError> {
+        setup::set_up(source, Filled::ByTheApplication)
+    }
+
+    /// Removes changelog and triggers.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn teardown(source: &PgSource) -> Result<(), CaptureError> {
+        let mut client = source.connect()?;
+        setup::tear_down(&mut client).map_err(CaptureError::postgres("remove the changelog from", source.place()))
+    }
+
+    /// Goes on behind a state that was read: delivers exactly what it does not include.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn resume(source: &PgSource, position: Lsn, cut: PgCut) -> Result<PgTriggerCapture, CaptureError> {
+        let client = source.connect()?;
+        let cuts = vec![(position, cut.clone())];
+        Ok(PgTriggerCapture { source: source.clone(), client, through: position, cut, cuts, last_delivery: Instant::now() })
+    }
+
+    /// The state that was delivered last.
+    pub fn through(&self) -> Lsn {
+        self.through
+    }
+
+    /// Every state that was delivered since the last call, in order.
+    pub fn take_cuts(&mut self) -> Vec<(Lsn, PgCut)> {
+        std::mem::take(&mut self.cuts)
+    }
+}
+
+/// Appends to the changelog from inside an application's transaction.
+#[derive(Clone, Debug)]
+pub struct PgOutboxWriter {
+    tables: Vec<(Vec<usize>, String, String)>,
+}
+
+impl PgOutboxWriter {
+    /// A writer for the tables of `source`.
+    pub fn new(source: &PgSource) -> PgOutboxWriter {
+        let tables = source.catalog().iter().map(|(id, schema)| {
+            let sql = |op: &str, names: Vec<String>| {
+                let marks: Vec<String> = (1..=names.len()).map(|place| format!("${place}")).collect();
+                let (log, names, marks) = (changelog(id), names.join(", "), marks.join(", "));
+                format!("INSERT INTO {log}(op, {names}) VALUES('{op}', {marks})")
+            };
+            let present = sql(UPDATED, names('c', schema.columns.len()));
+            (schema.key.clone(), present, sql(DELETED, names('k', schema.key.len())))
+        });
+        PgOutboxWriter { tables: tables.collect() }
+    }
+
+    /// The row is there, with these values.
+    ///
+    /// # Errors
+    /// When the server refuses the insert.
+    pub fn present(&self, inside: &Inside<'_>, table: TableId, row: &[ValueRef<'_>]) -> Result<(), SourceError> {
+        let Some((_, present, _)) = self.tables.get(table.index()) else { return inside.schema(table).map(drop) };
+        inside.execute(present, row.iter().copied())
+    }
+
+    /// There is no row with this key any more.
+    ///
+    /// # Errors
+    /// When the server refuses the insert.
+    pub fn absent<'v>(
+        &self,
+        inside: &Inside<'_>,
+        table: TableId,
+        key: impl Iterator<Item = ValueRef<'v>>,
+    ) -> Result<(), SourceError> {
+        let Some((_, _, absent)) = self.tables.get(table.index()) else { return inside.schema(table).map(drop) };
+        inside.execute(absent, key)
+    }
+}

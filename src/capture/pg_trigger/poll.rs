@@ -1,0 +1,184 @@
+//! Reading what one state of the server includes and the last one did not.
+
+use super::super::error::CaptureError;
+use super::super::trigger::Polled;
+use super::PgTriggerCapture;
+use super::setup::{DELETED, INSERTED, TRUNCATED, UPDATED, changelog, names};
+use crate::model::{ChangeBuf, CommitTime, Lsn, TableId, Transaction};
+use crate::source::postgres::{PgCut, Scratch, TableReader};
+use crate::source::wall_clock;
+use postgres::fallible_iterator::FallibleIterator;
+use postgres::types::ToSql;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// How long positions stand still while only other tables change.
+const EMPTY_EVERY: Duration = Duration::from_millis(50);
+
+/// The changes of one transaction, each with its number: those of several tables are not yet in order.
+#[derive(Default)]
+struct Gathered {
+    changes: Vec<(i64, ChangeBuf)>,
+}
+
+impl PgTriggerCapture {
+    /// Appends the transactions of one new state to `out`, whole. However many changes they have: a state is not to be
+    /// had in parts.
+    ///
+    /// # Errors
+    /// When the server refuses or a value can't be held. The next poll begins at the same place.
+    pub fn poll(&mut self, out: &mut Vec<Transaction>) -> Result<Polled, CaptureError> {
+        let failed = || CaptureError::postgres("poll", self.source.place());
+        self.client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").map_err(failed())?;
+        let read = self.read();
+        let ended = self.client.batch_execute("COMMIT").map_err(failed());
+        let (mut position, cut, gathered) = read?;
+        ended?;
+        if position.0.saturating_sub(self.through.0) < gathered.len() as u64 {
+            // Their log was written before the last poll, which they were not yet seen by.
+            position = self.source.later(&mut self.client)?;
+        }
+        let transactions = ordered(gathered, self.through, position);
+        let idle = transactions.is_empty();
+        if idle && self.last_delivery.elapsed() < EMPTY_EVERY {
+            // The state is left for a later poll, so that positions have few gaps to bridge.
+            return Ok(Polled { through: self.through, ..Polled::default() });
+        }
+        self.last_delivery = Instant::now();
+        let changes = transactions.iter().map(|transaction| transaction.changes.len() as u64).sum();
+        let polled = Polled { through: position, transactions: transactions.len() as u64, changes, more: false };
+        out.extend(transactions);
+        if idle {
+            out.push(Transaction { lsn: position, committed_at: wall_clock(), ..Transaction::default() });
+        }
+        self.through = position;
+        self.cuts.push((position, cut.clone()));
+        self.cut = cut;
+        Ok(polled)
+    }
+
+    fn read(&mut self) -> Result<(Lsn, PgCut, HashMap<i64, Gathered>), CaptureError> {
+        let (position, cut) = self.source.cut(&mut self.client, false)?;
+        let mut gathered = HashMap::new();
+        for (id, _) in self.source.catalog().iter() {
+            self.read_table(id, &mut gathered)?;
+        }
+        Ok((position, cut, gathered))
+    }
+
+    fn read_table(&mut self, id: TableId, gathered: &mut HashMap<i64, Gathered>) -> Result<(), CaptureError> {
+        let table = self.source.table(id)?;
+        let (reader, schema) = (TableReader::new(table), table.schema());
+        let (k, c) = (names('k', schema.key.len()), names('c', schema.columns.len()));
+        let keys = schema.key.iter().zip(&k).map(|(&column, name)| reader.expression(column, name));
+        let columns = c.iter().enumerate().map(|(column, name)| reader.expression(column, name));
+        let list: Vec<String> = keys.chain(columns).collect();
+        // The first condition is for the index, the second is the truth.
+        let sql = format!(
+            "SELECT xid::text::bigint, id, op::text, {} FROM {} WHERE xid >= $1::text::xid8 \
+                AND NOT pg_catalog.pg_visible_in_snapshot(xid, $2::text::pg_catalog.pg_snapshot)",
+            list.join(", "),
+            changelog(id)
+        );
+        let failed = || CaptureError::postgres("read the changelog of table", &schema.name);
+        let (from, last) = (self.cut.xmin().to_string(), self.cut.text());
+        let parameters: [&dyn ToSql; 2] = [&from, &last];
+        let mut rows = self.client.query_raw(&sql, parameters).map_err(failed())?;
+        let mut scratch = Scratch::default();
+        let key_first = 3;
+        let row_first = key_first + schema.key.len();
+        while let Some(row) = rows.next().map_err(failed())? {
+            let (xid, number): (i64, i64) = (row.get(0), row.get(1));
+            let mut change = ChangeBuf::new();
+            let codec = |error| CaptureError::Codec { table: schema.name.clone(), source: error };
+            match row.get::<_, &str>(2) {
+                INSERTED => change.push_insert(id, reader.decode(&row, row_first, &mut scratch)?).map_err(codec)?,
+                UPDATED => {
+                    change.push_update(id, None, reader.decode(&row, row_first, &mut scratch)?).map_err(codec)?;
+                }
+                DELETED => change.push_delete(id, reader.decode_key(&row, key_first, &mut scratch)?).map_err(codec)?,
+                TRUNCATED => change.push_truncate(id),
+                op => {
+                    let reason = format!("an unknown op {op:?} in change {number}");
+                    return Err(CaptureError::Damaged { reason });
+                }
+            }
+            gathered.entry(xid).or_default().changes.push((number, change));
+        }
+        Ok(())
+    }
+
+    /// Removes what was delivered; call it when all of that is durable. Returns how many changes.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn prune(&mut self) -> Result<u64, CaptureError> {
+        let mut removed = 0;
+        let last = self.cut.text();
+        for (id, schema) in self.source.catalog().iter() {
+            let sql = format!(
+                "DELETE FROM {} WHERE pg_catalog.pg_visible_in_snapshot(xid, $1::text::pg_catalog.pg_snapshot)",
+                changelog(id)
+            );
+            let failed = CaptureError::postgres("prune the changelog of table", &schema.name);
+            removed += self.client.execute(&sql, &[&last]).map_err(failed)?;
+        }
+        Ok(removed)
+    }
+}
+
+/// Transactions in the order of their last changes, with positions up to `position`. Those for which there is no room
+/// become one, which is no other state: all of them come from one.
+fn ordered(gathered: HashMap<i64, Gathered>, through: Lsn, position: Lsn) -> Vec<Transaction> {
+    let mut all: Vec<Vec<(i64, ChangeBuf)>> = gathered.into_values().map(|gathered| gathered.changes).collect();
+    for changes in &mut all {
+        changes.sort_unstable_by_key(|&(number, _)| number);
+    }
+    all.sort_unstable_by_key(|changes| changes.last().map(|&(number, _)| number));
+    let now: CommitTime = wall_clock();
+    let (count, room) = (all.len() as u64, position.0.saturating_sub(through.0));
+    let mut transactions: Vec<Transaction> = Vec::with_capacity(all.len());
+    for (place, changes) in all.into_iter().enumerate() {
+        let behind = count - 1 - place as u64;
+        let lsn = if behind < room { Lsn(position.0 - behind) } else { Lsn(position.0 - room.saturating_sub(1)) };
+        if transactions.last().is_none_or(|last| last.lsn != lsn) {
+            transactions.push(Transaction { lsn, committed_at: now, ..Transaction::default() });
+        }
+        if let Some(transaction) = transactions.last_mut() {
+            changes.iter().for_each(|(_, change)| transaction.changes.append(change));
+        }
+    }
+    transactions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gathered(numbers: &[&[i64]]) -> HashMap<i64, Gathered> {
+        let change = |&number: &i64| {
+            let mut change = ChangeBuf::new();
+            change.push_truncate(TableId(u32::try_from(number).unwrap()));
+            (number, change)
+        };
+        let all = numbers.iter().enumerate();
+        all.map(|(xid, numbers)| (xid as i64, Gathered { changes: numbers.iter().map(change).collect() })).collect()
+    }
+
+    fn told(transactions: &[Transaction]) -> Vec<(u64, Vec<u32>)> {
+        let tables = |t: &Transaction| t.changes.iter().map(|change| change.unwrap().table().0).collect();
+        transactions.iter().map(|t| (t.lsn.0, tables(t))).collect()
+    }
+
+    #[test]
+    fn the_last_change_decides_the_order() {
+        let found = ordered(gathered(&[&[9, 1], &[5, 2], &[7]]), Lsn(10), Lsn(100));
+        assert_eq!(told(&found), [(98, vec![2, 5]), (99, vec![7]), (100, vec![1, 9])]);
+    }
+
+    #[test]
+    fn without_room_some_become_one() {
+        let found = ordered(gathered(&[&[1], &[2], &[3], &[4]]), Lsn(98), Lsn(100));
+        assert_eq!(told(&found), [(99, vec![1, 2, 3]), (100, vec![4])]);
+    }
+}

@@ -1,0 +1,127 @@
+//! The changelog tables, their triggers, and their removal.
+
+use super::super::error::CaptureError;
+use crate::model::TableId;
+use crate::source::postgres::{OWN_SCHEMA, PgSource, PgTable, TableReader};
+use crate::source::quote;
+use postgres::Client;
+use std::fmt::Write as _;
+
+pub(super) const INSERTED: &str = "I";
+pub(super) const UPDATED: &str = "U";
+pub(super) const DELETED: &str = "D";
+pub(super) const TRUNCATED: &str = "T";
+
+/// Who fills the changelog.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Filled {
+    ByTriggers,
+    ByTheApplication,
+}
+
+/// Makes the changelog anew.
+pub(super) fn set_up(source: &PgSource, filled: Filled) -> Result<(), CaptureError> {
+    let mut client = source.connect()?;
+    let failed = || CaptureError::postgres("set the changelog up in", source.place());
+    let mut sql = format!("BEGIN; CREATE SCHEMA IF NOT EXISTS {OWN_SCHEMA};");
+    sql.push_str("CREATE SEQUENCE IF NOT EXISTS _freshbench.change_number;");
+    client.batch_execute(&sql).map_err(failed())?;
+    for (id, _) in source.catalog().iter() {
+        let table = source.table(id)?;
+        let sql = changelog_sql(id, table);
+        client.batch_execute(&sql).map_err(CaptureError::postgres("make the changelog of table", table.name()))?;
+        if filled == Filled::ByTriggers {
+            let sql = triggers_sql(id, table);
+            client.batch_execute(&sql).map_err(CaptureError::postgres("put triggers on table", table.name()))?;
+        }
+    }
+    client.batch_execute("COMMIT").map_err(failed())
+}
+
+/// Removes changelog and triggers, and with them the schema if nothing else of this program is in it.
+pub(super) fn tear_down(client: &mut Client) -> Result<(), postgres::Error> {
+    // Whatever depends on a function that is gone, as a trigger does, goes with it.
+    client.batch_execute(
+        "DO $$ DECLARE name text; BEGIN
+            FOR name IN SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p
+                JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+                WHERE n.nspname = '_freshbench' AND p.proname LIKE 'capture\\_%' LOOP
+                EXECUTE 'DROP FUNCTION ' || name || ' CASCADE';
+            END LOOP;
+            FOR name IN SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c
+                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                WHERE n.nspname = '_freshbench' AND c.relkind = 'r' AND c.relname LIKE 'changelog\\_%' LOOP
+                EXECUTE 'DROP TABLE ' || name;
+            END LOOP;
+        END $$;
+        DROP SEQUENCE IF EXISTS _freshbench.change_number",
+    )
+}
+
+pub(super) fn changelog(id: TableId) -> String {
+    format!("{OWN_SCHEMA}.changelog_{}", id.0)
+}
+
+pub(super) fn names(letter: char, count: usize) -> Vec<String> {
+    (0..count).map(|place| format!("{letter}{place}")).collect()
+}
+
+/// Columns with the very types of the table's: `k` for the key before, `c` for the row after.
+fn changelog_sql(id: TableId, table: &PgTable) -> String {
+    let (name, schema) = (changelog(id), table.schema());
+    let column = |place: &usize| schema.columns.get(*place).map_or_else(String::new, |column| quote(&column.name));
+    let keys = schema.key.iter().enumerate().map(|(place, key)| format!("t.{} AS k{place}", column(key)));
+    let columns = (0..schema.columns.len()).map(|place| format!("t.{} AS c{place}", column(&place)));
+    let parts: Vec<String> = keys.chain(columns).collect();
+    format!(
+        "CREATE TABLE {name} AS SELECT {} FROM {} AS t WHERE false;
+        ALTER TABLE {name}
+            ADD COLUMN id bigint NOT NULL DEFAULT pg_catalog.nextval('_freshbench.change_number'),
+            ADD COLUMN xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+            ADD COLUMN op \"char\" NOT NULL;
+        CREATE INDEX ON {name} (xid);",
+        parts.join(", "),
+        TableReader::new(table).quoted(),
+    )
+}
+
+fn triggers_sql(id: TableId, table: &PgTable) -> String {
+    let (log, schema, target) = (changelog(id), table.schema(), TableReader::new(table).quoted());
+    let list = |alias: &str, places: &mut dyn Iterator<Item = usize>| {
+        let named = places.filter_map(|place| schema.columns.get(place));
+        named.map(|column| format!("{alias}.{}", quote(&column.name))).collect::<Vec<_>>().join(", ")
+    };
+    let key = |alias: &str| list(alias, &mut schema.key.iter().copied());
+    let row = |alias: &str| list(alias, &mut (0..schema.columns.len()));
+    let (k, c) = (names('k', schema.key.len()).join(", "), names('c', schema.columns.len()).join(", "));
+    let insert = format!("INSERT INTO {log}(op, {c}) SELECT '{INSERTED}', {} FROM new_rows AS n;", row("n"));
+    // A statement changes each row once, so its old keys that are no new keys are gone, whatever was swapped with what.
+    let update = format!(
+        "INSERT INTO {log}(op, {k}) SELECT '{DELETED}', {0} FROM old_rows AS o
+            WHERE NOT EXISTS (SELECT FROM new_rows AS n WHERE ({1}) = ({0}));
+        INSERT INTO {log}(op, {c}) SELECT '{UPDATED}', {2} FROM new_rows AS n;",
+        key("o"),
+        key("n"),
+        row("n")
+    );
+    let delete = format!("INSERT INTO {log}(op, {k}) SELECT '{DELETED}', {} FROM old_rows AS o;", key("o"));
+    let truncate = format!("INSERT INTO {log}(op) VALUES('{TRUNCATED}');");
+    let mut sql = String::new();
+    for (event, body, transition) in [
+        ("insert", insert, "REFERENCING NEW TABLE AS new_rows"),
+        ("update", update, "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows"),
+        ("delete", delete, "REFERENCING OLD TABLE AS old_rows"),
+        ("truncate", truncate, ""),
+    ] {
+        let function = format!("{OWN_SCHEMA}.capture_{}_{event}", id.0);
+        // Writers need no right on the changelog: the function has its owner's. Writing to a String can't fail.
+        let _ = write!(
+            sql,
+            "CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+                SET search_path = pg_catalog, pg_temp AS $body$ BEGIN {body} RETURN NULL; END $body$;
+            CREATE TRIGGER _freshbench_{event} AFTER {event} ON {target} {transition}
+                FOR EACH STATEMENT EXECUTE FUNCTION {function}();"
+        );
+    }
+    sql
+}

@@ -1,0 +1,195 @@
+//! Every row of one state of a record system, whichever database it is.
+
+use super::cursor::{CursorBatch, CursorCapture, EachRow};
+use super::error::CaptureError;
+use super::pg_cursor::PgCursorCapture;
+use super::pg_snapshot::{PgRange, PgSnapshot};
+use super::snapshot::Snapshot;
+use crate::clock::Clock;
+use crate::model::{Lsn, Moment, TableId, ValueRef};
+use crate::source::postgres::PgCut;
+use crate::source::{Positions, RecordSystem, RowRange};
+
+/// Readers that all see the same state. It is `Sync`: give each thread its own reader.
+#[derive(Debug)]
+pub struct SourceSnapshot {
+    kind: Kind,
+    position: Lsn,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Sqlite(Snapshot),
+    Postgres(PgSnapshot),
+}
+
+/// A part of a table.
+#[derive(Clone, Debug)]
+pub enum Part {
+    /// Keys or rowids from here to there.
+    Sqlite(RowRange),
+    /// Pages from here to there.
+    Postgres(PgRange),
+}
+
+impl SourceSnapshot {
+    /// Begins a snapshot with `readers` connections (at least 1).
+    ///
+    /// # Errors
+    /// When the source can't be read.
+    pub fn begin(source: &RecordSystem, readers: usize, clock: &Clock) -> Result<SourceSnapshot, CaptureError> {
+        let kind = match source {
+            RecordSystem::Sqlite(source) => Kind::Sqlite(Snapshot::begin(source, readers, clock)?),
+            RecordSystem::Postgres(source) => Kind::Postgres(PgSnapshot::begin(source, readers, clock)?),
+        };
+        Ok(SourceSnapshot::of(kind))
+    }
+
+    /// Takes over a snapshot that was made where a replication slot begins.
+    pub fn of_slot(snapshot: PgSnapshot) -> SourceSnapshot {
+        SourceSnapshot::of(Kind::Postgres(snapshot))
+    }
+
+    fn of(kind: Kind) -> SourceSnapshot {
+        let position = match &kind {
+            Kind::Sqlite(snapshot) => snapshot.position(),
+            Kind::Postgres(snapshot) => snapshot.position(),
+        };
+        SourceSnapshot { kind, position }
+    }
+
+    /// The same state under another position, for those who reckon by commit numbers.
+    #[must_use]
+    pub fn reckoned(self, position: Lsn) -> SourceSnapshot {
+        SourceSnapshot { position, ..self }
+    }
+
+    /// Its position.
+    pub fn position(&self) -> Lsn {
+        self.position
+    }
+
+    /// When it was taken.
+    pub fn taken_at(&self) -> Moment {
+        match &self.kind {
+            Kind::Sqlite(snapshot) => snapshot.taken_at(),
+            Kind::Postgres(snapshot) => snapshot.taken_at(),
+        }
+    }
+
+    /// Which transactions it includes, where the database says so.
+    pub fn cut(&self) -> Option<&PgCut> {
+        match &self.kind {
+            Kind::Sqlite(_) => None,
+            Kind::Postgres(snapshot) => snapshot.cut(),
+        }
+    }
+
+    /// What its position is, for a strategy whose positions are states.
+    pub fn positions(&self) -> Positions {
+        self.cut().map_or(Positions::Numbers, |cut| Positions::Cuts(vec![(self.position, cut.clone())]))
+    }
+
+    /// How many readers it has.
+    pub fn readers(&self) -> usize {
+        match &self.kind {
+            Kind::Sqlite(snapshot) => snapshot.readers(),
+            Kind::Postgres(snapshot) => snapshot.readers(),
+        }
+    }
+
+    /// At most `parts` parts of about equal size that cover the table.
+    ///
+    /// # Errors
+    /// When the table can't be read.
+    pub fn ranges(&self, table: TableId, parts: usize) -> Result<Vec<Part>, CaptureError> {
+        Ok(match &self.kind {
+            Kind::Sqlite(snapshot) => snapshot.ranges(table, parts)?.into_iter().map(Part::Sqlite).collect(),
+            Kind::Postgres(snapshot) => snapshot.ranges(table, parts)?.into_iter().map(Part::Postgres).collect(),
+        })
+    }
+
+    /// Reads the rows of a part with reader `reader` and hands each to `each`, in column order. Returns how many.
+    ///
+    /// # Errors
+    /// When the source fails, a value is not of its column's type, or `each` fails.
+    pub fn scan<E: From<CaptureError>>(
+        &self,
+        reader: usize,
+        table: TableId,
+        part: &Part,
+        each: &mut dyn FnMut(&[ValueRef<'_>]) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        match (&self.kind, part) {
+            (Kind::Sqlite(snapshot), Part::Sqlite(range)) => snapshot.scan(reader, table, range, each),
+            (Kind::Postgres(snapshot), Part::Postgres(range)) => snapshot.scan(reader, table, range, each),
+            // Parts come from `ranges` of the same snapshot.
+            _ => Ok(0),
+        }
+    }
+}
+
+/// Rows whose cursor column moved, from whichever database.
+#[derive(Debug)]
+pub enum MovedRows {
+    /// From SQLite.
+    Sqlite(Box<CursorCapture>),
+    /// From PostgreSQL.
+    Postgres(Box<PgCursorCapture>),
+}
+
+impl MovedRows {
+    /// Prepares the source; see [`CursorCapture::setup`].
+    ///
+    /// # Errors
+    /// When a column is no timestamp and no integer, or the database refuses.
+    pub fn setup(source: &RecordSystem, columns: &[usize]) -> Result<(), CaptureError> {
+        match source {
+            RecordSystem::Sqlite(source) => CursorCapture::setup(source, columns),
+            RecordSystem::Postgres(source) => PgCursorCapture::setup(source, columns),
+        }
+    }
+
+    /// Begins behind a snapshot.
+    ///
+    /// # Errors
+    /// As [`MovedRows::setup`].
+    pub fn begin_after(
+        source: &RecordSystem,
+        snapshot: &SourceSnapshot,
+        columns: &[usize],
+        clock: &Clock,
+    ) -> Result<MovedRows, CaptureError> {
+        Ok(match (&snapshot.kind, source) {
+            (Kind::Postgres(snapshot), RecordSystem::Postgres(source)) => {
+                MovedRows::Postgres(Box::new(PgCursorCapture::begin_after(source, snapshot, columns, clock)?))
+            }
+            (Kind::Sqlite(snapshot), _) => {
+                MovedRows::Sqlite(Box::new(CursorCapture::begin_after(snapshot, columns, clock)?))
+            }
+            (Kind::Postgres(_), RecordSystem::Sqlite(_)) => {
+                let reason = "the snapshot is another database's".to_owned();
+                return Err(CaptureError::Unfit { table: source.place(), reason });
+            }
+        })
+    }
+
+    /// Hands every row that moved to `each`.
+    ///
+    /// # Errors
+    /// As [`CursorCapture::poll`].
+    pub fn poll<E: From<CaptureError>>(&mut self, each: &mut EachRow<'_, E>) -> Result<CursorBatch, E> {
+        match self {
+            MovedRows::Sqlite(cursor) => cursor.poll(each),
+            MovedRows::Postgres(cursor) => cursor.poll(each),
+        }
+    }
+
+    /// What the positions of its batches are.
+    pub fn into_positions(self) -> Positions {
+        match self {
+            MovedRows::Sqlite(_) => Positions::Numbers,
+            MovedRows::Postgres(mut cursor) => Positions::Cuts(cursor.take_cuts()),
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! A PostgreSQL database that the application of a workload writes to.
+//!
+//! # The commit order
+//!
+//! A client can't learn the log position of its own commit, and a snapshot of the server is no prefix of the log: a commit
+//! is in the log before it is seen. So every write transaction puts a row into `_freshbench.commit` as its last
+//! statement, with a number from a sequence and its own transaction id. Two transactions that change one row are
+//! ordered by that row's lock, which is held from the change to the commit, and the number is drawn in between; so
+//! **the numbers order every two transactions that conflict as their commits do**, and any order that does so leads to the
+//! same rows. The ledger is kept by these numbers. What a strategy calls a position (of the log, or of a snapshot) is
+//! brought together with them after the run, by `places`.
+
+use super::cut::PgCut;
+use super::options::PgOptions;
+use super::reader::TableReader;
+use super::table::PgTable;
+use crate::model::{Catalog, ColumnType, Lsn, TableId, TableSchema, Value, ValueRef};
+use crate::source::error::SourceError;
+use crate::source::sqlite::Durability;
+use crate::source::table::quote;
+use crate::workload::Workload;
+use ::postgres::Client;
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Everything of this program's in a database stands in this schema, so that one DROP removes it.
+pub const OWN_SCHEMA: &str = "_freshbench";
+
+const OWN_TABLES: &str = "CREATE SCHEMA _freshbench;
+    CREATE SEQUENCE _freshbench.commit_number;
+    CREATE TABLE _freshbench.commit(
+        number bigint PRIMARY KEY DEFAULT pg_catalog.nextval('_freshbench.commit_number'),
+        txn bigint NOT NULL, xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id());";
+
+const PROGRESS_ROWS: u64 = 10_000;
+
+/// A database with a workload's tables. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct PgSource {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    options: PgOptions,
+    catalog: Catalog,
+    tables: Vec<PgTable>,
+    durability: Durability,
+    /// The position of the newest state that was read, and the right to read the next one.
+    newest_cut: Mutex<Lsn>,
+}
+
+impl PgSource {
+    /// Makes a new database called `name` on the server of `options`, with the catalog's tables, empty.
+    ///
+    /// # Errors
+    /// When the server refuses, or a table can't be created.
+    pub fn create(
+        options: &PgOptions,
+        name: &str,
+        catalog: &Catalog,
+        durability: Durability,
+    ) -> Result<PgSource, SourceError> {
+        let mut server = options.connect()?;
+        let sql = format!("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'", quote(name));
+        server.batch_execute(&sql).map_err(SourceError::postgres("create the database", name))?;
+        let own = options.with_database(name);
+        let made = PgSource::furnish(&own, catalog, durability);
+        if made.is_err() {
+            // The failure that led here is what the user must hear of.
+            let _ = server.batch_execute(&format!("DROP DATABASE {}", quote(name)));
+        }
+        made
+    }
+
+    fn furnish(options: &PgOptions, catalog: &Catalog, durability: Durability) -> Result<PgSource, SourceError> {
+        let mut client = options.connect()?;
+        client.batch_execute(OWN_TABLES).map_err(SourceError::postgres("set up", options.place()))?;
+        for schema in &catalog.tables {
+            let sql = create_sql(schema)?;
+            client.batch_execute(&sql).map_err(SourceError::postgres("create table", &schema.name))?;
+        }
+        PgSource::assemble(options, catalog.clone(), durability, &mut client)
+    }
+
+    fn assemble(
+        options: &PgOptions,
+        catalog: Catalog,
+        durability: Durability,
+        client: &mut Client,
+    ) -> Result<PgSource, SourceError> {
+        let found = catalog.tables.iter().map(|schema| PgTable::discover(client, "public", &schema.name));
+        let tables = found.collect::<Result<Vec<_>, _>>()?;
+        let inner = Inner { options: options.clone(), catalog, tables, durability, newest_cut: Mutex::default() };
+        Ok(PgSource { inner: Arc::new(inner) })
+    }
+
+    /// Takes up tables of somebody else's database, in the order given. Changes nothing in it.
+    pub fn adopt(options: &PgOptions, tables: Vec<PgTable>) -> PgSource {
+        let catalog = Catalog { tables: tables.iter().map(|table| table.schema().clone()).collect() };
+        let (options, durability, newest_cut) = (options.clone(), Durability::Full, Mutex::default());
+        let inner = Inner { options, catalog, tables, durability, newest_cut };
+        PgSource { inner: Arc::new(inner) }
+    }
+
+    /// Loads all the initial rows of `workload`, by COPY. `progress` hears the count of rows so far. Returns how many rows.
+    ///
+    /// # Errors
+    /// When the server refuses or a row can't be stored.
+    pub fn load(&self, workload: &Workload, progress: &mut dyn FnMut(u64)) -> Result<u64, SourceError> {
+        let mut client = self.connect()?;
+        let mut count = 0;
+        for (id, schema) in self.catalog().iter() {
+            let failed = || SourceError::postgres("load table", &schema.name);
+            let mut copy = client.copy_in(&format!("COPY {} FROM STDIN", qualified(schema))).map_err(failed())?;
+            let mut line = String::new();
+            for row in workload.initial_rows(id) {
+                line.clear();
+                copy_line(&row, &mut line);
+                copy.write_all(line.as_bytes()).map_err(SourceError::broken("load table", &schema.name))?;
+                count += 1;
+                if count % PROGRESS_ROWS == 0 {
+                    progress(count);
+                }
+            }
+            copy.finish().map_err(failed())?;
+            let sql = format!("VACUUM (ANALYZE, FREEZE) {}", qualified(schema));
+            client.batch_execute(&sql).map_err(failed())?;
+        }
+        client.batch_execute("CHECKPOINT").or_else(|error| ignore_denied(error, "checkpoint", self))?;
+        progress(count);
+        Ok(count)
+    }
+
+    /// Makes a database `name` on the same server that holds the same rows. Nobody may be connected to this one.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn copy_to(&self, server: &PgOptions, name: &str) -> Result<PgSource, SourceError> {
+        let Inner { options, catalog, durability, .. } = &*self.inner;
+        let mut client = server.connect()?;
+        let template = quote(&options.database);
+        let sql = format!("CREATE DATABASE {} TEMPLATE {template}", quote(name));
+        client.batch_execute(&sql).map_err(SourceError::postgres("copy the database to", name))?;
+        let own = options.with_database(name);
+        let mut client = own.connect()?;
+        PgSource::assemble(&own, catalog.clone(), *durability, &mut client)
+    }
+
+    /// Removes the database, ending whoever is still connected to it, after the slots that were made for it.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn remove(&self, server: &PgOptions) -> Result<(), SourceError> {
+        let name = &self.inner.options.database;
+        let failed = || SourceError::postgres("remove the database", name);
+        let mut client = server.connect()?;
+        let slots = "SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots \
+            WHERE database = $1 AND slot_name LIKE 'freshbench%' AND NOT active";
+        client.execute(slots, &[name]).map_err(failed())?;
+        client.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quote(name))).map_err(failed())
+    }
+
+    /// How the database is reached.
+    pub fn options(&self) -> &PgOptions {
+        &self.inner.options
+    }
+
+    /// The tables.
+    pub fn catalog(&self) -> &Catalog {
+        &self.inner.catalog
+    }
+
+    /// A table as it is in the server.
+    ///
+    /// # Errors
+    /// When there is none of this number.
+    pub fn table(&self, id: TableId) -> Result<&PgTable, SourceError> {
+        self.inner.tables.get(id.index()).ok_or_else(|| SourceError::Options {
+            what: format!("{} has no table of the number {}", self.inner.options.place(), id.0),
+        })
+    }
+
+    /// Every table as it is in the server, in the catalog's order.
+    pub fn tables(&self) -> &[PgTable] {
+        &self.inner.tables
+    }
+
+    /// Opens a connection on which commits are acknowledged with the source's durability.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn connect(&self) -> Result<Client, SourceError> {
+        let mut client = self.inner.options.connect()?;
+        let synchronous = if self.inner.durability == Durability::Full { "on" } else { "off" };
+        client
+            .batch_execute(&format!("SET synchronous_commit = {synchronous}"))
+            .map_err(SourceError::postgres("configure", self.inner.options.place()))?;
+        Ok(client)
+    }
+
+    /// Says which state the open REPEATABLE READ transaction of `client` reads, and gives it a position that is not before
+    /// that of any state read before: the end of the log, read after the state was fixed. So all that the state includes
+    /// lies before it in the log, and whatever is acknowledged before a marker is included where the position reaches
+    /// the marker's. With `distinct` no other state has the position.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub(crate) fn cut(&self, client: &mut Client, distinct: bool) -> Result<(Lsn, PgCut), SourceError> {
+        // One at a time, so that the order of positions is the order of states.
+        let mut newest = self.inner.newest_cut.lock().unwrap_or_else(PoisonError::into_inner);
+        let sql = "SELECT pg_catalog.pg_current_snapshot()::text, \
+            (pg_catalog.pg_current_wal_insert_lsn() - '0/0'::pg_catalog.pg_lsn)::bigint";
+        let row = client.query_one(sql, &[]).map_err(SourceError::postgres("read the state of", self.place()))?;
+        let (text, end): (&str, i64) = (row.get(0), row.get(1));
+        let mut position = Lsn(end.unsigned_abs().max(newest.0));
+        if distinct && position == *newest {
+            position = self.grow_log(client)?;
+        }
+        *newest = position;
+        Ok((position, PgCut::parse(text)?))
+    }
+
+    /// A position behind that of every state read before, for the newest of them.
+    pub(crate) fn later(&self, client: &mut Client) -> Result<Lsn, SourceError> {
+        let mut newest = self.inner.newest_cut.lock().unwrap_or_else(PoisonError::into_inner);
+        *newest = self.grow_log(client)?.max(*newest);
+        Ok(*newest)
+    }
+
+    /// Writes some bytes of log that nobody reads, and returns its end.
+    fn grow_log(&self, client: &mut Client) -> Result<Lsn, SourceError> {
+        let failed = || SourceError::postgres("write to the log of", self.place());
+        client.execute("SELECT pg_catalog.pg_logical_emit_message(false, 'freshbench', '')", &[]).map_err(failed())?;
+        log_end(client).map_err(failed())
+    }
+
+    /// Where the server writes its log next: behind everything that was acknowledged before.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn log_end(&self) -> Result<Lsn, SourceError> {
+        log_end(&mut self.inner.options.connect()?).map_err(SourceError::postgres("read the log position of", self.place()))
+    }
+
+    /// Commits a transaction that changes nothing, with a place in the log and a number, and returns both.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn write_marker(&self) -> Result<Marker, SourceError> {
+        let failed = || SourceError::postgres("write a marker to", self.place());
+        let mut client = self.connect()?;
+        let before = log_end(&mut client).map_err(failed())?;
+        let row = client
+            .query_one("INSERT INTO _freshbench.commit(txn) VALUES(-1) RETURNING number", &[])
+            .map_err(failed())?;
+        let number: i64 = row.get(0);
+        Ok(Marker { log: before, number: Lsn(number.unsigned_abs()) })
+    }
+
+    /// Reads a whole table in key order, for verification. Returns how many rows.
+    ///
+    /// # Errors
+    /// When the server refuses, a value can't be held, or `each` fails.
+    pub fn rows<E: From<SourceError>>(
+        &self,
+        table: TableId,
+        each: &mut dyn FnMut(&[ValueRef<'_>]) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        let table = self.table(table)?;
+        let reader = TableReader::new(table);
+        let mut client = self.connect()?;
+        reader.all(&mut client, &format!("{} ORDER BY {}", reader.select(), reader.key()), &[], each)
+    }
+
+    /// The server and database, for messages.
+    pub fn place(&self) -> String {
+        self.inner.options.place()
+    }
+}
+
+/// The place of a marker, by both reckonings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marker {
+    /// Everything acknowledged before it lies before this position of the log, and the marker itself behind it.
+    pub log: Lsn,
+    /// Its number in the commit order.
+    pub number: Lsn,
+}
+
+pub(crate) fn log_end(client: &mut Client) -> Result<Lsn, ::postgres::Error> {
+    let sql = "SELECT (pg_catalog.pg_current_wal_insert_lsn() - '0/0'::pg_catalog.pg_lsn)::bigint";
+    let lsn: i64 = client.query_one(sql, &[])?.get(0);
+    Ok(Lsn(lsn.unsigned_abs()))
+}
+
+/// Only a superuser may checkpoint; the run is the same without, with the server's own checkpoint somewhere in it.
+fn ignore_denied(error: ::postgres::Error, operation: &'static str, source: &PgSource) -> Result<(), SourceError> {
+    if error.code() == Some(&::postgres::error::SqlState::INSUFFICIENT_PRIVILEGE) {
+        return Ok(());
+    }
+    Err(SourceError::postgres(operation, source.place())(error))
+}
+
+pub(super) fn qualified(schema: &TableSchema) -> String {
+    format!("public.{}", quote(&schema.name))
+}
+
+fn create_sql(schema: &TableSchema) -> Result<String, SourceError> {
+    let mut parts = Vec::with_capacity(schema.columns.len() + 1);
+    for column in &schema.columns {
+        let not_null = if column.nullable { "" } else { " NOT NULL" };
+        parts.push(format!("{} {}{not_null}", quote(&column.name), declared_type(column.column_type)?));
+    }
+    let key: Vec<String> = schema.key_columns().map(|column| quote(&column.name)).collect();
+    parts.push(format!("PRIMARY KEY ({})", key.join(", ")));
+    Ok(format!("CREATE TABLE {} ({})", qualified(schema), parts.join(", ")))
+}
+
+fn declared_type(column_type: ColumnType) -> Result<String, SourceError> {
+    Ok(match column_type {
+        ColumnType::Bool => "boolean".to_owned(),
+        ColumnType::Int64 => "bigint".to_owned(),
+        ColumnType::Float64 => "double precision".to_owned(),
+        ColumnType::Decimal { precision, scale } => format!("numeric({precision}, {scale})"),
+        ColumnType::Text => "text".to_owned(),
+        ColumnType::Bytes => "bytea".to_owned(),
+        ColumnType::Date => "date".to_owned(),
+        ColumnType::Timestamp => "timestamptz".to_owned(),
+    })
+}
+
+/// One row in COPY's text form.
+fn copy_line(row: &[Value], line: &mut String) {
+    for (place, value) in row.iter().enumerate() {
+        if place > 0 {
+            line.push('\t');
+        }
+        if matches!(value, Value::Null) {
+            line.push_str("\\N");
+            continue;
+        }
+        let text = crate::model::Text(value.as_ref()).to_string();
+        for letter in text.chars() {
+            match letter {
+                '\\' => line.push_str("\\\\"),
+                '\t' => line.push_str("\\t"),
+                '\n' => line.push_str("\\n"),
+                '\r' => line.push_str("\\r"),
+                other => line.push(other),
+            }
+        }
+    }
+    line.push('\n');
+}
