@@ -10,9 +10,10 @@ pub(super) fn of_type(literal: &Literal, column_type: ColumnType) -> Result<Valu
         (ColumnType::Bool, _) => Err("true or false"),
         (ColumnType::Int64, Literal::Int(v)) => Ok(Value::Int(*v)),
         (ColumnType::Int64, _) => Err("a whole number"),
-        (ColumnType::Float64, Literal::Float(v)) => Ok(Value::Float(*v)),
-        (ColumnType::Float64, Literal::Int(v)) => Ok(Value::Float(*v as f64)),
-        (ColumnType::Float64, _) => Err("a number"),
+        // A 32-bit float is compared as the 64-bit float that it is, as in SQL.
+        (ColumnType::Float64 | ColumnType::Float32, Literal::Float(v)) => Ok(Value::Float(*v)),
+        (ColumnType::Float64 | ColumnType::Float32, Literal::Int(v)) => Ok(Value::Float(*v as f64)),
+        (ColumnType::Float64 | ColumnType::Float32, _) => Err("a number"),
         (ColumnType::Decimal { .. }, Literal::Int(v)) => Ok(decimal(i128::from(*v), 0)),
         (ColumnType::Decimal { .. }, Literal::Float(v)) => shortest_decimal(*v).ok_or("a finite number"),
         (ColumnType::Decimal { .. }, _) => Err("a number"),
@@ -22,6 +23,10 @@ pub(super) fn of_type(literal: &Literal, column_type: ColumnType) -> Result<Valu
         (ColumnType::Date, _) => Err(DATE),
         (ColumnType::Timestamp, Literal::Text(v)) => parse_timestamp(v).map(Value::Timestamp).ok_or(TIMESTAMP),
         (ColumnType::Timestamp, _) => Err(TIMESTAMP),
+        (ColumnType::LocalTimestamp, Literal::Text(v)) => {
+            parse_timestamp(v).map(Value::LocalTimestamp).ok_or(TIMESTAMP)
+        }
+        (ColumnType::LocalTimestamp, _) => Err(TIMESTAMP),
         (ColumnType::Bytes, _) => Err("no comparison, only `is null` and `is not null`"),
     }
 }
