@@ -104,6 +104,22 @@ pub fn civil(days: i64) -> (i64, i64, i64) {
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
+/// Days since 1970-01-01 of a year (0 is 1 BC), month and day, if there is such a day.
+///
+/// Howard Hinnant's `days_from_civil`. The year is of at most twelve digits.
+pub fn days(year: i64, month: i64, day: i64) -> Option<i64> {
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let shifted = if month <= 2 { year - 1 } else { year };
+    let era = shifted.div_euclid(400);
+    let day_of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
+    let year_of_era = shifted.rem_euclid(400);
+    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
+    // February 30 would be March 1 or 2: only a day that comes back as itself is one.
+    (civil(days) == (year, month, day)).then_some(days)
+}
+
 /// Writes the date and gives whether it is before year 1 (then the caller ends with ` BC`).
 fn write_civil(out: &mut impl Write, days: i64) -> Result<bool, fmt::Error> {
     let (year, month, day) = civil(days);

@@ -5,14 +5,21 @@
 //! in `wire`. No password is ever shown: it lives in a [`Secret`].
 
 mod connect;
+mod discover;
+mod name;
 mod options;
 mod passfile;
 mod secret;
 mod service;
+mod table;
 mod tls;
+mod types;
 
+pub use name::PgTableName;
 pub use options::{PgOptions, SslMode};
 pub use secret::Secret;
+pub use table::{PgColumn, PgGenerated, PgKeyOrigin, PgKind, PgLeaf, PgReplicaIdentity, PgTable};
+pub use types::{PgCoding, PgField, PgMisfit, PgScratch};
 
 #[cfg(test)]
 mod tests;
