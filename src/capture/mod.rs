@@ -17,8 +17,8 @@ mod snapshot;
 mod source_snapshot;
 mod trigger;
 
-pub use cursor::{CursorBatch, CursorCapture, CursorState, EachRow};
 pub use changes::{ChangeCapture, Outbox};
+pub use cursor::{CursorBatch, CursorCapture, CursorState, EachRow};
 pub use error::CaptureError;
 pub use pg_cursor::PgCursorCapture;
 pub use pg_snapshot::{PgRange, PgSnapshot};

@@ -49,11 +49,11 @@ impl PgCursorCapture {
         let mut client = source.connect()?;
         for follow in follows(source, columns)? {
             let table = source.table(follow.id)?;
-            let column = table.schema().columns.get(follow.column).map_or("", |column| &column.name);
+            let column = table.schema.columns.get(follow.column).map_or("", |column| &column.name);
             let name = format!("_freshbench_cursor_{}", follow.id.0);
             let target = TableReader::new(table).quoted();
             let sql = format!("CREATE INDEX IF NOT EXISTS {name} ON {target} ({})", quote(column));
-            client.batch_execute(&sql).map_err(CaptureError::postgres("index table", table.name()))?;
+            client.batch_execute(&sql).map_err(CaptureError::postgres("index table", &table.schema.name))?;
         }
         Ok(())
     }
@@ -123,16 +123,13 @@ impl Follow {
         newest_only: bool,
     ) -> Result<(), E> {
         let table = source.table(self.id).map_err(CaptureError::from)?;
-        let (reader, schema) = (TableReader::new(table), table.schema());
+        let (reader, schema) = (TableReader::new(table), &table.schema);
         let failed = || CaptureError::postgres("read table", &schema.name);
         let column = schema.columns.get(self.column).map_or("", |column| &column.name);
         let stamp = format!("t.{}", quote(column));
         let is_time = schema.columns.get(self.column).is_some_and(|c| c.column_type == ColumnType::Timestamp);
-        let from = if newest_only {
-            format!("(SELECT max({stamp}) FROM {} AS t)", reader.quoted())
-        } else {
-            "$1".to_owned()
-        };
+        let from =
+            if newest_only { format!("(SELECT max({stamp}) FROM {} AS t)", reader.quoted()) } else { "$1".to_owned() };
         let sql = format!("{} WHERE {stamp} >= {from} ORDER BY {stamp}", reader.select());
         let last = Bound(match (self.last, is_time) {
             (Some(last), true) => ValueRef::Timestamp(last),

@@ -112,6 +112,12 @@ fn encode(out: &mut Vec<u8>, value: ValueRef<'_>) -> Result<(), KeyError> {
         ValueRef::Bytes(v) => escaped(out, 7, v),
         ValueRef::Date(v) => ordered(out, 8, &((v as u32) ^ (1 << 31)).to_be_bytes()),
         ValueRef::Timestamp(v) => ordered(out, 9, &((v as u64) ^ (1 << 63)).to_be_bytes()),
+        ValueRef::Float32(v) => {
+            let bits = v.to_bits();
+            let flipped = if bits >> 31 == 1 { !bits } else { bits | (1 << 31) };
+            ordered(out, 10, &flipped.to_be_bytes());
+        }
+        ValueRef::LocalTimestamp(v) => ordered(out, 11, &((v as u64) ^ (1 << 63)).to_be_bytes()),
     }
     Ok(())
 }

@@ -20,6 +20,8 @@ mod tag {
     pub const BYTES: u8 = 8;
     pub const DATE: u8 = 9;
     pub const TIMESTAMP: u8 = 10;
+    pub const FLOAT32: u8 = 11;
+    pub const LOCAL_TIMESTAMP: u8 = 12;
 }
 
 /// Appends one row to `out`.
@@ -58,6 +60,7 @@ fn encode_value(out: &mut Vec<u8>, value: ValueRef<'_>) -> Result<(), CodecError
         ValueRef::Bool(true) => out.push(tag::TRUE),
         ValueRef::Int(v) => fixed(out, tag::INT, &v.to_le_bytes()),
         ValueRef::Float(v) => fixed(out, tag::FLOAT, &v.to_bits().to_le_bytes()),
+        ValueRef::Float32(v) => fixed(out, tag::FLOAT32, &v.to_bits().to_le_bytes()),
         ValueRef::Decimal(v) => {
             fixed(out, tag::DECIMAL, &v.scale.to_le_bytes());
             out.extend_from_slice(&v.unscaled.to_le_bytes());
@@ -66,6 +69,7 @@ fn encode_value(out: &mut Vec<u8>, value: ValueRef<'_>) -> Result<(), CodecError
         ValueRef::Bytes(v) => long(out, tag::BYTES, v)?,
         ValueRef::Date(v) => fixed(out, tag::DATE, &v.to_le_bytes()),
         ValueRef::Timestamp(v) => fixed(out, tag::TIMESTAMP, &v.to_le_bytes()),
+        ValueRef::LocalTimestamp(v) => fixed(out, tag::LOCAL_TIMESTAMP, &v.to_le_bytes()),
     }
     Ok(())
 }
@@ -164,6 +168,8 @@ impl<'a> Input<'a> {
             tag::BYTES => ValueRef::Bytes(self.long()?),
             tag::DATE => ValueRef::Date(i32::from_le_bytes(self.array()?)),
             tag::TIMESTAMP => ValueRef::Timestamp(i64::from_le_bytes(self.array()?)),
+            tag::FLOAT32 => ValueRef::Float32(f32::from_bits(u32::from_le_bytes(self.array()?))),
+            tag::LOCAL_TIMESTAMP => ValueRef::LocalTimestamp(i64::from_le_bytes(self.array()?)),
             other => return Err(CodecError::UnknownTag { tag: other }),
         })
     }

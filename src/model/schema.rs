@@ -24,6 +24,8 @@ pub enum ColumnType {
     Int64,
     /// 64-bit IEEE float
     Float64,
+    /// 32-bit IEEE float
+    Float32,
     /// exact decimal of at most 38 digits
     Decimal {
         /// digits in all
@@ -39,6 +41,8 @@ pub enum ColumnType {
     Date,
     /// microseconds since 1970-01-01 00:00 UTC
     Timestamp,
+    /// microseconds since 1970-01-01 00:00 on a clock of no particular time zone
+    LocalTimestamp,
 }
 
 impl fmt::Display for ColumnType {
@@ -47,11 +51,13 @@ impl fmt::Display for ColumnType {
             ColumnType::Bool => f.write_str("bool"),
             ColumnType::Int64 => f.write_str("int64"),
             ColumnType::Float64 => f.write_str("float64"),
+            ColumnType::Float32 => f.write_str("float32"),
             ColumnType::Decimal { precision, scale } => write!(f, "decimal({precision},{scale})"),
             ColumnType::Text => f.write_str("text"),
             ColumnType::Bytes => f.write_str("bytes"),
             ColumnType::Date => f.write_str("date"),
             ColumnType::Timestamp => f.write_str("timestamp"),
+            ColumnType::LocalTimestamp => f.write_str("local_timestamp"),
         }
     }
 }

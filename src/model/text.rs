@@ -3,7 +3,10 @@
 //! The forms are those of a server with `DateStyle = ISO`, `TimeZone = UTC`, `bytea_output = hex` and
 //! `extra_float_digits = 1`, so that `dump | diff` against `COPY ... TO` of the record system works.
 
+mod float;
+
 use super::value::{Decimal, Value, ValueRef};
+use float::write_float;
 use std::fmt::{self, Write};
 
 /// Days from 0000-03-01 to 1970-01-01 in the proleptic Gregorian calendar.
@@ -11,12 +14,6 @@ const EPOCH_FROM_MARCH_0000_DAYS: i64 = 719_468;
 /// Days in one 400-year cycle.
 const ERA_DAYS: i64 = 146_097;
 const DAY_US: i64 = 86_400_000_000;
-/// Decimal exponents from here up are written in scientific form, as PostgreSQL does.
-const SCIENTIFIC_FROM: i32 = 15;
-/// Decimal exponents below this one are written in scientific form.
-const SCIENTIFIC_BELOW: i32 = -4;
-/// Shorter decimals lie too far apart for two of them to mean the same float.
-const PLACES_OF_TIES: usize = 15;
 
 /// Shows a value in PostgreSQL's text form. NULL shows as nothing at all and a value that was not sent as
 /// `unchanged`: callers that must tell NULL from an empty text ask first.
@@ -40,11 +37,13 @@ pub fn write_text(out: &mut impl Write, value: ValueRef<'_>) -> fmt::Result {
         ValueRef::Bool(v) => out.write_str(if v { "t" } else { "f" }),
         ValueRef::Int(v) => write!(out, "{v}"),
         ValueRef::Float(v) => write_float(out, v),
+        ValueRef::Float32(v) => write_float(out, v),
         ValueRef::Decimal(v) => write_decimal(out, v),
         ValueRef::Text(v) => out.write_str(v),
         ValueRef::Bytes(v) => write_bytes(out, v),
         ValueRef::Date(v) => write_date(out, v),
-        ValueRef::Timestamp(v) => write_timestamp(out, v, TimestampStyle::Sql),
+        ValueRef::Timestamp(v) => write_timestamp(out, v, ' ', "+00"),
+        ValueRef::LocalTimestamp(v) => write_timestamp(out, v, ' ', ""),
     }
 }
 
@@ -68,86 +67,6 @@ pub fn describe_values<'a>(values: impl IntoIterator<Item = ValueRef<'a>>) -> St
 /// One value for a message; see [`describe_values`].
 pub fn describe(value: &Value) -> String {
     describe_values([value.as_ref()])
-}
-
-/// The shortest digits that read back as the same number; fixed or scientific as PostgreSQL chooses.
-fn write_float(out: &mut impl Write, v: f64) -> fmt::Result {
-    if v.is_nan() {
-        return out.write_str("NaN");
-    }
-    if v.is_infinite() {
-        return out.write_str(if v > 0.0 { "Infinity" } else { "-Infinity" });
-    }
-    if v == 0.0 {
-        return out.write_str(if v.is_sign_negative() { "-0" } else { "0" });
-    }
-    let scientific = shortest_digits(v);
-    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if (SCIENTIFIC_BELOW..SCIENTIFIC_FROM).contains(&exponent) {
-        return write_fixed(out, digits, exponent);
-    }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    write!(out, "{digits}e{sign}{:02}", exponent.unsigned_abs())
-}
-
-/// Writes `d.ddd × 10^exponent` without an exponent.
-fn write_fixed(out: &mut impl Write, digits: &str, exponent: i32) -> fmt::Result {
-    let (sign, digits) = digits.strip_prefix('-').map_or(("", digits), |rest| ("-", rest));
-    let digits = digits.replacen('.', "", 1);
-    out.write_str(sign)?;
-    let before_point = usize::try_from(exponent + 1).unwrap_or(0);
-    match digits.split_at_checked(before_point) {
-        None => write!(out, "{digits:0<before_point$}"),
-        Some((whole, "")) => out.write_str(whole),
-        Some(("", fraction)) => write!(out, "0.{}{fraction}", "0".repeat((-1 - exponent).unsigned_abs() as usize)),
-        Some((whole, fraction)) => write!(out, "{whole}.{fraction}"),
-    }
-}
-
-/// The shortest digits, as `d.ddde±x`, that read back as `v` whichever way a reader rounds halves.
-///
-/// The standard library's shortest digits may lie exactly half way to the next float and rely on the reader
-/// rounding half to even (1e23); PostgreSQL does not use such digits, and writes more of them. And where `v` lies
-/// exactly half way between two shortest decimals, PostgreSQL takes the one with the even last digit.
-fn shortest_digits(v: f64) -> String {
-    let shortest = format!("{v:e}");
-    let places = shortest.split('e').next().map_or(0, |digits| digits.bytes().filter(u8::is_ascii_digit).count());
-    let usable = !is_half_way(&shortest, v);
-    if usable && places < PLACES_OF_TIES {
-        return shortest;
-    }
-    // The standard library's digits at a given precision are rounded half to even. Just below a power of two they may
-    // be nearest and yet belong to the next float; then the shortest ones stand.
-    let most = if usable { places } else { 17 };
-    (places.saturating_sub(1)..most)
-        .map(|precision| format!("{v:.precision$e}"))
-        .find(|digits| digits.parse() == Ok(v) && !is_half_way(digits, v))
-        .unwrap_or(shortest)
-}
-
-/// Whether the decimal `digits` (`d.ddde±x`) lies exactly half way between `v` and one of its neighbours.
-///
-/// A decimal of at most 17 digits can do so only as `d × 10^k` with `0 <= k <= 23`: half way is an odd 54-bit
-/// integer times a power of two, and must be divisible by `5^k`. Both sides are compared divided by `2^k`.
-fn is_half_way(digits: &str, v: f64) -> bool {
-    let Some((mantissa, exponent)) = digits.split_once('e') else { return false };
-    let fraction = mantissa.split_once('.').map_or(0, |(_, fraction)| fraction.len() as i32);
-    let Ok(power) = exponent.parse::<i32>().map(|e| e - fraction) else { return false };
-    if !(0..=23).contains(&power) {
-        return false;
-    }
-    let decimal: u128 = mantissa.bytes().filter(u8::is_ascii_digit).fold(0, |n, d| n * 10 + u128::from(d - b'0'));
-    let bits = v.abs().to_bits();
-    let binary_exponent = (bits >> 52) as i32 - 1075;
-    let Ok(shift @ 1..=70) = u32::try_from(binary_exponent - power) else { return false };
-    let significand = bits & ((1 << 52) - 1);
-    let exact = u128::from(significand | 1 << 52) << shift;
-    let half = 1u128 << (shift - 1);
-    let scaled = decimal * 5u128.pow(power.unsigned_abs());
-    // Below a power of two the floats lie twice as close.
-    let half_below = if significand == 0 { half } else { 2 * half };
-    scaled == exact + half || 2 * scaled == 2 * exact - half_below
 }
 
 fn write_decimal(out: &mut impl Write, v: Decimal) -> fmt::Result {
@@ -185,6 +104,22 @@ pub fn civil(days: i64) -> (i64, i64, i64) {
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
+/// Days since 1970-01-01 of a year (0 is 1 BC), month and day, if there is such a day.
+///
+/// Howard Hinnant's `days_from_civil`. The year is of at most twelve digits.
+pub fn days(year: i64, month: i64, day: i64) -> Option<i64> {
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let shifted = if month <= 2 { year - 1 } else { year };
+    let era = shifted.div_euclid(400);
+    let day_of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
+    let year_of_era = shifted.rem_euclid(400);
+    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
+    // February 30 would be March 1 or 2: only a day that comes back as itself is one.
+    (civil(days) == (year, month, day)).then_some(days)
+}
+
 /// Writes the date and gives whether it is before year 1 (then the caller ends with ` BC`).
 fn write_civil(out: &mut impl Write, days: i64) -> Result<bool, fmt::Error> {
     let (year, month, day) = civil(days);
@@ -207,25 +142,14 @@ fn write_date(out: &mut impl Write, days: i32) -> fmt::Result {
     }
 }
 
-/// How a timestamp is written.
-#[derive(Clone, Copy)]
-enum TimestampStyle {
-    /// `2024-01-02 03:04:05+00`, as `timestamptz` is shown.
-    Sql,
-    /// `2024-01-02T03:04:05+00:00`, as `to_json` writes it.
-    Json,
-}
-
-fn write_timestamp(out: &mut impl Write, us: i64, style: TimestampStyle) -> fmt::Result {
+/// `2024-01-02 03:04:05+00` with the separator ' ' and the zone "+00", as `timestamptz` is shown; `to_json` writes 'T'
+/// and "+00:00". A timestamp without time zone has no zone.
+fn write_timestamp(out: &mut impl Write, us: i64, separator: char, zone: &str) -> fmt::Result {
     match us {
         i64::MAX => return out.write_str("infinity"),
         i64::MIN => return out.write_str("-infinity"),
         _ => {}
     }
-    let (separator, zone) = match style {
-        TimestampStyle::Sql => (' ', "+00"),
-        TimestampStyle::Json => ('T', "+00:00"),
-    };
     let before_christ = write_civil(out, us.div_euclid(DAY_US))?;
     let of_day = us.rem_euclid(DAY_US);
     let seconds = of_day / 1_000_000;
@@ -318,11 +242,13 @@ fn write_json_value(out: &mut impl Write, value: ValueRef<'_>) -> fmt::Result {
         ValueRef::Null | ValueRef::Unchanged => out.write_str("null"),
         ValueRef::Bool(v) => out.write_str(if v { "true" } else { "false" }),
         ValueRef::Float(v) if v.is_finite() => write_float(out, v),
+        ValueRef::Float32(v) if v.is_finite() => write_float(out, v),
         ValueRef::Int(_) | ValueRef::Decimal(_) => write_text(out, value),
         ValueRef::Text(v) => write_json_text(out, v),
-        ValueRef::Timestamp(v) => {
+        ValueRef::Timestamp(v) | ValueRef::LocalTimestamp(v) => {
             out.write_char('"')?;
-            write_timestamp(out, v, TimestampStyle::Json)?;
+            let zone = if matches!(value, ValueRef::Timestamp(_)) { "+00:00" } else { "" };
+            write_timestamp(out, v, 'T', zone)?;
             out.write_char('"')
         }
         ValueRef::Bytes(v) => {
@@ -330,7 +256,7 @@ fn write_json_value(out: &mut impl Write, value: ValueRef<'_>) -> fmt::Result {
             write_bytes(out, v)?;
             out.write_char('"')
         }
-        ValueRef::Float(_) | ValueRef::Date(_) => {
+        ValueRef::Float(_) | ValueRef::Float32(_) | ValueRef::Date(_) => {
             out.write_char('"')?;
             write_text(out, value)?;
             out.write_char('"')
@@ -393,6 +319,25 @@ mod tests {
             (f64::NAN, "NaN"),
         ] {
             assert_eq!(text(ValueRef::Float(v)), wanted);
+        }
+    }
+
+    /// Every right side was printed by a PostgreSQL 15 server.
+    #[test]
+    fn short_floats_as_postgresql_prints_them() {
+        for (v, wanted) in [
+            (0.1f32, "0.1"),
+            (16777216.0, "1.6777216e+07"),
+            (123456.0, "123456"),
+            (1e6, "1e+06"),
+            (3.4028235e38, "3.4028235e+38"),
+            (1e-45, "1e-45"),
+            (-0.0, "-0"),
+            (f32::NAN, "NaN"),
+            (0.0001, "0.0001"),
+            (1e-5, "1e-05"),
+        ] {
+            assert_eq!(text(ValueRef::Float32(v)), wanted);
         }
     }
 

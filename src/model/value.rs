@@ -23,6 +23,8 @@ pub enum Value {
     Int(i64),
     /// A 64-bit IEEE float.
     Float(f64),
+    /// A 32-bit IEEE float.
+    Float32(f32),
     /// An exact decimal, boxed since it is rare and wide.
     Decimal(Box<Decimal>),
     /// UTF-8 text.
@@ -33,6 +35,8 @@ pub enum Value {
     Date(i32),
     /// Microseconds since 1970-01-01 00:00 UTC. `i64::MAX` and `i64::MIN` stand for the two infinities.
     Timestamp(i64),
+    /// Microseconds since 1970-01-01 00:00 on a clock of no particular time zone, with the same infinities.
+    LocalTimestamp(i64),
 }
 
 /// A value that borrows its bytes from a database row, a log record or a [`Value`].
@@ -49,6 +53,8 @@ pub enum ValueRef<'a> {
     Int(i64),
     /// See [`Value::Float`].
     Float(f64),
+    /// See [`Value::Float32`].
+    Float32(f32),
     /// See [`Value::Decimal`].
     Decimal(Decimal),
     /// See [`Value::Text`].
@@ -59,6 +65,8 @@ pub enum ValueRef<'a> {
     Date(i32),
     /// See [`Value::Timestamp`].
     Timestamp(i64),
+    /// See [`Value::LocalTimestamp`].
+    LocalTimestamp(i64),
 }
 
 impl Value {
@@ -69,11 +77,13 @@ impl Value {
             Value::Bool(v) => ValueRef::Bool(*v),
             Value::Int(v) => ValueRef::Int(*v),
             Value::Float(v) => ValueRef::Float(*v),
+            Value::Float32(v) => ValueRef::Float32(*v),
             Value::Decimal(v) => ValueRef::Decimal(**v),
             Value::Text(v) => ValueRef::Text(v),
             Value::Bytes(v) => ValueRef::Bytes(v),
             Value::Date(v) => ValueRef::Date(*v),
             Value::Timestamp(v) => ValueRef::Timestamp(*v),
+            Value::LocalTimestamp(v) => ValueRef::LocalTimestamp(*v),
         }
     }
 
@@ -92,21 +102,23 @@ impl ValueRef<'_> {
             ValueRef::Bool(v) => Value::Bool(v),
             ValueRef::Int(v) => Value::Int(v),
             ValueRef::Float(v) => Value::Float(v),
+            ValueRef::Float32(v) => Value::Float32(v),
             ValueRef::Decimal(v) => Value::Decimal(Box::new(v)),
             ValueRef::Text(v) => Value::Text(v.into()),
             ValueRef::Bytes(v) => Value::Bytes(v.into()),
             ValueRef::Date(v) => Value::Date(v),
             ValueRef::Timestamp(v) => Value::Timestamp(v),
+            ValueRef::LocalTimestamp(v) => Value::LocalTimestamp(v),
         })
     }
 
-    /// How wide the value is wherever bytes of rows are counted: 8 for a number or an instant, 4 for a date, 17 for a
+    /// How wide the value is wherever bytes of rows are counted: 8 for a number or an instant, 4 for a date or a 32-bit float, 17 for a
     /// decimal, the length of text and bytes, 1 for a boolean and for what has no value.
     pub fn width_bytes(self) -> u64 {
         match self {
             ValueRef::Null | ValueRef::Unchanged | ValueRef::Bool(_) => 1,
-            ValueRef::Int(_) | ValueRef::Float(_) | ValueRef::Timestamp(_) => 8,
-            ValueRef::Date(_) => 4,
+            ValueRef::Int(_) | ValueRef::Float(_) | ValueRef::Timestamp(_) | ValueRef::LocalTimestamp(_) => 8,
+            ValueRef::Date(_) | ValueRef::Float32(_) => 4,
             ValueRef::Decimal(_) => 17,
             ValueRef::Text(text) => text.len() as u64,
             ValueRef::Bytes(bytes) => bytes.len() as u64,
@@ -121,11 +133,13 @@ impl ValueRef<'_> {
             ValueRef::Bool(_) => "boolean",
             ValueRef::Int(_) => "integer",
             ValueRef::Float(_) => "float",
+            ValueRef::Float32(_) => "32-bit float",
             ValueRef::Decimal(_) => "decimal",
             ValueRef::Text(_) => "text",
             ValueRef::Bytes(_) => "bytes",
             ValueRef::Date(_) => "date",
             ValueRef::Timestamp(_) => "timestamp",
+            ValueRef::LocalTimestamp(_) => "timestamp without time zone",
         }
     }
 
@@ -141,6 +155,8 @@ impl ValueRef<'_> {
             ValueRef::Bytes(_) => 7,
             ValueRef::Date(_) => 8,
             ValueRef::Timestamp(_) => 9,
+            ValueRef::Float32(_) => 10,
+            ValueRef::LocalTimestamp(_) => 11,
         }
     }
 }
@@ -150,8 +166,11 @@ impl PartialEq for ValueRef<'_> {
         match (*self, *other) {
             (ValueRef::Null, ValueRef::Null) | (ValueRef::Unchanged, ValueRef::Unchanged) => true,
             (ValueRef::Bool(a), ValueRef::Bool(b)) => a == b,
-            (ValueRef::Int(a), ValueRef::Int(b)) | (ValueRef::Timestamp(a), ValueRef::Timestamp(b)) => a == b,
+            (ValueRef::Int(a), ValueRef::Int(b))
+            | (ValueRef::Timestamp(a), ValueRef::Timestamp(b))
+            | (ValueRef::LocalTimestamp(a), ValueRef::LocalTimestamp(b)) => a == b,
             (ValueRef::Float(a), ValueRef::Float(b)) => a.to_bits() == b.to_bits(),
+            (ValueRef::Float32(a), ValueRef::Float32(b)) => a.to_bits() == b.to_bits(),
             (ValueRef::Decimal(a), ValueRef::Decimal(b)) => a == b,
             (ValueRef::Text(a), ValueRef::Text(b)) => a == b,
             (ValueRef::Bytes(a), ValueRef::Bytes(b)) => a == b,
@@ -182,8 +201,11 @@ impl Ord for Value {
     fn cmp(&self, other: &Self) -> Ordering {
         match (self, other) {
             (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
-            (Value::Int(a), Value::Int(b)) | (Value::Timestamp(a), Value::Timestamp(b)) => a.cmp(b),
+            (Value::Int(a), Value::Int(b))
+            | (Value::Timestamp(a), Value::Timestamp(b))
+            | (Value::LocalTimestamp(a), Value::LocalTimestamp(b)) => a.cmp(b),
             (Value::Float(a), Value::Float(b)) => a.total_cmp(b),
+            (Value::Float32(a), Value::Float32(b)) => a.total_cmp(b),
             (Value::Decimal(a), Value::Decimal(b)) => (a.scale, a.unscaled).cmp(&(b.scale, b.unscaled)),
             (Value::Text(a), Value::Text(b)) => a.cmp(b),
             (Value::Bytes(a), Value::Bytes(b)) => a.cmp(b),

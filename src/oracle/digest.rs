@@ -106,6 +106,8 @@ fn canonical(out: &mut Vec<u8>, value: &Value) {
         Value::Int(v) => tagged(b'i', &v.to_le_bytes()),
         Value::Float(v) if v.is_nan() => tagged(b'f', &f64::NAN.to_bits().to_le_bytes()),
         Value::Float(v) => tagged(b'f', &v.to_bits().to_le_bytes()),
+        Value::Float32(v) if v.is_nan() => tagged(b'F', &f32::NAN.to_bits().to_le_bytes()),
+        Value::Float32(v) => tagged(b'F', &v.to_bits().to_le_bytes()),
         Value::Decimal(v) => {
             tagged(b'd', &v.scale.to_le_bytes());
             out.extend_from_slice(&v.unscaled.to_le_bytes());
@@ -120,6 +122,7 @@ fn canonical(out: &mut Vec<u8>, value: &Value) {
         }
         Value::Date(v) => tagged(b'D', &v.to_le_bytes()),
         Value::Timestamp(v) => tagged(b'T', &v.to_le_bytes()),
+        Value::LocalTimestamp(v) => tagged(b'L', &v.to_le_bytes()),
     }
 }
 
@@ -127,6 +130,7 @@ fn canonical(out: &mut Vec<u8>, value: &Value) {
 pub(super) fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Float(a), Value::Float(b)) if a.is_nan() && b.is_nan() => true,
+        (Value::Float32(a), Value::Float32(b)) if a.is_nan() && b.is_nan() => true,
         _ => a == b,
     }
 }

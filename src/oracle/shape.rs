@@ -155,7 +155,7 @@ fn derived(from: &Derive, schema: &TableSchema, row: &[Value]) -> Result<Value, 
             let day = match named(schema, row, column)? {
                 Value::Null => return Ok(Value::Null),
                 Value::Date(v) if ![i32::MAX, i32::MIN].contains(v) => i64::from(*v),
-                Value::Timestamp(v) if ![i64::MAX, i64::MIN].contains(v) => whole_days(*v),
+                Value::Timestamp(v) | Value::LocalTimestamp(v) if ![i64::MAX, i64::MIN].contains(v) => whole_days(*v),
                 other => return refuse(other),
             };
             let year = year_of_day(day);
@@ -190,7 +190,8 @@ fn cast_value(value: &Value, to: ColumnType, scaled: bool) -> Option<Value> {
         (ColumnType::Text, Value::Text(_)) | (ColumnType::Int64, Value::Int(_)) => Some(value.clone()),
         (ColumnType::Float64, Value::Float(_)) | (ColumnType::Bool, Value::Bool(_)) => Some(value.clone()),
         (ColumnType::Date, Value::Date(_)) | (ColumnType::Timestamp, Value::Timestamp(_)) => Some(value.clone()),
-        (ColumnType::Bytes, Value::Bytes(_)) => Some(value.clone()),
+        (ColumnType::Bytes, Value::Bytes(_)) | (ColumnType::Float32, Value::Float32(_)) => Some(value.clone()),
+        (ColumnType::LocalTimestamp, Value::LocalTimestamp(_)) => Some(value.clone()),
         (ColumnType::Text, Value::Bool(v)) => Some(Value::text(v.to_string())),
         (ColumnType::Text, other) => Some(Value::text(text::describe(other))),
         (ColumnType::Bytes, Value::Text(v)) => Some(Value::Bytes(v.bytes().collect())),
@@ -252,13 +253,15 @@ fn order(value: &Value, literal: &Literal) -> Option<Ordering> {
         (Value::Int(a), Literal::Int(b)) => Some(a.cmp(b)),
         (Value::Float(a), Literal::Float(b)) => Some(float_order(*a, *b)),
         (Value::Float(a), Literal::Int(b)) => Some(float_order(*a, *b as f64)),
+        (Value::Float32(a), Literal::Float(b)) => Some(float_order(f64::from(*a), *b)),
+        (Value::Float32(a), Literal::Int(b)) => Some(float_order(f64::from(*a), *b as f64)),
         (Value::Decimal(a), Literal::Int(b)) => Some(Number::of_decimal(**a)?.compare(&Number::parse(&b.to_string())?)),
         (Value::Decimal(a), Literal::Float(b)) => {
             Some(Number::of_decimal(**a)?.compare(&Number::parse(&b.to_string())?))
         }
         (Value::Text(a), Literal::Text(b)) => Some(a.as_bytes().cmp(b.as_bytes())),
         (Value::Date(a), Literal::Text(b)) => Some(i64::from(*a).cmp(&day_of_text(b)?)),
-        (Value::Timestamp(a), Literal::Text(b)) => Some(a.cmp(&microsecond_of_text(b)?)),
+        (Value::Timestamp(a) | Value::LocalTimestamp(a), Literal::Text(b)) => Some(a.cmp(&microsecond_of_text(b)?)),
         _ => None,
     }
 }

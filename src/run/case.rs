@@ -2,10 +2,10 @@
 
 use super::agreement::{Explained, told};
 use super::cache_reader::CacheTarget;
+use super::disposable::Disposable;
 use super::figures::{Observed, SinkSeen, figures};
 use super::probe_target::{SearchProbe, WarehouseProbe};
 use super::verify::{History, Judged, SinkViews, images, initial_keys, place, replay, verify};
-use super::disposable::Disposable;
 use super::{Progress, RunError};
 use crate::clock::Clock;
 use crate::model::{KeyRef, Lsn, Moment, TableId};

@@ -9,7 +9,7 @@ use crate::model::{Catalog, Column, ColumnType, Key, KeyRef, Lsn, TableId, Table
 use crate::plan::Plan;
 use crate::probe::{Arrival, Conflict, Divergence, DivergenceCause};
 use crate::sink::{Lookup, SinkKind};
-use crate::source::{Client, Durability, Outcome, PointReader, SourceOptions, SqliteSource};
+use crate::source::{Client, Durability, Outcome, PointReader, RecordSystem, SourceOptions, SqliteSource};
 use crate::strategy::{self, Interleaved, Schedule, Setting, SinkReaders, Step, StrategyKind, interleave, simulate};
 use crate::transform::TransformSet;
 use crate::workload::{Assign, ClientId, KeyDistribution, PlannedTxn, Statement, TxnIndex, Workload};
@@ -277,7 +277,7 @@ pub fn simulated(plan: &Plan, workload: &Workload, folder: &Path, versioned: boo
     let judged = Judged {
         kind,
         workload,
-        source: &source,
+        source: &RecordSystem::from(&source),
         commits: &commits,
         position: ended.goal,
         sinks: &sinks,

@@ -104,7 +104,7 @@ impl<'a> Inside<'a> {
     pub fn schema(&self, table: TableId) -> Result<&TableSchema, SourceError> {
         match &self.place {
             Place::Sqlite { source, .. } => source.table(table).map(SourceTable::schema),
-            Place::Postgres { source, .. } => source.table(table).map(|table| table.schema()),
+            Place::Postgres { source, .. } => source.table(table).map(|table| &table.schema),
         }
     }
 }
@@ -132,9 +132,7 @@ impl PointReader {
     pub fn connect(source: impl Into<RecordSystem>) -> Result<PointReader, SourceError> {
         Ok(PointReader(match source.into() {
             RecordSystem::Sqlite(source) => PointPlace::Sqlite { connection: source.connect()?, source },
-            RecordSystem::Postgres(source) => {
-                PointPlace::Postgres { session: Session::new(source.connect()?), source }
-            }
+            RecordSystem::Postgres(source) => PointPlace::Postgres { session: Session::new(source.connect()?), source },
         }))
     }
 

@@ -32,6 +32,11 @@ pub enum SourceError {
         /// What is wrong, and the remedy.
         what: String,
     },
+    /// A PostgreSQL table that is not there, or can't be used as it is.
+    Table {
+        /// Which, why not, and the remedy.
+        what: String,
+    },
     /// The file system refused.
     Io {
         /// What was being done.
@@ -134,7 +139,7 @@ impl fmt::Display for SourceError {
                 let remedy = sqlstate.as_deref().and_then(postgres_remedy);
                 remedy.map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
             }
-            SourceError::Options { what } => f.write_str(what),
+            SourceError::Options { what } | SourceError::Table { what } => f.write_str(what),
             SourceError::Io { operation, path, source } => write!(f, "can't {operation} {}: {source}", path.display()),
             SourceError::Value { table, column, key, found, wanted } => write!(
                 f,

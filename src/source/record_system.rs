@@ -49,7 +49,7 @@ impl RecordSystem {
     pub fn schema(&self, table: TableId) -> Result<&TableSchema, SourceError> {
         match self {
             RecordSystem::Sqlite(source) => source.table(table).map(|table| table.schema()),
-            RecordSystem::Postgres(source) => source.table(table).map(|table| table.schema()),
+            RecordSystem::Postgres(source) => source.table(table).map(|table| &table.schema),
         }
     }
 

@@ -264,9 +264,13 @@ fn check_name(name: &str) -> Result<(), SourceError> {
 
 fn declared_type(column_type: ColumnType) -> &'static str {
     match column_type {
-        ColumnType::Bool | ColumnType::Int64 | ColumnType::Date | ColumnType::Timestamp => "INTEGER",
+        ColumnType::Bool
+        | ColumnType::Int64
+        | ColumnType::Date
+        | ColumnType::Timestamp
+        | ColumnType::LocalTimestamp => "INTEGER",
         // REAL affinity would turn -0.0 into 0.0. A type with BLOB in its name has no affinity and keeps every bit.
-        ColumnType::Float64 => "REAL BLOB",
+        ColumnType::Float64 | ColumnType::Float32 => "REAL BLOB",
         ColumnType::Decimal { .. } | ColumnType::Text => "TEXT",
         ColumnType::Bytes => "BLOB",
     }

@@ -2,8 +2,8 @@
 //!
 //! | catalog type | stored as |
 //! |---|---|
-//! | Bool, Int64, Date (days), Timestamp (µs) | INTEGER |
-//! | Float64 | REAL |
+//! | Bool, Int64, Date (days), Timestamp and LocalTimestamp (µs) | INTEGER |
+//! | Float64, Float32 | REAL |
 //! | Decimal, Text | TEXT |
 //! | Bytes | BLOB |
 //!
@@ -46,9 +46,11 @@ impl Coding {
             (Stored::Null, _) => ValueRef::Null,
             (Stored::Integer(v), ColumnType::Int64) => ValueRef::Int(v),
             (Stored::Integer(v), ColumnType::Timestamp) => ValueRef::Timestamp(v),
+            (Stored::Integer(v), ColumnType::LocalTimestamp) => ValueRef::LocalTimestamp(v),
             (Stored::Integer(v @ (0 | 1)), ColumnType::Bool) => ValueRef::Bool(v == 1),
             (Stored::Integer(v), ColumnType::Date) => ValueRef::Date(i32::try_from(v).ok()?),
             (Stored::Real(v), ColumnType::Float64) => ValueRef::Float(v),
+            (Stored::Real(v), ColumnType::Float32) if f64::from(v as f32) == v => ValueRef::Float32(v as f32),
             // As REAL affinity would; beyond 2^53 a float may not hold the integer.
             (Stored::Integer(v), ColumnType::Float64) if v.unsigned_abs() <= 1 << 53 => ValueRef::Float(v as f64),
             (Stored::Text(v), ColumnType::Text) => ValueRef::Text(std::str::from_utf8(v).ok()?),
@@ -96,10 +98,14 @@ pub(crate) fn encode(value: ValueRef<'_>) -> Result<ToSqlOutput<'_>, SourceError
     Ok(match value {
         ValueRef::Null => ToSqlOutput::Borrowed(Stored::Null),
         ValueRef::Bool(v) => ToSqlOutput::Borrowed(Stored::Integer(i64::from(v))),
-        ValueRef::Int(v) | ValueRef::Timestamp(v) => ToSqlOutput::Borrowed(Stored::Integer(v)),
+        ValueRef::Int(v) | ValueRef::Timestamp(v) | ValueRef::LocalTimestamp(v) => {
+            ToSqlOutput::Borrowed(Stored::Integer(v))
+        }
         ValueRef::Date(v) => ToSqlOutput::Borrowed(Stored::Integer(i64::from(v))),
         ValueRef::Float(v) if v.is_nan() => return Err(unstorable("NaN, which SQLite would turn into NULL")),
+        ValueRef::Float32(v) if v.is_nan() => return Err(unstorable("NaN, which SQLite would turn into NULL")),
         ValueRef::Float(v) => ToSqlOutput::Borrowed(Stored::Real(v)),
+        ValueRef::Float32(v) => ToSqlOutput::Borrowed(Stored::Real(f64::from(v))),
         ValueRef::Decimal(v) => ToSqlOutput::Owned(Owned::Text(decimal::to_text(v))),
         ValueRef::Text(v) => ToSqlOutput::Borrowed(Stored::Text(v.as_bytes())),
         ValueRef::Bytes(v) => ToSqlOutput::Borrowed(Stored::Blob(v)),

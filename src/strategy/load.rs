@@ -32,7 +32,11 @@ pub struct Loaded {
 ///
 /// # Errors
 /// [`StrategyError`]; the sink then shows what it showed before.
-pub fn load_tables<S: Sink>(setting: &Setting, snapshot: &SourceSnapshot, sink: &mut S) -> Result<Loaded, StrategyError> {
+pub fn load_tables<S: Sink>(
+    setting: &Setting,
+    snapshot: &SourceSnapshot,
+    sink: &mut S,
+) -> Result<Loaded, StrategyError> {
     let bulk = sink.bulk()?;
     let readers = snapshot.readers();
     let mut work: Vec<Vec<(TableId, Part)>> = vec![Vec::new(); readers];

@@ -4,8 +4,8 @@ use super::error::ValueFault;
 use crate::model::{Column, ColumnType, Decimal, ValueRef};
 use arrow_array::ArrayRef;
 use arrow_array::builder::{
-    ArrayBuilder, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder,
-    StringBuilder, TimestampMicrosecondBuilder,
+    ArrayBuilder, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder,
+    Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow_schema::{DataType, Field, TimeUnit};
 use std::sync::Arc;
@@ -23,21 +23,25 @@ const ZONE: &str = "UTC";
 /// | bool | Boolean |
 /// | int64 | Int64 |
 /// | float64 | Float64 |
+/// | float32 | Float32 |
 /// | decimal(p,s) | Decimal128(p,s) |
 /// | text | Utf8 |
 /// | bytes | Binary |
 /// | date | Date32 |
 /// | timestamp | Timestamp(Microsecond, "UTC") |
+/// | local_timestamp | Timestamp(Microsecond) |
 pub fn arrow_type(column_type: ColumnType) -> DataType {
     match column_type {
         ColumnType::Bool => DataType::Boolean,
         ColumnType::Int64 => DataType::Int64,
         ColumnType::Float64 => DataType::Float64,
+        ColumnType::Float32 => DataType::Float32,
         ColumnType::Decimal { precision, scale } => DataType::Decimal128(precision, scale),
         ColumnType::Text => DataType::Utf8,
         ColumnType::Bytes => DataType::Binary,
         ColumnType::Date => DataType::Date32,
         ColumnType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some(ZONE.into())),
+        ColumnType::LocalTimestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
     }
 }
 
@@ -52,11 +56,13 @@ pub(super) enum ColumnBuilder {
     Bool(BooleanBuilder),
     Int(Int64Builder),
     Float(Float64Builder),
+    Float32(Float32Builder),
     Decimal { values: Decimal128Builder, scale: i8, unscaled_end: u128 },
     Text(StringBuilder),
     Bytes(BinaryBuilder),
     Date(Date32Builder),
     Timestamp(TimestampMicrosecondBuilder),
+    LocalTimestamp(TimestampMicrosecondBuilder),
 }
 
 impl ColumnBuilder {
@@ -66,6 +72,7 @@ impl ColumnBuilder {
             ColumnType::Bool => ColumnBuilder::Bool(BooleanBuilder::with_capacity(capacity)),
             ColumnType::Int64 => ColumnBuilder::Int(Int64Builder::with_capacity(capacity)),
             ColumnType::Float64 => ColumnBuilder::Float(Float64Builder::with_capacity(capacity)),
+            ColumnType::Float32 => ColumnBuilder::Float32(Float32Builder::with_capacity(capacity)),
             ColumnType::Decimal { precision, scale } => ColumnBuilder::Decimal {
                 values: Decimal128Builder::with_capacity(capacity)
                     .with_data_type(DataType::Decimal128(precision, scale)),
@@ -78,6 +85,9 @@ impl ColumnBuilder {
             ColumnType::Timestamp => ColumnBuilder::Timestamp(
                 TimestampMicrosecondBuilder::with_capacity(capacity).with_timezone(Arc::<str>::from(ZONE)),
             ),
+            ColumnType::LocalTimestamp => {
+                ColumnBuilder::LocalTimestamp(TimestampMicrosecondBuilder::with_capacity(capacity))
+            }
         }
     }
 
@@ -90,8 +100,10 @@ impl ColumnBuilder {
                 check_room(b.values_slice().len(), v.len())?;
                 b.append_value(v);
             }
-            (ColumnBuilder::Timestamp(b), ValueRef::Timestamp(v)) => b.append_value(v),
+            (ColumnBuilder::Timestamp(b), ValueRef::Timestamp(v))
+            | (ColumnBuilder::LocalTimestamp(b), ValueRef::LocalTimestamp(v)) => b.append_value(v),
             (ColumnBuilder::Float(b), ValueRef::Float(v)) => b.append_value(v),
+            (ColumnBuilder::Float32(b), ValueRef::Float32(v)) => b.append_value(v),
             (ColumnBuilder::Bool(b), ValueRef::Bool(v)) => b.append_value(v),
             (ColumnBuilder::Date(b), ValueRef::Date(v)) => b.append_value(v),
             (ColumnBuilder::Decimal { values, scale, unscaled_end }, ValueRef::Decimal(v)) => {
@@ -114,11 +126,12 @@ impl ColumnBuilder {
             ColumnBuilder::Bool(b) => b.append_null(),
             ColumnBuilder::Int(b) => b.append_null(),
             ColumnBuilder::Float(b) => b.append_null(),
+            ColumnBuilder::Float32(b) => b.append_null(),
             ColumnBuilder::Decimal { values, .. } => values.append_null(),
             ColumnBuilder::Text(b) => b.append_null(),
             ColumnBuilder::Bytes(b) => b.append_null(),
             ColumnBuilder::Date(b) => b.append_null(),
-            ColumnBuilder::Timestamp(b) => b.append_null(),
+            ColumnBuilder::Timestamp(b) | ColumnBuilder::LocalTimestamp(b) => b.append_null(),
         }
     }
 
@@ -128,11 +141,12 @@ impl ColumnBuilder {
             ColumnBuilder::Bool(b) => ArrayBuilder::finish(b),
             ColumnBuilder::Int(b) => ArrayBuilder::finish(b),
             ColumnBuilder::Float(b) => ArrayBuilder::finish(b),
+            ColumnBuilder::Float32(b) => ArrayBuilder::finish(b),
             ColumnBuilder::Decimal { values, .. } => ArrayBuilder::finish(values),
             ColumnBuilder::Text(b) => ArrayBuilder::finish(b),
             ColumnBuilder::Bytes(b) => ArrayBuilder::finish(b),
             ColumnBuilder::Date(b) => ArrayBuilder::finish(b),
-            ColumnBuilder::Timestamp(b) => ArrayBuilder::finish(b),
+            ColumnBuilder::Timestamp(b) | ColumnBuilder::LocalTimestamp(b) => ArrayBuilder::finish(b),
         }
     }
 }

@@ -116,8 +116,9 @@ fn year_of(value: ValueRef<'_>) -> Result<i64, ValueFault> {
     let infinite = |value| Err(ValueFault::not_convertible(value, "calendar year"));
     let days = match value {
         ValueRef::Date(i32::MAX | i32::MIN) | ValueRef::Timestamp(i64::MAX | i64::MIN) => return infinite(value),
+        ValueRef::LocalTimestamp(i64::MAX | i64::MIN) => return infinite(value),
         ValueRef::Date(days) => i64::from(days),
-        ValueRef::Timestamp(us) => us.div_euclid(DAY_US),
+        ValueRef::Timestamp(us) | ValueRef::LocalTimestamp(us) => us.div_euclid(DAY_US),
         other => return Err(ValueFault::WrongType { found: other.type_name() }),
     };
     let (year, ..) = crate::model::text::civil(days);

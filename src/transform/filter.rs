@@ -54,8 +54,13 @@ impl Filter {
 fn compare(a: ValueRef<'_>, b: ValueRef<'_>) -> Option<Ordering> {
     Some(match (a, b) {
         (ValueRef::Bool(a), ValueRef::Bool(b)) => a.cmp(&b),
-        (ValueRef::Int(a), ValueRef::Int(b)) | (ValueRef::Timestamp(a), ValueRef::Timestamp(b)) => a.cmp(&b),
+        (ValueRef::Int(a), ValueRef::Int(b))
+        | (ValueRef::Timestamp(a), ValueRef::Timestamp(b))
+        | (ValueRef::LocalTimestamp(a), ValueRef::LocalTimestamp(b)) => a.cmp(&b),
         (ValueRef::Float(a), ValueRef::Float(b)) => a.partial_cmp(&b).unwrap_or(a.is_nan().cmp(&b.is_nan())),
+        (ValueRef::Float32(a), ValueRef::Float(b)) => {
+            f64::from(a).partial_cmp(&b).unwrap_or(a.is_nan().cmp(&b.is_nan()))
+        }
         (ValueRef::Decimal(a), ValueRef::Decimal(b)) => compare_decimals(a, b),
         (ValueRef::Text(a), ValueRef::Text(b)) => a.cmp(b),
         (ValueRef::Date(a), ValueRef::Date(b)) => a.cmp(&b),

@@ -10,9 +10,10 @@ pub(super) fn of_type(literal: &Literal, column_type: ColumnType) -> Result<Valu
         (ColumnType::Bool, _) => Err("true or false"),
         (ColumnType::Int64, Literal::Int(v)) => Ok(Value::Int(*v)),
         (ColumnType::Int64, _) => Err("a whole number"),
-        (ColumnType::Float64, Literal::Float(v)) => Ok(Value::Float(*v)),
-        (ColumnType::Float64, Literal::Int(v)) => Ok(Value::Float(*v as f64)),
-        (ColumnType::Float64, _) => Err("a number"),
+        // A 32-bit float is compared as the 64-bit float that it is, as in SQL.
+        (ColumnType::Float64 | ColumnType::Float32, Literal::Float(v)) => Ok(Value::Float(*v)),
+        (ColumnType::Float64 | ColumnType::Float32, Literal::Int(v)) => Ok(Value::Float(*v as f64)),
+        (ColumnType::Float64 | ColumnType::Float32, _) => Err("a number"),
         (ColumnType::Decimal { .. }, Literal::Int(v)) => Ok(decimal(i128::from(*v), 0)),
         (ColumnType::Decimal { .. }, Literal::Float(v)) => shortest_decimal(*v).ok_or("a finite number"),
         (ColumnType::Decimal { .. }, _) => Err("a number"),
@@ -22,6 +23,10 @@ pub(super) fn of_type(literal: &Literal, column_type: ColumnType) -> Result<Valu
         (ColumnType::Date, _) => Err(DATE),
         (ColumnType::Timestamp, Literal::Text(v)) => parse_timestamp(v).map(Value::Timestamp).ok_or(TIMESTAMP),
         (ColumnType::Timestamp, _) => Err(TIMESTAMP),
+        (ColumnType::LocalTimestamp, Literal::Text(v)) => {
+            parse_timestamp(v).map(Value::LocalTimestamp).ok_or(TIMESTAMP)
+        }
+        (ColumnType::LocalTimestamp, _) => Err(TIMESTAMP),
         (ColumnType::Bytes, _) => Err("no comparison, only `is null` and `is not null`"),
     }
 }
@@ -46,7 +51,7 @@ fn parse_date(text: &str) -> Option<i32> {
     let year = number(parts.next()?, 4)?;
     let month = number(parts.next()?, 2)?;
     let day = number(parts.next()?, 2)?;
-    let days = days_from_civil(year, month, day)?;
+    let days = crate::model::text::days(year, month, day)?;
     i32::try_from(days).ok()
 }
 
@@ -71,18 +76,4 @@ fn parse_timestamp(text: &str) -> Option<i64> {
 fn number(text: &str, digits: usize) -> Option<i64> {
     let plain = text.len() == digits && text.bytes().all(|b| b.is_ascii_digit());
     plain.then(|| text.parse().ok()).flatten()
-}
-
-/// Days since 1970-01-01 (Howard Hinnant's `days_from_civil`), if there is such a day.
-fn days_from_civil(year: i64, month: i64, day: i64) -> Option<i64> {
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    let shifted = if month <= 2 { year - 1 } else { year };
-    let era = shifted.div_euclid(400);
-    let day_of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
-    let year_of_era = shifted.rem_euclid(400);
-    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
-    // February 30 would be March 1 or 2: only a day that comes back as itself is one.
-    (crate::model::text::civil(days) == (year, month, day)).then_some(days)
 }

@@ -83,7 +83,14 @@ impl PgTriggerCapture {
     pub fn resume(source: &PgSource, position: Lsn, cut: PgCut) -> Result<PgTriggerCapture, CaptureError> {
         let client = source.connect()?;
         let cuts = vec![(position, cut.clone())];
-        Ok(PgTriggerCapture { source: source.clone(), client, through: position, cut, cuts, last_delivery: Instant::now() })
+        Ok(PgTriggerCapture {
+            source: source.clone(),
+            client,
+            through: position,
+            cut,
+            cuts,
+            last_delivery: Instant::now(),
+        })
     }
 
     /// The state that was delivered last.

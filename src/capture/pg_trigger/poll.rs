@@ -5,7 +5,7 @@ use super::super::trigger::Polled;
 use super::PgTriggerCapture;
 use super::setup::{DELETED, INSERTED, TRUNCATED, UPDATED, changelog, names};
 use crate::model::{ChangeBuf, CommitTime, Lsn, TableId, Transaction};
-use crate::source::postgres::{PgCut, Scratch, TableReader};
+use crate::source::postgres::{PgCut, PgTable, Scratch, TableReader};
 use crate::source::wall_clock;
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::ToSql;
@@ -28,7 +28,8 @@ impl PgTriggerCapture {
     /// # Errors
     /// When the server refuses or a value can't be held. The next poll begins at the same place.
     pub fn poll(&mut self, out: &mut Vec<Transaction>) -> Result<Polled, CaptureError> {
-        let failed = || CaptureError::postgres("poll", self.source.place());
+        let place = self.source.place();
+        let failed = || CaptureError::postgres("poll", &place);
         self.client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").map_err(failed())?;
         let read = self.read();
         let ended = self.client.batch_execute("COMMIT").map_err(failed());
@@ -60,15 +61,20 @@ impl PgTriggerCapture {
     fn read(&mut self) -> Result<(Lsn, PgCut, HashMap<i64, Gathered>), CaptureError> {
         let (position, cut) = self.source.cut(&mut self.client, false)?;
         let mut gathered = HashMap::new();
-        for (id, _) in self.source.catalog().iter() {
-            self.read_table(id, &mut gathered)?;
+        let source = self.source.clone();
+        for (id, _) in source.catalog().iter() {
+            self.read_table(id, source.table(id)?, &mut gathered)?;
         }
         Ok((position, cut, gathered))
     }
 
-    fn read_table(&mut self, id: TableId, gathered: &mut HashMap<i64, Gathered>) -> Result<(), CaptureError> {
-        let table = self.source.table(id)?;
-        let (reader, schema) = (TableReader::new(table), table.schema());
+    fn read_table(
+        &mut self,
+        id: TableId,
+        table: &PgTable,
+        gathered: &mut HashMap<i64, Gathered>,
+    ) -> Result<(), CaptureError> {
+        let (reader, schema) = (TableReader::new(table), &table.schema);
         let (k, c) = (names('k', schema.key.len()), names('c', schema.columns.len()));
         let keys = schema.key.iter().zip(&k).map(|(&column, name)| reader.expression(column, name));
         let columns = c.iter().enumerate().map(|(column, name)| reader.expression(column, name));

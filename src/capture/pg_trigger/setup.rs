@@ -29,10 +29,12 @@ pub(super) fn set_up(source: &PgSource, filled: Filled) -> Result<(), CaptureErr
     for (id, _) in source.catalog().iter() {
         let table = source.table(id)?;
         let sql = changelog_sql(id, table);
-        client.batch_execute(&sql).map_err(CaptureError::postgres("make the changelog of table", table.name()))?;
+        client
+            .batch_execute(&sql)
+            .map_err(CaptureError::postgres("make the changelog of table", &table.schema.name))?;
         if filled == Filled::ByTriggers {
             let sql = triggers_sql(id, table);
-            client.batch_execute(&sql).map_err(CaptureError::postgres("put triggers on table", table.name()))?;
+            client.batch_execute(&sql).map_err(CaptureError::postgres("put triggers on table", &table.schema.name))?;
         }
     }
     client.batch_execute("COMMIT").map_err(failed())
@@ -68,7 +70,7 @@ pub(super) fn names(letter: char, count: usize) -> Vec<String> {
 
 /// Columns with the very types of the table's: `k` for the key before, `c` for the row after.
 fn changelog_sql(id: TableId, table: &PgTable) -> String {
-    let (name, schema) = (changelog(id), table.schema());
+    let (name, schema) = (changelog(id), &table.schema);
     let column = |place: &usize| schema.columns.get(*place).map_or_else(String::new, |column| quote(&column.name));
     let keys = schema.key.iter().enumerate().map(|(place, key)| format!("t.{} AS k{place}", column(key)));
     let columns = (0..schema.columns.len()).map(|place| format!("t.{} AS c{place}", column(&place)));
@@ -86,7 +88,7 @@ fn changelog_sql(id: TableId, table: &PgTable) -> String {
 }
 
 fn triggers_sql(id: TableId, table: &PgTable) -> String {
-    let (log, schema, target) = (changelog(id), table.schema(), TableReader::new(table).quoted());
+    let (log, schema, target) = (changelog(id), &table.schema, TableReader::new(table).quoted());
     let list = |alias: &str, places: &mut dyn Iterator<Item = usize>| {
         let named = places.filter_map(|place| schema.columns.get(place));
         named.map(|column| format!("{alias}.{}", quote(&column.name))).collect::<Vec<_>>().join(", ")

@@ -5,7 +5,7 @@ use super::map_key::key_text;
 use crate::model::row::encode_row;
 use crate::model::{ColumnType, Decimal, Key, KeyColumn, KeyRef, RowRef, TableSchema, Value, ValueRef};
 use arrow_array::types::{
-    ArrowPrimitiveType, Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType,
+    ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int64Type, TimestampMicrosecondType,
 };
 use arrow_array::{Array, ArrayRef, BinaryArray, BooleanArray, PrimitiveArray, RecordBatch, StringArray};
 use arrow_buffer::NullBuffer;
@@ -40,11 +40,13 @@ enum Values<'a> {
     Bool(&'a BooleanArray),
     Int(&'a [i64]),
     Float(&'a [f64]),
+    Float32(&'a [f32]),
     Decimal(&'a [i128], i8),
     Text(&'a StringArray),
     Bytes(&'a BinaryArray),
     Date(&'a [i32]),
     Timestamp(&'a [i64]),
+    LocalTimestamp(&'a [i64]),
 }
 
 fn primitive<T: ArrowPrimitiveType>(array: &dyn Array) -> Option<&[T::Native]> {
@@ -59,6 +61,7 @@ impl<'a> ColumnView<'a> {
             (ColumnType::Bool, _) => Values::Bool(any.downcast_ref()?),
             (ColumnType::Int64, _) => Values::Int(primitive::<Int64Type>(array)?),
             (ColumnType::Float64, _) => Values::Float(primitive::<Float64Type>(array)?),
+            (ColumnType::Float32, _) => Values::Float32(primitive::<Float32Type>(array)?),
             (ColumnType::Decimal { scale, .. }, DataType::Decimal128(_, found)) if *found == scale => {
                 Values::Decimal(primitive::<Decimal128Type>(array)?, scale)
             }
@@ -67,6 +70,10 @@ impl<'a> ColumnView<'a> {
             (ColumnType::Bytes, _) => Values::Bytes(any.downcast_ref()?),
             (ColumnType::Date, _) => Values::Date(primitive::<Date32Type>(array)?),
             (ColumnType::Timestamp, _) => Values::Timestamp(primitive::<TimestampMicrosecondType>(array)?),
+            (ColumnType::LocalTimestamp, DataType::Timestamp(_, None)) => {
+                Values::LocalTimestamp(primitive::<TimestampMicrosecondType>(array)?)
+            }
+            (ColumnType::LocalTimestamp, _) => return None,
         };
         Some(ColumnView { nulls: array.nulls(), values })
     }
@@ -81,6 +88,7 @@ impl<'a> ColumnView<'a> {
             Values::Bool(array) => Some(ValueRef::Bool(array.value(row))),
             Values::Int(values) => values.get(row).map(|&value| ValueRef::Int(value)),
             Values::Float(values) => values.get(row).map(|&value| ValueRef::Float(value)),
+            Values::Float32(values) => values.get(row).map(|&value| ValueRef::Float32(value)),
             Values::Decimal(values, scale) => {
                 values.get(row).map(|&unscaled| ValueRef::Decimal(Decimal { unscaled, scale: *scale }))
             }
@@ -88,6 +96,7 @@ impl<'a> ColumnView<'a> {
             Values::Bytes(array) => Some(ValueRef::Bytes(array.value(row))),
             Values::Date(values) => values.get(row).map(|&value| ValueRef::Date(value)),
             Values::Timestamp(values) => values.get(row).map(|&value| ValueRef::Timestamp(value)),
+            Values::LocalTimestamp(values) => values.get(row).map(|&value| ValueRef::LocalTimestamp(value)),
         };
         value.unwrap_or(ValueRef::Null)
     }

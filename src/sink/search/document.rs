@@ -5,7 +5,7 @@ use super::shape::{Fields, TableShape};
 use crate::model::row::{RowRef, encode_row};
 use crate::model::{ColumnType, Decimal, Key, KeyRef, TableId, Value, ValueRef};
 use arrow_array::types::{
-    ArrowPrimitiveType, Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType,
+    ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int64Type, TimestampMicrosecondType,
 };
 use arrow_array::{Array, BinaryArray, BooleanArray, PrimitiveArray, RecordBatch, StringArray};
 use arrow_schema::DataType;
@@ -85,10 +85,12 @@ fn value_ref(array: &dyn Array, row: usize) -> ValueRef<'_> {
         DataType::Int64 => primitive::<Int64Type>(array, row).map(ValueRef::Int),
         DataType::Boolean => any.downcast_ref::<BooleanArray>().map(|column| ValueRef::Bool(column.value(row))),
         DataType::Float64 => primitive::<Float64Type>(array, row).map(ValueRef::Float),
+        DataType::Float32 => primitive::<Float32Type>(array, row).map(ValueRef::Float32),
         DataType::Decimal128(_, scale) => primitive::<Decimal128Type>(array, row)
             .map(|unscaled| ValueRef::Decimal(Decimal { unscaled, scale: *scale })),
         DataType::Binary => any.downcast_ref::<BinaryArray>().map(|column| ValueRef::Bytes(column.value(row))),
         DataType::Date32 => primitive::<Date32Type>(array, row).map(ValueRef::Date),
+        DataType::Timestamp(_, None) => primitive::<TimestampMicrosecondType>(array, row).map(ValueRef::LocalTimestamp),
         DataType::Timestamp(_, _) => primitive::<TimestampMicrosecondType>(array, row).map(ValueRef::Timestamp),
         _ => None,
     };
@@ -100,10 +102,12 @@ fn fits(column_type: ColumnType, data_type: &DataType) -> bool {
         ColumnType::Bool => *data_type == DataType::Boolean,
         ColumnType::Int64 => *data_type == DataType::Int64,
         ColumnType::Float64 => *data_type == DataType::Float64,
+        ColumnType::Float32 => *data_type == DataType::Float32,
         ColumnType::Decimal { precision, scale } => *data_type == DataType::Decimal128(precision, scale),
         ColumnType::Text => *data_type == DataType::Utf8,
         ColumnType::Bytes => *data_type == DataType::Binary,
         ColumnType::Date => *data_type == DataType::Date32,
+        ColumnType::LocalTimestamp => *data_type == DataType::Timestamp(arrow_schema::TimeUnit::Microsecond, None),
         ColumnType::Timestamp => {
             matches!(data_type, DataType::Timestamp(arrow_schema::TimeUnit::Microsecond, Some(_)))
         }

@@ -4,7 +4,7 @@ use super::WarehouseError;
 use crate::model::{ColumnType, Decimal, Key, KeyColumn, KeyRef, TableId, TableSchema, Value, ValueRef};
 use crate::transform::arrow_field;
 use arrow_array::types::{
-    ArrowPrimitiveType, Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType,
+    ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int64Type, TimestampMicrosecondType,
 };
 use arrow_array::{Array, ArrayRef, BinaryArray, BooleanArray, PrimitiveArray, RecordBatch, StringArray};
 use arrow_schema::{DataType, Schema, SchemaRef};
@@ -99,6 +99,7 @@ pub fn value_at(array: &dyn Array, row: usize) -> Value {
         DataType::Boolean => array.as_any().downcast_ref::<BooleanArray>().map(|column| Value::Bool(column.value(row))),
         DataType::Int64 => primitive::<Int64Type>(array, row).map(Value::Int),
         DataType::Float64 => primitive::<Float64Type>(array, row).map(Value::Float),
+        DataType::Float32 => primitive::<Float32Type>(array, row).map(Value::Float32),
         DataType::Decimal128(_, scale) => primitive::<Decimal128Type>(array, row)
             .map(|unscaled| Value::Decimal(Box::new(Decimal { unscaled, scale: *scale }))),
         DataType::Utf8 => array.as_any().downcast_ref::<StringArray>().map(|column| Value::text(column.value(row))),
@@ -106,6 +107,7 @@ pub fn value_at(array: &dyn Array, row: usize) -> Value {
             array.as_any().downcast_ref::<BinaryArray>().map(|column| Value::Bytes(column.value(row).into()))
         }
         DataType::Date32 => primitive::<Date32Type>(array, row).map(Value::Date),
+        DataType::Timestamp(_, None) => primitive::<TimestampMicrosecondType>(array, row).map(Value::LocalTimestamp),
         DataType::Timestamp(_, _) => primitive::<TimestampMicrosecondType>(array, row).map(Value::Timestamp),
         _ => None,
     };

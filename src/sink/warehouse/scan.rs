@@ -7,8 +7,8 @@ use super::version::{TableVersion, Version};
 use crate::model::{ColumnType, TableId, Value};
 use crate::workload::Comparison;
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, RecordBatch,
-    Scalar, StringArray, TimestampMicrosecondArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int64Array,
+    RecordBatch, Scalar, StringArray, TimestampMicrosecondArray,
 };
 use arrow_buffer::BooleanBuffer;
 use arrow_ord::cmp;
@@ -166,6 +166,10 @@ impl Prepared {
             (ColumnType::Bool, Value::Bool(v)) => Arc::new(BooleanArray::from(vec![*v])),
             (ColumnType::Int64, Value::Int(v)) => Arc::new(Int64Array::from(vec![*v])),
             (ColumnType::Float64, Value::Float(v)) => Arc::new(Float64Array::from(vec![*v])),
+            (ColumnType::Float32, Value::Float32(v)) => Arc::new(Float32Array::from(vec![*v])),
+            (ColumnType::LocalTimestamp, Value::LocalTimestamp(v)) => {
+                Arc::new(TimestampMicrosecondArray::from(vec![*v]))
+            }
             (ColumnType::Decimal { precision, scale }, Value::Decimal(v)) if v.scale == scale => {
                 let array = Decimal128Array::from(vec![v.unscaled]).with_precision_and_scale(precision, scale);
                 Arc::new(array.map_err(|error| unfit(format!("column {:?}: {error}", column.name)))?)
@@ -182,7 +186,7 @@ impl Prepared {
             }
         };
         let integer = match condition.literal {
-            Value::Int(v) | Value::Timestamp(v) => Some(v),
+            Value::Int(v) | Value::Timestamp(v) | Value::LocalTimestamp(v) => Some(v),
             Value::Date(v) => Some(v.into()),
             _ => None,
         };

@@ -38,7 +38,9 @@ impl ToSql for Bound<'_> {
             }
             (ValueRef::Float(v), &Type::FLOAT8) => return v.to_sql(ty, out),
             (ValueRef::Decimal(v), &Type::NUMERIC) => numeric(v, out).ok_or_else(misfit)?,
-            (ValueRef::Text(v), &Type::TEXT | &Type::VARCHAR | &Type::BPCHAR | &Type::NAME) => return v.to_sql(ty, out),
+            (ValueRef::Text(v), &Type::TEXT | &Type::VARCHAR | &Type::BPCHAR | &Type::NAME) => {
+                return v.to_sql(ty, out);
+            }
             (ValueRef::Bytes(v), &Type::BYTEA) => return v.to_sql(ty, out),
             (ValueRef::Date(v), &Type::DATE) => out.extend_from_slice(&date(v).ok_or_else(misfit)?.to_be_bytes()),
             (ValueRef::Timestamp(v), &Type::TIMESTAMPTZ | &Type::TIMESTAMP) => {

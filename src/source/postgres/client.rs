@@ -102,7 +102,7 @@ impl Session {
         each: impl FnOnce(Option<&RowValues<'_>>) -> T,
     ) -> Result<T, SourceError> {
         let table = reader.table();
-        let failed = || SourceError::postgres("read a row of table", &table.schema().name);
+        let failed = || SourceError::postgres("read a row of table", &table.schema.name);
         let places: Vec<String> = (1..=key.len()).map(|place| format!("${place}")).collect();
         let sql = format!("{} WHERE ({}) = ({})", reader.select(), reader.key(), places.join(", "));
         let statement = self.statement(&sql).map_err(failed())?;
@@ -209,7 +209,7 @@ impl PgClient {
 
     fn run(&mut self, statement: &Statement) -> Result<u32, SourceError> {
         let id = statement.table();
-        let schema = self.source.table(id)?.schema();
+        let schema = &self.source.table(id)?.schema;
         let failed = || SourceError::postgres("write to table", &schema.name);
         let count = |rows: u64| u32::try_from(rows).unwrap_or(u32::MAX);
         let Some(sql) = self.tables.get(id.index()) else { return Ok(0) };
@@ -271,7 +271,7 @@ pub(in crate::source) fn look_up(client: &mut Client, txn: TxnIndex) -> Result<O
 }
 
 fn update_sql(source: &PgSource, (id, shape): &UpdateShape) -> Result<String, SourceError> {
-    let schema = source.table(*id)?.schema();
+    let schema = &source.table(*id)?.schema;
     let mut sql = format!("UPDATE {} SET ", qualified(schema));
     for (place, (column, add)) in shape.iter().enumerate() {
         let name = quote(schema.columns.get(*column).map_or("", |column| &column.name));
@@ -291,13 +291,14 @@ fn update_sql(source: &PgSource, (id, shape): &UpdateShape) -> Result<String, So
 
 impl TableSql {
     fn new(table: &super::table::PgTable) -> TableSql {
-        let schema = table.schema();
+        let schema = &table.schema;
         let name = qualified(schema);
         let reader = TableReader::new(table);
         let columns: Vec<String> = schema.columns.iter().map(|column| quote(&column.name)).collect();
         let marks = |count: usize| (1..=count).map(|place| format!("${place}")).collect::<Vec<_>>().join(", ");
         let keys: Vec<String> = schema.key_columns().map(|column| quote(&column.name)).collect();
-        let equal: Vec<String> = keys.iter().enumerate().map(|(place, key)| format!("{key} = ${}", place + 1)).collect();
+        let equal: Vec<String> =
+            keys.iter().enumerate().map(|(place, key)| format!("{key} = ${}", place + 1)).collect();
         let (equal, select, key) = (equal.join(" AND "), reader.select(), reader.key());
         TableSql {
             insert: format!("INSERT INTO {name} ({}) VALUES ({})", columns.join(", "), marks(columns.len())),

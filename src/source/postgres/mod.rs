@@ -8,6 +8,8 @@ mod bind;
 mod client;
 mod connect;
 mod cut;
+mod discover;
+mod name;
 mod options;
 mod passfile;
 mod places;
@@ -15,14 +17,19 @@ mod reader;
 mod record;
 mod secret;
 mod service;
+mod table;
 mod tls;
+mod types;
 
 pub use cut::PgCut;
+pub use name::PgTableName;
 pub use options::{PgHost, PgOptions, SslMode};
 pub use places::Places;
 pub use reader::TableReader;
 pub use record::{Marker, OWN_SCHEMA, PgSource};
 pub use secret::Secret;
+pub use table::{PgColumn, PgGenerated, PgKeyOrigin, PgKind, PgLeaf, PgReplicaIdentity, PgTable};
+pub use types::{PgCoding, PgField, PgMisfit, PgScratch};
 
 pub(crate) use bind::Bound;
 pub(crate) use reader::Scratch;

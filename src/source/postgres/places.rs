@@ -31,7 +31,8 @@ impl PgSource {
 
     /// Slots are the server's, not the database's, so their names hold the database's oid.
     fn order_slot(&self) -> String {
-        let name: String = self.options().database.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit()).collect();
+        let name: String =
+            self.options().database.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit()).collect();
         format!("{ORDER_SLOT}_{name}").chars().take(63).collect()
     }
 
@@ -71,7 +72,8 @@ impl PgSource {
     /// # Errors
     /// When the server refuses.
     pub fn places_in_cuts(&self, cuts: &[(Lsn, PgCut)]) -> Result<Places, SourceError> {
-        let commits = numbered(&mut self.connect()?).map_err(SourceError::postgres("read the commits of", self.place()))?;
+        let commits =
+            numbered(&mut self.connect()?).map_err(SourceError::postgres("read the commits of", self.place()))?;
         Ok(place_in_cuts(&commits, cuts))
     }
 }
@@ -122,7 +124,8 @@ mod tests {
     fn a_commit_lies_in_the_first_state_that_includes_it() {
         let cut = |position, text| (Lsn(position), PgCut::parse(text).unwrap());
         let cuts = [cut(100, "10:10:"), cut(200, "11:14:11,13"), cut(300, "13:15:13"), cut(400, "15:15:")];
-        let commits: Vec<(Lsn, u64)> = [(1, 9), (2, 12), (3, 11), (4, 10), (5, 13), (6, 99), (7, 14)].map(|(n, x)| (Lsn(n), x)).into();
+        let commits: Vec<(Lsn, u64)> =
+            [(1, 9), (2, 12), (3, 11), (4, 10), (5, 13), (6, 99), (7, 14)].map(|(n, x)| (Lsn(n), x)).into();
         let places = place_in_cuts(&commits, &cuts);
         let found: Vec<u64> = (1..=7).map(|number| places[&Lsn(number)].0).collect();
         assert_eq!(found, [100, 199, 299, 200, 400, 401, 300]);

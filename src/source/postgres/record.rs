@@ -11,6 +11,7 @@
 //! brought together with them after the run, by `places`.
 
 use super::cut::PgCut;
+use super::name::PgTableName;
 use super::options::PgOptions;
 use super::reader::TableReader;
 use super::table::PgTable;
@@ -62,7 +63,8 @@ impl PgSource {
         durability: Durability,
     ) -> Result<PgSource, SourceError> {
         let mut server = options.connect()?;
-        let sql = format!("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'", quote(name));
+        let sql =
+            format!("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'", quote(name));
         server.batch_execute(&sql).map_err(SourceError::postgres("create the database", name))?;
         let own = options.with_database(name);
         let made = PgSource::furnish(&own, catalog, durability);
@@ -89,7 +91,12 @@ impl PgSource {
         durability: Durability,
         client: &mut Client,
     ) -> Result<PgSource, SourceError> {
-        let found = catalog.tables.iter().map(|schema| PgTable::discover(client, "public", &schema.name));
+        let found = catalog.tables.iter().map(|schema| {
+            PgTable::discover(
+                client,
+                &PgTableName { schema: Some("public".to_owned()), table: schema.name.clone(), folds: false },
+            )
+        });
         let tables = found.collect::<Result<Vec<_>, _>>()?;
         let inner = Inner { options: options.clone(), catalog, tables, durability, newest_cut: Mutex::default() };
         Ok(PgSource { inner: Arc::new(inner) })
@@ -97,7 +104,7 @@ impl PgSource {
 
     /// Takes up tables of somebody else's database, in the order given. Changes nothing in it.
     pub fn adopt(options: &PgOptions, tables: Vec<PgTable>) -> PgSource {
-        let catalog = Catalog { tables: tables.iter().map(|table| table.schema().clone()).collect() };
+        let catalog = Catalog { tables: tables.iter().map(|table| table.schema.clone()).collect() };
         let (options, durability, newest_cut) = (options.clone(), Durability::Full, Mutex::default());
         let inner = Inner { options, catalog, tables, durability, newest_cut };
         PgSource { inner: Arc::new(inner) }
@@ -240,7 +247,8 @@ impl PgSource {
     /// # Errors
     /// When the server refuses.
     pub fn log_end(&self) -> Result<Lsn, SourceError> {
-        log_end(&mut self.inner.options.connect()?).map_err(SourceError::postgres("read the log position of", self.place()))
+        log_end(&mut self.inner.options.connect()?)
+            .map_err(SourceError::postgres("read the log position of", self.place()))
     }
 
     /// Commits a transaction that changes nothing, with a place in the log and a number, and returns both.
@@ -327,6 +335,8 @@ fn declared_type(column_type: ColumnType) -> Result<String, SourceError> {
         ColumnType::Bytes => "bytea".to_owned(),
         ColumnType::Date => "date".to_owned(),
         ColumnType::Timestamp => "timestamptz".to_owned(),
+        ColumnType::LocalTimestamp => "timestamp".to_owned(),
+        ColumnType::Float32 => "real".to_owned(),
     })
 }
 
@@ -340,7 +350,7 @@ fn copy_line(row: &[Value], line: &mut String) {
             line.push_str("\\N");
             continue;
         }
-        let text = crate::model::Text(value.as_ref()).to_string();
+        let text = crate::model::text::Text(value.as_ref()).to_string();
         for letter in text.chars() {
             match letter {
                 '\\' => line.push_str("\\\\"),

@@ -27,7 +27,8 @@ pub(in crate::strategy) fn written_rows(
                 continue;
             }
             seen.push(entry);
-            inside.row(statement.table(), &key, |row| each(statement.table(), &key, row.map(|row| row.as_slice())))??;
+            inside
+                .row(statement.table(), &key, |row| each(statement.table(), &key, row.map(|row| row.as_slice())))??;
         }
     }
     Ok(())

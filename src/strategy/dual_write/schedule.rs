@@ -103,10 +103,10 @@ impl Stage {
         let mut arrivals = BTreeMap::new();
         for sink in &self.sinks {
             sink.flush()?;
-            sink.complete(goal)?;
+            sink.complete(goal.number)?;
             arrivals.insert(sink.kind(), sink.finish()?.arrivals);
         }
-        Ok(Interleaved { commits: self.commits, arrivals, readers: self.readers, goal })
+        Ok(Interleaved { commits: self.commits, arrivals, readers: self.readers, goal: goal.number })
     }
 }
 

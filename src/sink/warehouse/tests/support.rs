@@ -58,6 +58,7 @@ pub(super) fn batch_of(schema: &TableSchema, rows: &[Vec<Value>]) -> RecordBatch
         ColumnType::Bool => column!(BooleanBuilder::new(), rows, place, Value::Bool, |v: &bool| *v),
         ColumnType::Int64 => column!(Int64Builder::new(), rows, place, Value::Int, |v: &i64| *v),
         ColumnType::Float64 => column!(Float64Builder::new(), rows, place, Value::Float, |v: &f64| *v),
+        ColumnType::Float32 => column!(Float32Builder::new(), rows, place, Value::Float32, |v: &f32| *v),
         ColumnType::Decimal { precision, scale } => {
             let builder = Decimal128Builder::new().with_precision_and_scale(precision, scale).expect("a decimal type");
             column!(builder, rows, place, Value::Decimal, |v: &crate::model::Decimal| v.unscaled)
@@ -65,6 +66,9 @@ pub(super) fn batch_of(schema: &TableSchema, rows: &[Vec<Value>]) -> RecordBatch
         ColumnType::Text => column!(StringBuilder::new(), rows, place, Value::Text, |v: &str| v.to_owned()),
         ColumnType::Bytes => column!(BinaryBuilder::new(), rows, place, Value::Bytes, |v: &[u8]| v.to_owned()),
         ColumnType::Date => column!(Date32Builder::new(), rows, place, Value::Date, |v: &i32| *v),
+        ColumnType::LocalTimestamp => {
+            column!(TimestampMicrosecondBuilder::new(), rows, place, Value::LocalTimestamp, |v: &i64| *v)
+        }
         ColumnType::Timestamp => {
             let builder = TimestampMicrosecondBuilder::new().with_timezone("UTC");
             column!(builder, rows, place, Value::Timestamp, |v: &i64| *v)

@@ -24,6 +24,8 @@ fn schema() -> TableSchema {
         Column::nullable("x", ColumnType::Bytes),
         Column::nullable("date", ColumnType::Date),
         Column::nullable("ts", ColumnType::Timestamp),
+        Column::nullable("f32", ColumnType::Float32),
+        Column::nullable("local", ColumnType::LocalTimestamp),
     ];
     TableSchema::new("every \"type\"/../", columns, vec![0]).expect("a schema")
 }
@@ -47,6 +49,8 @@ fn edge_values() -> Vec<Vec<Value>> {
         vec![Value::Bytes([].into()), Value::Bytes([0, 255].into()), Value::Bytes(vec![7; 70_000].into())],
         vec![Value::Date(i32::MIN), Value::Date(i32::MAX), Value::Date(0)],
         vec![Value::Timestamp(i64::MIN), Value::Timestamp(i64::MAX), Value::Timestamp(-1)],
+        [0.0, -0.0, f32::NAN, f32::INFINITY, f32::from_bits(1)].map(Value::Float32).into(),
+        vec![Value::LocalTimestamp(i64::MIN), Value::LocalTimestamp(i64::MAX), Value::LocalTimestamp(-1)],
     ]
 }
 
