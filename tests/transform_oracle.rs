@@ -59,6 +59,7 @@ fn value(column_type: ColumnType, array: &dyn Array, row: usize) -> Value {
         ColumnType::Bool => Value::Bool(array.as_boolean().value(row)),
         ColumnType::Int64 => Value::Int(array.as_primitive::<Int64Type>().value(row)),
         ColumnType::Float64 => Value::Float(array.as_primitive::<Float64Type>().value(row)),
+        ColumnType::Float32 | ColumnType::LocalTimestamp => panic!("no workload has a column of {column_type}"),
         ColumnType::Decimal { scale, .. } => {
             let unscaled = array.as_primitive::<Decimal128Type>().value(row);
             Value::Decimal(Box::new(Decimal { unscaled, scale }))

@@ -107,10 +107,10 @@ impl Session {
         let sql = format!("{} WHERE ({}) = ({})", reader.select(), reader.key(), places.join(", "));
         let statement = self.statement(&sql).map_err(failed())?;
         let bound: Vec<Bound<'_>> = key.iter().map(Bound::from).collect();
-        let parameters = bound.iter().map(|value| value as &(dyn ToSql + Sync));
-        let mut client = self.client.borrow_mut();
-        let mut rows = client.query_raw(&statement, parameters).map_err(failed())?;
-        match rows.next().map_err(failed())? {
+        let parameters: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|value| value as _).collect();
+        // The borrow ends here: `each` may run statements of its own.
+        let row = self.client.borrow_mut().query_opt(&statement, &parameters).map_err(failed())?;
+        match row {
             Some(row) => {
                 let mut scratch = super::reader::Scratch::default();
                 Ok(each(Some(&reader.decode(&row, 0, &mut scratch)?)))
