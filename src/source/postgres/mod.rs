@@ -10,9 +10,11 @@ mod passfile;
 mod secret;
 mod service;
 mod tls;
+mod wire;
 
 pub use options::{PgOptions, SslMode};
 pub use secret::Secret;
+pub use wire::{Mode, TextRow, Wire};
 
 #[cfg(test)]
 mod tests;
