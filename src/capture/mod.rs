@@ -1,6 +1,7 @@
 //! Transactions and rows out of a record system.
 //!
 //! * [`Snapshot`]: every row of one consistent state, read in parallel, with the position it stands for.
+//! * [`postgres::PgSnapshot`]: the same of PostgreSQL, whose rows may also be had as they arrive.
 //! * [`CursorCapture`]: rows whose `updated_at` moved. Cheap and lossy; its flaws are told above the type.
 //! * [`TriggerCapture`]: every change of every transaction, whole and in commit order, through triggers and a
 //!   changelog table.
@@ -9,6 +10,7 @@
 
 mod cursor;
 mod error;
+pub mod postgres;
 mod snapshot;
 mod trigger;
 

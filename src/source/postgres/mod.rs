@@ -5,6 +5,7 @@
 //! in `wire`. No password is ever shown: it lives in a [`Secret`].
 
 mod connect;
+mod copy_rows;
 mod discover;
 mod name;
 mod options;
@@ -14,12 +15,15 @@ mod service;
 mod table;
 mod tls;
 mod types;
+mod wire;
 
+pub use copy_rows::PgCopyRows;
 pub use name::PgTableName;
 pub use options::{PgOptions, SslMode};
 pub use secret::Secret;
 pub use table::{PgColumn, PgGenerated, PgKeyOrigin, PgKind, PgLeaf, PgReplicaIdentity, PgTable};
 pub use types::{PgCoding, PgField, PgMisfit, PgScratch};
+pub use wire::{Mode, TextRow, Wire};
 
 #[cfg(test)]
 mod tests;

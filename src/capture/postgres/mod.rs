@@ -1,0 +1,5 @@
+//! Rows and changes out of PostgreSQL.
+
+mod snapshot;
+
+pub use snapshot::{PgExported, PgRange, PgSnapshot};
