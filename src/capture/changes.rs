@@ -1,7 +1,7 @@
 //! Changes out of a record system, whichever database it is and however they are had.
 
 use super::error::CaptureError;
-use super::pg_trigger::{PgOutboxWriter, PgTriggerCapture};
+use super::postgres::{PgOutboxWriter, PgTriggerCapture};
 use super::source_snapshot::SourceSnapshot;
 use super::trigger::{OutboxWriter, Polled, TriggerCapture};
 use crate::model::{Lsn, TableId, Transaction, ValueRef};

@@ -57,7 +57,10 @@ impl CaptureError {
 
 impl CaptureError {
     /// For `map_err`: PostgreSQL refused `operation` on `place`.
-    pub(super) fn postgres(operation: &'static str, place: impl fmt::Display) -> impl FnOnce(postgres::Error) -> Self {
+    pub(super) fn postgres(
+        operation: &'static str,
+        place: impl fmt::Display,
+    ) -> impl FnOnce(::postgres::Error) -> Self {
         let wrap = SourceError::postgres(operation, place);
         move |source| CaptureError::Source(wrap(source))
     }

@@ -1,6 +1,7 @@
 //! Transactions and rows out of a record system.
 //!
 //! * [`Snapshot`]: every row of one consistent state, read in parallel, with the position it stands for.
+//! * [`postgres::PgSnapshot`]: the same of PostgreSQL, whose rows may also be had as they arrive.
 //! * [`CursorCapture`]: rows whose `updated_at` moved. Cheap and lossy; its flaws are told above the type.
 //! * [`TriggerCapture`]: every change of every transaction, whole and in commit order, through triggers and a
 //!   changelog table.
@@ -10,9 +11,7 @@
 mod changes;
 mod cursor;
 mod error;
-mod pg_cursor;
-mod pg_snapshot;
-mod pg_trigger;
+pub mod postgres;
 mod snapshot;
 mod source_snapshot;
 mod trigger;
@@ -20,9 +19,6 @@ mod trigger;
 pub use changes::{ChangeCapture, Outbox};
 pub use cursor::{CursorBatch, CursorCapture, CursorState, EachRow};
 pub use error::CaptureError;
-pub use pg_cursor::PgCursorCapture;
-pub use pg_snapshot::{PgRange, PgSnapshot};
-pub use pg_trigger::{PgOutboxWriter, PgTriggerCapture};
 pub use snapshot::Snapshot;
 pub use source_snapshot::{MovedRows, Part, SourceSnapshot};
 pub use trigger::{OutboxWriter, Polled, TriggerCapture};

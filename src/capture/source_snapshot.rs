@@ -2,8 +2,7 @@
 
 use super::cursor::{CursorBatch, CursorCapture, EachRow};
 use super::error::CaptureError;
-use super::pg_cursor::PgCursorCapture;
-use super::pg_snapshot::{PgRange, PgSnapshot};
+use super::postgres::{PgCursorCapture, PgRange, PgSnapshot};
 use super::snapshot::Snapshot;
 use crate::clock::Clock;
 use crate::model::{Lsn, Moment, TableId, ValueRef};
@@ -40,7 +39,7 @@ impl SourceSnapshot {
     pub fn begin(source: &RecordSystem, readers: usize, clock: &Clock) -> Result<SourceSnapshot, CaptureError> {
         let kind = match source {
             RecordSystem::Sqlite(source) => Kind::Sqlite(Snapshot::begin(source, readers, clock)?),
-            RecordSystem::Postgres(source) => Kind::Postgres(PgSnapshot::begin(source, readers, clock)?),
+            RecordSystem::Postgres(source) => Kind::Postgres(PgSnapshot::of_source(source, readers, clock, None)?),
         };
         Ok(SourceSnapshot::of(kind))
     }

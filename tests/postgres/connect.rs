@@ -1,14 +1,17 @@
 //! Passwords and TLS, against real servers.
 
 use crate::server::PgServer;
-use freshbench::source::postgres::PgOptions;
+use freshbench::source::postgres::{Mode, PgOptions, Wire};
 use std::path::Path;
 use std::process::Command;
 
 fn connect(url: &str) -> Result<(), String> {
     let options = PgOptions::parse_in(url, &|_| None).map_err(|error| error.to_string())?;
     let mut client = options.connect().map_err(|error| format!("{error} {error:?}"))?;
-    client.simple_query("SELECT 1").map(drop).map_err(|error| error.to_string())
+    client.simple_query("SELECT 1").map_err(|error| error.to_string())?;
+    // The raw protocol accepts and refuses the same.
+    let mut wire = Wire::connect(&options, Mode::Replication).map_err(|error| format!("{error} {error:?}"))?;
+    wire.query("IDENTIFY_SYSTEM").map(drop).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -19,7 +22,7 @@ fn a_wrong_password_is_refused_and_not_shown() {
         std::fs::write(data.join("pg_hba.conf"), rules).unwrap();
     };
     let Some(server) = PgServer::prepare(&[], hba) else { return };
-    server.psql("postgres", "CREATE ROLE reader LOGIN PASSWORD 'topsecret'");
+    server.psql("postgres", "CREATE ROLE reader LOGIN REPLICATION PASSWORD 'topsecret'");
     let url = |password: &str| format!("postgres://reader{password}@127.0.0.1:{}/postgres", server.port());
     connect(&url(":topsecret")).unwrap();
     let refused = connect(&url(":topsecrets")).unwrap_err();

@@ -7,6 +7,7 @@
 mod bind;
 mod client;
 mod connect;
+mod copy_rows;
 mod cut;
 mod discover;
 mod name;
@@ -20,7 +21,9 @@ mod service;
 mod table;
 mod tls;
 mod types;
+mod wire;
 
+pub use copy_rows::PgCopyRows;
 pub use cut::PgCut;
 pub use name::PgTableName;
 pub use options::{PgHost, PgOptions, SslMode};
@@ -30,6 +33,7 @@ pub use record::{Marker, OWN_SCHEMA, PgSource};
 pub use secret::Secret;
 pub use table::{PgColumn, PgGenerated, PgKeyOrigin, PgKind, PgLeaf, PgReplicaIdentity, PgTable};
 pub use types::{PgCoding, PgField, PgMisfit, PgScratch};
+pub use wire::{Mode, TextRow, Wire};
 
 pub(crate) use bind::Bound;
 pub(crate) use reader::Scratch;

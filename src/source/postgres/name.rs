@@ -20,6 +20,11 @@ pub struct PgTableName {
 }
 
 impl PgTableName {
+    /// The name of a table that was found.
+    pub fn of(table: &super::PgTable) -> PgTableName {
+        PgTableName { schema: Some(table.schema_name.clone()), table: table.table_name.clone(), folds: false }
+    }
+
     /// Reads one name.
     ///
     /// # Errors

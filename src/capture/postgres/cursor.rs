@@ -1,18 +1,18 @@
 //! Rows whose cursor column moved, from PostgreSQL.
 //!
-//! As [`CursorCapture`](super::CursorCapture), with its flaws: deletes leave nothing behind, and a row whose stamp was
+//! As [`CursorCapture`](crate::capture::CursorCapture), with its flaws: deletes leave nothing behind, and a row whose stamp was
 //! taken before, but committed after, a later stamp was read is missed. Each poll reads one state of the server.
 
-use super::cursor::{CursorBatch, EachRow};
-use super::error::CaptureError;
-use super::pg_snapshot::PgSnapshot;
+use super::snapshot::PgSnapshot;
+use crate::capture::CaptureError;
+use crate::capture::{CursorBatch, EachRow};
 use crate::clock::Clock;
 use crate::model::{ChangeBuf, ColumnType, Lsn, TableId, ValueRef};
 use crate::source::postgres::{Bound, PgCut, PgSource, Scratch, TableReader};
 use crate::source::quote;
-use postgres::Client;
-use postgres::fallible_iterator::FallibleIterator;
-use postgres::types::ToSql;
+use ::postgres::Client;
+use ::postgres::fallible_iterator::FallibleIterator;
+use ::postgres::types::ToSql;
 use std::collections::HashSet;
 use xxhash_rust::xxh3::xxh3_128;
 

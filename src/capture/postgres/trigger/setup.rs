@@ -1,10 +1,10 @@
 //! The changelog tables, their triggers, and their removal.
 
-use super::super::error::CaptureError;
+use crate::capture::CaptureError;
 use crate::model::TableId;
 use crate::source::postgres::{OWN_SCHEMA, PgSource, PgTable, TableReader};
 use crate::source::quote;
-use postgres::Client;
+use ::postgres::Client;
 use std::fmt::Write as _;
 
 pub(super) const INSERTED: &str = "I";
@@ -41,7 +41,7 @@ pub(super) fn set_up(source: &PgSource, filled: Filled) -> Result<(), CaptureErr
 }
 
 /// Removes changelog and triggers, and with them the schema if nothing else of this program is in it.
-pub(super) fn tear_down(client: &mut Client) -> Result<(), postgres::Error> {
+pub(super) fn tear_down(client: &mut Client) -> Result<(), ::postgres::Error> {
     // Whatever depends on a function that is gone, as a trigger does, goes with it.
     client.batch_execute(
         "DO $$ DECLARE name text; BEGIN

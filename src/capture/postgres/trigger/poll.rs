@@ -1,14 +1,14 @@
 //! Reading what one state of the server includes and the last one did not.
 
-use super::super::error::CaptureError;
-use super::super::trigger::Polled;
 use super::PgTriggerCapture;
 use super::setup::{DELETED, INSERTED, TRUNCATED, UPDATED, changelog, names};
+use crate::capture::CaptureError;
+use crate::capture::Polled;
 use crate::model::{ChangeBuf, CommitTime, Lsn, TableId, Transaction};
 use crate::source::postgres::{PgCut, PgTable, Scratch, TableReader};
 use crate::source::wall_clock;
-use postgres::fallible_iterator::FallibleIterator;
-use postgres::types::ToSql;
+use ::postgres::fallible_iterator::FallibleIterator;
+use ::postgres::types::ToSql;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 

@@ -26,11 +26,11 @@
 mod poll;
 mod setup;
 
-use super::error::CaptureError;
+use crate::capture::CaptureError;
 use crate::model::{Lsn, TableId, ValueRef};
 use crate::source::postgres::{PgCut, PgSource};
 use crate::source::{Inside, SourceError};
-use postgres::Client;
+use ::postgres::Client;
 use setup::{DELETED, Filled, UPDATED, changelog, names};
 use std::time::Instant;
 
