@@ -8,6 +8,7 @@ pub mod freshness;
 pub mod key_reads;
 pub mod meter;
 pub mod prober;
+mod server_cpu;
 pub mod stages;
 pub mod visibility;
 
@@ -18,6 +19,7 @@ pub use meter::{IoBytes, Meter, PeakRss, Role, Snapshot, ThreadCpu, Usage};
 pub use prober::{
     LengthFigures, ProbeFigures, ProbeRead, ProbeRecord, ProbeSample, ProbeTarget, Prober, ProberOptions, Staleness,
 };
+pub use server_cpu::ServerCpu;
 pub use stages::{Stage, StageFigures, StageTimes};
 pub use visibility::{
     Commit, Existence, Publish, RowChange, VisibilityError, VisibilityRecorder, visible_by_delivery,

@@ -12,7 +12,7 @@ use crate::model::{KeyRef, Lsn, Moment, TableId};
 use crate::plan::Plan;
 use crate::probe::{
     Commit, Conflict, Divergence, Freshness, FreshnessInput, KeyReadFigures, KeyReadRecord, KeyReader, Meter,
-    ProbeRecord, Prober, ProberOptions, RowChange, Usage, Window, visible_by_arrival, visible_by_delivery,
+    ProbeRecord, Prober, ProberOptions, RowChange, ServerCpu, Usage, Window, visible_by_arrival, visible_by_delivery,
     visible_by_watermark,
 };
 use crate::report::{Case, Phase, Validation};
@@ -170,6 +170,7 @@ pub(super) fn run_case(
         outcome: outcome.as_ref(),
         usage: &measured.usage,
         client_cpu: measured.client_cpu,
+        server_cpu: measured.server_cpu,
         sizes: &verified.sizes,
         validation: &verified.validation,
         divergence: &divergence,
@@ -281,6 +282,8 @@ struct Measured {
     ledger: Ledger,
     window: Window,
     usage: Usage,
+    /// CPU of a database server on this machine.
+    server_cpu: Option<Duration>,
     /// CPU that the clients' threads spent on writing to the sinks themselves.
     client_cpu: Duration,
     probers: Probers,
@@ -374,6 +377,23 @@ fn judge_ledger(ledger: &Ledger, validation: &mut Validation) {
     }
 }
 
+/// Reads how much CPU a database server on this machine takes, if there is one.
+struct ServerMeter {
+    server: ServerCpu,
+    before: Duration,
+}
+
+impl ServerMeter {
+    fn of(source: &RecordSystem) -> Result<Option<ServerMeter>, RunError> {
+        let server = source.worker()?.and_then(|(id, name)| ServerCpu::of_worker(id, name));
+        Ok(server.and_then(|server| Some(ServerMeter { server, before: server.so_far()? })))
+    }
+
+    fn used(self) -> Option<Duration> {
+        Some(self.server.so_far()?.saturating_sub(self.before))
+    }
+}
+
 fn drive_and_measure(
     plan: &Plan,
     kind: StrategyKind,
@@ -408,10 +428,12 @@ fn drive_and_measure(
         Ok(())
     };
     wait(window.start)?;
+    let server = ServerMeter::of(&setting.source)?;
     let begin = meter.begin();
     let clients_before = running.map_or(Duration::ZERO, Running::client_cpu);
     wait(window.end)?;
     let usage = meter.usage_since(&begin);
+    let server_cpu = server.and_then(ServerMeter::used);
     let client_cpu = running.map_or(Duration::ZERO, Running::client_cpu).saturating_sub(clients_before);
     progress.end();
     while !driver.is_finished() {
@@ -425,7 +447,7 @@ fn drive_and_measure(
     }
     let ledger = driver.join()?;
     meter.stop().map_err(RunError::measuring)?;
-    Ok(Measured { ledger, window, usage, client_cpu, probers: probers.unwrap_or_default() })
+    Ok(Measured { ledger, window, usage, server_cpu, client_cpu, probers: probers.unwrap_or_default() })
 }
 
 fn commit_times(ledger: &Ledger) -> Vec<Commit> {

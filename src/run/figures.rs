@@ -34,6 +34,8 @@ pub(super) struct Observed<'a> {
     pub(super) usage: &'a Usage,
     /// CPU of the source's clients that went into writing to the sinks themselves: it is following, not source.
     pub(super) client_cpu: Duration,
+    /// CPU of a database server on this machine.
+    pub(super) server_cpu: Option<Duration>,
     pub(super) sizes: &'a [(Lsn, u64, u64)],
     pub(super) validation: &'a Validation,
     pub(super) divergence: &'a BTreeMap<SinkKind, Divergence>,
@@ -304,6 +306,11 @@ fn source_figures(sheet: &mut Sheet, seen: &Observed<'_>, histograms: &mut Vec<H
         let source = usage.cpu_of(Role::Source).saturating_sub(seen.client_cpu);
         let each = source.as_secs_f64() * 1000.0 / changes as f64;
         sheet.put("cost.source_cpu_s_per_1k_changes", "s", Direction::Lower, Some(each)).n = changes;
+        if let Some(server) = seen.server_cpu {
+            // The whole server's: for clients, triggers, snapshots and the decoding of its log alike.
+            let each = server.as_secs_f64() * 1000.0 / changes as f64;
+            sheet.put("cost.server_cpu_s_per_1k_changes", "s", Direction::Lower, Some(each)).n = changes;
+        }
     }
     let cpu = usage.process_cpu.as_secs_f64();
     let ledger = LEDGER_ENTRY * u32::try_from(entries).unwrap_or(u32::MAX);

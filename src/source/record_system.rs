@@ -88,6 +88,17 @@ impl RecordSystem {
         }
     }
 
+    /// The process that serves a connection, and its name, where the database has a server.
+    ///
+    /// # Errors
+    /// When the server can't be reached.
+    pub fn worker(&self) -> Result<Option<(u32, &'static str)>, SourceError> {
+        match self {
+            RecordSystem::Sqlite(_) => Ok(None),
+            RecordSystem::Postgres(source) => Ok(source.worker()?.map(|id| (id, "postgres"))),
+        }
+    }
+
     /// A copy with the same rows for a case of its own: a file in `folder`, or a database named after `name`. Nobody may
     /// be writing meanwhile. [`RecordSystem::remove`] takes it away again.
     ///

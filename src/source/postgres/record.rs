@@ -12,7 +12,7 @@
 
 use super::cut::PgCut;
 use super::name::PgTableName;
-use super::options::PgOptions;
+use super::options::{PgHost, PgOptions};
 use super::reader::TableReader;
 use super::table::PgTable;
 use crate::model::{Catalog, ColumnType, Lsn, TableId, TableSchema, Value, ValueRef};
@@ -260,10 +260,32 @@ impl PgSource {
         let mut client = self.connect()?;
         let before = log_end(&mut client).map_err(failed())?;
         let row = client
-            .query_one("INSERT INTO _freshbench.commit(txn) VALUES(-1) RETURNING number", &[])
+            // The message makes it a transaction of the stream that follows other tables.
+            .query_one(
+                "INSERT INTO _freshbench.commit(txn) VALUES(-1) \
+                 RETURNING number, pg_catalog.pg_logical_emit_message(true, 'freshbench', 'marker')",
+                &[],
+            )
             .map_err(failed())?;
         let number: i64 = row.get(0);
         Ok(Marker { log: before, number: Lsn(number.unsigned_abs()) })
+    }
+
+    /// The number of a process of the server, if the server may be on this machine.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn worker(&self) -> Result<Option<u32>, SourceError> {
+        let local = match &self.options().host {
+            PgHost::Socket(_) => true,
+            PgHost::Tcp(host) => matches!(host.as_str(), "localhost" | "127.0.0.1" | "::1"),
+        };
+        if !local {
+            return Ok(None);
+        }
+        let row = self.connect()?.query_one("SELECT pg_catalog.pg_backend_pid()", &[]);
+        let id: i32 = row.map_err(SourceError::postgres("ask for the process of", self.place()))?.get(0);
+        Ok(u32::try_from(id).ok())
     }
 
     /// Reads a whole table in key order, for verification. Returns how many rows.
