@@ -291,10 +291,12 @@ impl RawPlan {
     }
 }
 
-fn strategies(given: Option<&str>) -> Result<Vec<StrategyKind>, PlanError> {
-    let Some(text) = given else { return Ok(StrategyKind::DEFAULT.to_vec()) };
+fn strategies(given: Option<&str>, source: &SourceChoice) -> Result<Vec<StrategyKind>, PlanError> {
+    let shows_log = *source != SourceChoice::Sqlite;
+    let possible = |all: &[StrategyKind]| all.iter().copied().filter(|kind| shows_log || !kind.needs_log()).collect();
+    let Some(text) = given else { return Ok(possible(&StrategyKind::DEFAULT)) };
     if text.trim() == "all" {
-        return Ok(StrategyKind::ALL.to_vec());
+        return Ok(possible(&StrategyKind::ALL));
     }
     let mut chosen = vec![StrategyKind::Control];
     for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
@@ -305,6 +307,10 @@ fn strategies(given: Option<&str>) -> Result<Vec<StrategyKind>, PlanError> {
             let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
             flag_error("--strategies", name, format!("no such strategy{hint} (known: {})", names.join(", ")))
         })?;
+        if kind.needs_log() && !shows_log {
+            let remedy = "SQLite shows its log to nobody: give --source postgres://.., or use cdc-trigger";
+            return Err(flag_error("--strategies", name, remedy));
+        }
         if !chosen.contains(&kind) {
             chosen.push(kind);
         }
@@ -457,7 +463,8 @@ impl RawPlan {
             Some("drop-change") => Some(PlantedFault::DropChange),
             Some(other) => return Err(flag_error("--plant", other, "expected drop-change")),
         };
-        let mut strategies = strategies(self.strategies.as_deref())?;
+        let source = SourceChoice::parse(self.source.as_deref())?;
+        let mut strategies = strategies(self.strategies.as_deref(), &source)?;
         if self.no_control {
             strategies.retain(|kind| *kind != StrategyKind::Control);
         }
@@ -481,7 +488,7 @@ impl RawPlan {
         }
         let total = workload.settings().duration;
         Ok(Plan {
-            source: SourceChoice::parse(self.source.as_deref())?,
+            source,
             strategies,
             warmup,
             duration: total,

@@ -1,11 +1,13 @@
 //! Changes out of a record system, whichever database it is and however they are had.
 
 use super::error::CaptureError;
-use super::postgres::{PgOutboxWriter, PgTriggerCapture};
+use super::postgres::{LogCapture, LogCaptureOptions, PgOutboxWriter, PgTriggerCapture, slot_health};
 use super::source_snapshot::SourceSnapshot;
 use super::trigger::{OutboxWriter, Polled, TriggerCapture};
 use crate::model::{Lsn, TableId, Transaction, ValueRef};
-use crate::source::{Inside, Positions, RecordSystem, SourceError};
+use crate::source::{Inside, Positions, RecordSystem, SourceError, wall_clock};
+use ::postgres::Client;
+use std::time::{Duration, Instant};
 
 /// Whole transactions, each once, in an order in which every two that conflict stand as their commits do.
 #[derive(Debug)]
@@ -14,6 +16,52 @@ pub enum ChangeCapture {
     Sqlite(Box<TriggerCapture>),
     /// A changelog in PostgreSQL.
     Postgres(Box<PgTriggerCapture>),
+    /// PostgreSQL's own log.
+    Log(Box<FollowedLog>),
+}
+
+/// A stream of the database's log that goes on through what it does not deliver.
+pub struct FollowedLog {
+    capture: LogCapture,
+    /// Asks the server about the slot.
+    client: Client,
+    slot: String,
+    /// The position that was handed on last: a transaction's, or one behind which nothing is missing.
+    through: Lsn,
+    moved_at: Instant,
+}
+
+impl std::fmt::Debug for FollowedLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FollowedLog").field("capture", &self.capture).field("through", &self.through).finish_non_exhaustive()
+    }
+}
+
+/// How long positions stand still while only other tables change.
+const STEP_INTERVAL: Duration = Duration::from_millis(50);
+
+impl FollowedLog {
+    fn poll(&mut self, max_changes: u64, limit: Lsn, out: &mut Vec<Transaction>) -> Result<Polled, CaptureError> {
+        let before = out.len();
+        let polled = self.capture.poll(max_changes, out)?;
+        // What committed behind the limit is for whoever goes on after it.
+        while out.len() > before && out.last().is_some_and(|last| last.lsn > limit) {
+            out.pop();
+        }
+        let complete = polled.through.min(limit);
+        if let Some(last) = out.get(before..).and_then(<[Transaction]>::last) {
+            (self.through, self.moved_at) = (last.lsn, Instant::now());
+        }
+        let ends = complete == limit && !polled.more;
+        let idle = out.len() == before && self.moved_at.elapsed() >= STEP_INTERVAL;
+        if complete > self.through && (ends || idle) {
+            out.push(Transaction { lsn: complete, committed_at: wall_clock(), ..Transaction::default() });
+            (self.through, self.moved_at) = (complete, Instant::now());
+        }
+        let taken = out.get(before..).unwrap_or_default();
+        let changes = taken.iter().map(|transaction| transaction.changes.len() as u64).sum();
+        Ok(Polled { through: self.through, transactions: taken.len() as u64, changes, more: polled.more })
+    }
 }
 
 impl ChangeCapture {
@@ -63,15 +111,53 @@ impl ChangeCapture {
         match self {
             ChangeCapture::Sqlite(capture) => capture.through(),
             ChangeCapture::Postgres(capture) => capture.through(),
+            ChangeCapture::Log(log) => log.through,
         }
     }
 
-    /// Appends what is new to `out`, at most about `max_changes` where it can be had in parts.
+    /// Follows the database's log.
+    ///
+    /// # Errors
+    /// When the server can't be reached.
+    pub fn of_log(capture: LogCapture, options: &LogCaptureOptions) -> Result<ChangeCapture, CaptureError> {
+        let (through, moved_at) = (capture.through(), Instant::now());
+        let (client, slot) = (options.server.connect()?, options.slot.clone());
+        Ok(ChangeCapture::Log(Box::new(FollowedLog { capture, client, slot, through, moved_at })))
+    }
+
+    /// The bytes of its log that the database keeps for this capture at present, where it does.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn retained_log_bytes(&mut self) -> Result<Option<u64>, CaptureError> {
+        match self {
+            ChangeCapture::Log(log) => Ok(slot_health(&mut log.client, &log.slot)?.map(|health| health.retained_bytes)),
+            ChangeCapture::Sqlite(_) | ChangeCapture::Postgres(_) => Ok(None),
+        }
+    }
+
+    /// Waits until there is something new, or for `interval`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn wait(&mut self, interval: Duration) -> Result<(), CaptureError> {
+        match self {
+            ChangeCapture::Log(log) => log.capture.wait(interval),
+            ChangeCapture::Sqlite(_) | ChangeCapture::Postgres(_) => {
+                std::thread::sleep(interval);
+                Ok(())
+            }
+        }
+    }
+
+    /// Appends what is new to `out`, at most about `max_changes` where it can be had in parts. From the database's log,
+    /// nothing that committed behind `limit`.
     ///
     /// # Errors
     /// When the database fails or a value can't be held; the next poll then begins at the same place.
-    pub fn poll(&mut self, max_changes: u64, out: &mut Vec<Transaction>) -> Result<Polled, CaptureError> {
+    pub fn poll(&mut self, max_changes: u64, limit: Lsn, out: &mut Vec<Transaction>) -> Result<Polled, CaptureError> {
         match self {
+            ChangeCapture::Log(log) => log.poll(max_changes, limit, out),
             ChangeCapture::Sqlite(capture) => capture.poll(max_changes, out),
             ChangeCapture::Postgres(capture) => capture.poll(out),
         }
@@ -89,6 +175,7 @@ impl ChangeCapture {
                 Ok(())
             }
             ChangeCapture::Postgres(capture) => capture.prune().map(drop),
+            ChangeCapture::Log(log) => log.capture.acknowledge(log.through),
         }
     }
 
@@ -97,6 +184,7 @@ impl ChangeCapture {
         match self {
             ChangeCapture::Sqlite(_) => Positions::Numbers,
             ChangeCapture::Postgres(mut capture) => Positions::Cuts(capture.take_cuts()),
+            ChangeCapture::Log(_) => Positions::Log,
         }
     }
 }

@@ -59,8 +59,8 @@ pub(super) struct RunArgs {
     /// [default: sqlite]
     #[arg(long, value_name = "URL")]
     pub(super) source: Option<String>,
-    /// Strategies, separated by commas: full-refresh, incremental, cdc-trigger, dual-write, dual-write-versioned, outbox,
-    /// or all (the control run comes by itself) [default: the first four]
+    /// Strategies, separated by commas: full-refresh, incremental, cdc-trigger, cdc-log (PostgreSQL), dual-write,
+    /// dual-write-versioned, outbox, or all (the control run comes by itself) [default: the first five]
     #[arg(long, value_name = "A,B")]
     pub(super) strategies: Option<String>,
     /// A built-in workload (orders, ycsb-a to ycsb-f) or a definition in a TOML file

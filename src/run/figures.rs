@@ -125,6 +125,9 @@ pub(super) fn figures(seen: &Observed<'_>) -> (Case, Vec<String>) {
     sheet.sink = None;
     if let Some(outcome) = seen.outcome {
         cost_figures(&mut sheet, seen, outcome);
+        if let Some(bytes) = outcome.retained_log_bytes {
+            sheet.put("cost.retained_log_bytes.max", "bytes", Direction::Lower, Some(bytes as f64));
+        }
         let disagreements = seen.validation.disagreements as f64;
         sheet.put("consistency.disagreements", "count", Direction::Lower, Some(disagreements));
     }

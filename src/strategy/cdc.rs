@@ -12,10 +12,13 @@ use super::running::{Outcome, Running, Shared, SinkOutcome};
 use super::sinks::{ForEachSink, SinkReaders, Sinks};
 use super::{Setting, StrategyError};
 use crate::apply::Folder;
-use crate::capture::{ChangeCapture, SourceSnapshot};
+use crate::capture::postgres::{LogCapture, LogCaptureOptions, PgSnapshot};
+use crate::capture::{CaptureError, ChangeCapture, SourceSnapshot};
 use crate::clock::Clock;
 use crate::log::{Log, LogHandle, LogOptions, LogReader, Offset};
 use crate::model::{Lsn, Moment, Transaction};
+use crate::source::RecordSystem;
+use crate::source::postgres::PgSource;
 use crate::probe::{StageTimes, VisibilityRecorder};
 use crate::sink::{Bulk, Cache, SearchIndex, Sink, SinkError, SinkKind, Warehouse, WarehouseReader};
 use std::collections::BTreeMap;
@@ -80,13 +83,44 @@ fn log_options(setting: &Setting) -> LogOptions {
 pub(super) fn start(setting: &Setting) -> Result<Running, StrategyError> {
     // So that the snapshot's position is at least 1, and a watermark of 0 means that nothing was ever loaded.
     setting.source.write_marker()?;
-    let sinks = Sinks::create(setting)?;
     let snapshot = SourceSnapshot::begin(&setting.source, setting.pool.current_num_threads(), &setting.clock)?;
+    start_behind(setting, snapshot, |snapshot| Ok(ChangeCapture::resume(&setting.source, snapshot)?))
+}
+
+/// Follows the database's own log, from where a slot begins: the sinks are loaded from the very state at that position.
+pub(super) fn start_log(setting: &Setting) -> Result<Running, StrategyError> {
+    let RecordSystem::Postgres(source) = &setting.source else {
+        let reason = "the database does not show its log; use cdc-trigger".to_owned();
+        return Err(CaptureError::Unfit { table: setting.source.place(), reason }.into());
+    };
+    let options = log_capture_options(setting, source);
+    let made = LogCapture::setup_tables(&options, source.tables().to_vec())?;
+    let readers = setting.pool.current_num_threads();
+    let snapshot = PgSnapshot::of_source(source, readers, &setting.clock, Some(&made.exported))?;
+    let (position, tables) = (made.exported.position, made.tables.clone());
+    drop(made);
+    start_behind(setting, SourceSnapshot::of_slot(snapshot), |_| {
+        Ok(ChangeCapture::of_log(LogCapture::resume(&options, tables, position)?, &options)?)
+    })
+}
+
+fn log_capture_options(setting: &Setting, source: &PgSource) -> LogCaptureOptions {
+    let folder = setting.folder.join("capture");
+    LogCaptureOptions::new(source.options().clone(), &source.slot_name(), folder, setting.clock.clone())
+}
+
+/// Loads every sink from one snapshot, then starts the tailer and the consumers behind it.
+fn start_behind(
+    setting: &Setting,
+    snapshot: SourceSnapshot,
+    resume: impl FnOnce(&SourceSnapshot) -> Result<ChangeCapture, StrategyError>,
+) -> Result<Running, StrategyError> {
+    let sinks = Sinks::create(setting)?;
     let readers = sinks.readers();
     let mut loading = Loading { setting, snapshot, loaded: Vec::new() };
     sinks.each(&mut loading)?;
     let Loading { loaded, snapshot, .. } = loading;
-    let capture = ChangeCapture::resume(&setting.source, &snapshot)?;
+    let capture = resume(&snapshot)?;
     drop(snapshot);
     let (log, _) = Log::open(setting.log_folder(), log_options(setting))?;
     let consumer = || Consumer { needed: AtomicU64::new(log.next_offset().0), ..Consumer::default() };
@@ -97,7 +131,9 @@ pub(super) fn start(setting: &Setting) -> Result<Running, StrategyError> {
         start(&mut running, log.handle(), Arc::clone(&between))?;
     }
     let (clock, prune_interval) = (setting.clock.clone(), PRUNE_INTERVAL.min(setting.checkpoint_interval));
-    running.spawn("cap-tailer", move |shared| tail(shared, (&clock, prune_interval), capture, log, &between))?;
+    let observe = setting.observe_commits;
+    let work = move |shared: &Shared| tail(shared, (&clock, prune_interval, observe), capture, log, &between);
+    running.spawn("cap-tailer", work)?;
     Ok(running)
 }
 
@@ -231,23 +267,30 @@ impl Replay<'_> {
 /// Moves the changelog into the log, whole transactions in commit order, and prunes what is durable.
 fn tail(
     shared: &Shared,
-    (clock, prune_interval): (&Clock, Duration),
+    (clock, prune_interval, observe): (&Clock, Duration, bool),
     mut capture: ChangeCapture,
     mut log: Log,
     between: &Between,
 ) -> Result<Outcome, StrategyError> {
     let mut transactions = Vec::new();
-    let mut outcome = Outcome::default();
+    let (mut outcome, mut retained) = (Outcome::default(), None);
     let mut prune_due = clock.now().after(prune_interval);
     while !shared.may_end(capture.through()) {
+        if shared.source_is_held() {
+            std::thread::sleep(POLL_INTERVAL);
+            continue;
+        }
         if log.counters().bytes_written.saturating_sub(between.bytes_read()) > BACKLOG_BYTES_MAX {
             std::thread::sleep(POLL_INTERVAL);
             continue;
         }
-        let polled = capture.poll(GROUP_CHANGES_MAX, &mut transactions)?;
+        let polled = capture.poll(GROUP_CHANGES_MAX, shared.goal(), &mut transactions)?;
         if let Some(last) = transactions.last().map(|transaction| transaction.lsn) {
             let captured_at = clock.now();
             for transaction in transactions.drain(..) {
+                if observe {
+                    outcome.commits.push((transaction.lsn, transaction.committed_at));
+                }
                 outcome.bytes_read += transaction.changes.as_bytes().len() as u64;
                 log.append_transaction(&transaction)?;
             }
@@ -264,11 +307,13 @@ fn tail(
                 capture.release()?;
             }
             log.retain_from(between.needed())?;
+            retained = retained.max(capture.retained_log_bytes()?);
         }
         if !polled.more {
-            std::thread::sleep(POLL_INTERVAL);
+            capture.wait(POLL_INTERVAL)?;
         }
     }
+    outcome.retained_log_bytes = retained;
     outcome.log_bytes = log.counters().bytes_written;
     outcome.positions = capture.into_positions();
     log.close()?;

@@ -45,6 +45,8 @@ pub enum StrategyKind {
     Incremental,
     /// Every change, through triggers, a changelog table and the log.
     CdcTrigger,
+    /// Every change, from the log that the database writes for itself, through the log.
+    CdcLog,
     /// The application's clients write to the source and then to each sink, in turn.
     DualWrite,
     /// The same, and each sink refuses a write whose commit position is older than what it has for the key.
@@ -55,22 +57,25 @@ pub enum StrategyKind {
 
 impl StrategyKind {
     /// All, in the order in which they are run.
-    pub const ALL: [StrategyKind; 7] = [
+    pub const ALL: [StrategyKind; 8] = [
         StrategyKind::Control,
         StrategyKind::FullRefresh,
         StrategyKind::Incremental,
         StrategyKind::CdcTrigger,
+        StrategyKind::CdcLog,
         StrategyKind::DualWrite,
         StrategyKind::DualWriteVersioned,
         StrategyKind::Outbox,
     ];
 
-    /// What runs when nobody chooses: the textbook's ways, without the two repairs of the dual write.
-    pub const DEFAULT: [StrategyKind; 5] = [
+    /// What runs when nobody chooses: the textbook's ways, without the two repairs of the dual write. `cdc-log` where the
+    /// database shows its log.
+    pub const DEFAULT: [StrategyKind; 6] = [
         StrategyKind::Control,
         StrategyKind::FullRefresh,
         StrategyKind::Incremental,
         StrategyKind::CdcTrigger,
+        StrategyKind::CdcLog,
         StrategyKind::DualWrite,
     ];
 
@@ -81,6 +86,7 @@ impl StrategyKind {
             StrategyKind::FullRefresh => "full-refresh",
             StrategyKind::Incremental => "incremental",
             StrategyKind::CdcTrigger => "cdc-trigger",
+            StrategyKind::CdcLog => "cdc-log",
             StrategyKind::DualWrite => "dual-write",
             StrategyKind::DualWriteVersioned => "dual-write-versioned",
             StrategyKind::Outbox => "outbox",
@@ -92,9 +98,14 @@ impl StrategyKind {
     pub fn promises_equality(self, crash_rate: f64) -> bool {
         match self {
             StrategyKind::Control | StrategyKind::Incremental | StrategyKind::DualWrite => false,
-            StrategyKind::FullRefresh | StrategyKind::CdcTrigger | StrategyKind::Outbox => true,
+            StrategyKind::FullRefresh | StrategyKind::CdcTrigger | StrategyKind::CdcLog | StrategyKind::Outbox => true,
             StrategyKind::DualWriteVersioned => crash_rate <= 0.0,
         }
+    }
+
+    /// Whether it needs a database that shows its log.
+    pub fn needs_log(self) -> bool {
+        self == StrategyKind::CdcLog
     }
 
     /// Whether it learns of commits from the source, so that its positions are the source's.
@@ -148,6 +159,8 @@ pub struct Setting {
     pub cache: CacheOptions,
     /// How the application writes to the sinks itself.
     pub dual: DualWrite,
+    /// Whether the source's times of commits are kept, where no ledger has better ones.
+    pub observe_commits: bool,
     /// A deliberate fault, in tests.
     pub planted: Option<PlantedFault>,
 }
@@ -185,6 +198,7 @@ impl Setting {
             search_interval: Duration::from_millis(100),
             cache: CacheOptions::default(),
             dual: DualWrite::default(),
+            observe_commits: false,
             planted: None,
         })
     }
@@ -225,6 +239,7 @@ pub fn start(kind: StrategyKind, setting: &Setting) -> Result<Option<Running>, S
             ChangeCapture::setup(&setting.source)?;
             cdc::start(setting).map(Some)
         }
+        StrategyKind::CdcLog => cdc::start_log(setting).map(Some),
         StrategyKind::DualWrite => dual_write::start(setting, false).map(Some),
         StrategyKind::DualWriteVersioned => dual_write::start(setting, true).map(Some),
         StrategyKind::Outbox => outbox::start(setting).map(Some),

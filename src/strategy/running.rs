@@ -3,7 +3,7 @@
 use super::sinks::SinkReaders;
 use super::{Setting, StrategyError};
 use crate::clock::Clock;
-use crate::model::{Lsn, Moment};
+use crate::model::{CommitTime, Lsn, Moment};
 use crate::probe::{Arrival, Publish, StageTimes, VisibilityRecorder};
 use crate::sink::{Sink, SinkKind};
 use crate::source::{Application, Positions};
@@ -30,18 +30,29 @@ pub(super) struct Shared {
     /// CPU that clients spent on writing to sinks themselves.
     client_cpu_ns: AtomicU64,
     abort: AtomicBool,
+    /// Whether nothing more is to be taken from the source for now, and whether that is so.
+    source_held: AtomicBool,
+    source_rests: AtomicBool,
 }
 
 impl Shared {
     pub(super) fn new(setting: &Setting) -> Arc<Shared> {
         let sinks = setting.sinks.iter().map(|&kind| (kind, Seen::default())).collect();
         let (goal, client_cpu_ns) = (AtomicU64::new(u64::MAX), AtomicU64::new(0));
-        Arc::new(Shared { goal, sinks, client_cpu_ns, abort: AtomicBool::new(false) })
+        let [abort, source_held, source_rests] = [(); 3].map(|()| AtomicBool::new(false));
+        Arc::new(Shared { goal, sinks, client_cpu_ns, abort, source_held, source_rests })
     }
 
     /// Whether a thread that has come through `reached` may end.
     pub(super) fn may_end(&self, reached: Lsn) -> bool {
         self.aborted() || reached >= self.goal()
+    }
+
+    /// Whether nothing more is to be taken from the source for now. Says by the way that it is so.
+    pub(super) fn source_is_held(&self) -> bool {
+        let held = self.source_held.load(Ordering::Acquire);
+        self.source_rests.store(held, Ordering::Release);
+        held
     }
 
     /// The last commit of the run, once it is known.
@@ -148,6 +159,10 @@ pub struct Outcome {
     pub initial_rows: u64,
     /// What the positions of its publishes are.
     pub positions: Positions,
+    /// When each commit that was captured took place, by the source's clock; only where it is asked for.
+    pub commits: Vec<(Lsn, CommitTime)>,
+    /// The most bytes of its log that the database kept for the strategy, where it does.
+    pub retained_log_bytes: Option<u64>,
 }
 
 impl Outcome {
@@ -163,6 +178,8 @@ impl Outcome {
         self.log_bytes += other.log_bytes;
         self.initial_rows += other.initial_rows;
         self.positions = self.positions.merge(other.positions);
+        self.commits.extend(other.commits);
+        self.retained_log_bytes = self.retained_log_bytes.max(other.retained_log_bytes);
         self
     }
 }
@@ -286,6 +303,19 @@ impl Running {
         if let Some(seen) = self.shared.sinks.get(&sink) {
             seen.held.store(held, Ordering::Release);
         }
+    }
+
+    /// Takes nothing more from the source, or goes on. Returns when it is so, at most after `patience`; false if it is not.
+    pub fn hold_source(&self, held: bool, patience: Duration) -> bool {
+        self.shared.source_held.store(held, Ordering::Release);
+        let deadline = std::time::Instant::now() + patience;
+        while self.shared.source_rests.load(Ordering::Acquire) != held {
+            if self.shared.aborted() || std::time::Instant::now() > deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
     }
 
     /// Whether a thread has ended before its goal was set, which means that it failed.

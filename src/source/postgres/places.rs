@@ -29,11 +29,16 @@ impl PgSource {
         client.execute(sql, &[&self.order_slot()]).map(drop).map_err(failed())
     }
 
-    /// Slots are the server's, not the database's, so their names hold the database's oid.
+    /// A name for slots that no other database of the server has, nearly always: slots are the server's.
+    pub fn slot_name(&self) -> String {
+        let hash = xxhash_rust::xxh3::xxh3_64(self.options().database.as_bytes()) & u64::from(u32::MAX);
+        let fits = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '_';
+        let name: String = self.options().database.chars().filter(fits).take(32).collect();
+        format!("{hash:08x}_{name}")
+    }
+
     fn order_slot(&self) -> String {
-        let name: String =
-            self.options().database.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit()).collect();
-        format!("{ORDER_SLOT}_{name}").chars().take(63).collect()
+        format!("{ORDER_SLOT}_{}", self.slot_name())
     }
 
     /// The end of each numbered commit in the server's log, read from the log itself: the truth about the commit order.

@@ -1,0 +1,101 @@
+//! Small commits of this program's own, whose times are known on one clock; and how far the server's clock is off.
+
+use crate::clock::Clock;
+use crate::model::{CommitTime, Lsn, Moment};
+use crate::probe::Commit;
+use crate::source::SourceError;
+use crate::source::postgres::PgSource;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Ten a second cost the server next to nothing.
+const INTERVAL: Duration = Duration::from_millis(100);
+const OFFSET_SAMPLES: usize = 16;
+
+/// The difference of two clocks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct ClockOffset {
+    /// What has to be added to this machine's wall clock to get the server's, in us.
+    pub(super) us: i64,
+    /// It is right within this, in us: half of the shortest round trip.
+    pub(super) error_us: i64,
+    /// The wall clock at the origin of the monotonic clock, in us since 1970.
+    wall_at_origin_us: i64,
+}
+
+impl ClockOffset {
+    /// By the shortest of some round trips: the server's answer lies somewhere between question and reply.
+    pub(super) fn estimate(source: &PgSource, clock: &Clock) -> Result<ClockOffset, SourceError> {
+        let failed = || SourceError::postgres("read the clock of", source.place());
+        let mut client = source.connect()?;
+        let sql = "SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint";
+        let statement = client.prepare(sql).map_err(failed())?;
+        let mut best: Option<(i64, i64)> = None;
+        for _ in 0..OFFSET_SAMPLES {
+            let asked = wall_us();
+            let told: i64 = client.query_one(&statement, &[]).map_err(failed())?.get(0);
+            let heard = wall_us();
+            let round_trip = heard - asked;
+            if best.is_none_or(|(shortest, _)| round_trip < shortest) {
+                best = Some((round_trip, told - (asked + heard) / 2));
+            }
+        }
+        let (round_trip, us) = best.unwrap_or_default();
+        let since_origin = i64::try_from(clock.now().since(Moment::ORIGIN).as_micros()).unwrap_or(i64::MAX);
+        Ok(ClockOffset { us, error_us: round_trip / 2 + 1, wall_at_origin_us: wall_us() - since_origin })
+    }
+
+    /// The moment of this machine's monotonic clock at which the server's clock showed `time`.
+    pub(super) fn moment(&self, time: CommitTime) -> Moment {
+        let since_origin = time.0 - self.us - self.wall_at_origin_us;
+        Moment::ORIGIN.after(Duration::from_micros(u64::try_from(since_origin).unwrap_or(0)))
+    }
+}
+
+fn wall_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Commits a message into the source's log again and again, on a thread of its own, which touches no table.
+pub(super) struct Heart {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<Vec<Commit>, SourceError>>,
+}
+
+impl Heart {
+    pub(super) fn start(source: &PgSource, clock: &Clock) -> Result<Heart, SourceError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (source, clock, stopped) = (source.clone(), clock.clone(), Arc::clone(&stop));
+        let name = "prb-heartbeat".to_owned();
+        let beat = move || beat(&source, &clock, &stopped);
+        let thread = std::thread::Builder::new().name(name.clone()).spawn(beat);
+        Ok(Heart { stop, thread: thread.map_err(|_| SourceError::Thread { name })? })
+    }
+
+    /// Ends it; gives every beat with the end of the log right after it was acknowledged.
+    pub(super) fn stop(self) -> Result<Vec<Commit>, SourceError> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| SourceError::Thread { name: "prb-heartbeat".to_owned() })?
+    }
+}
+
+fn beat(source: &PgSource, clock: &Clock, stop: &AtomicBool) -> Result<Vec<Commit>, SourceError> {
+    let failed = || SourceError::postgres("write a heartbeat to", source.place());
+    let mut client = source.connect()?;
+    let sql = "SELECT pg_catalog.pg_logical_emit_message(true, 'freshbench', 'heartbeat') - '0/0'::pg_catalog.pg_lsn";
+    let emit = client.prepare(&format!("SELECT ({})::bigint", sql.trim_start_matches("SELECT "))).map_err(failed())?;
+    let (mut beats, mut due) = (Vec::new(), clock.now());
+    while !stop.load(Ordering::Relaxed) {
+        let at: i64 = client.query_one(&emit, &[]).map_err(failed())?.get(0);
+        let acknowledged = clock.now();
+        // Behind the message, and before anything that begins later: the commit's own place lies between the two.
+        let lsn = Lsn(at.unsigned_abs() + 1);
+        beats.push(Commit { lsn, committed: acknowledged, intended: acknowledged });
+        due = due.after(INTERVAL);
+        clock.sleep_until(due);
+    }
+    Ok(beats)
+}
