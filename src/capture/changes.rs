@@ -33,7 +33,10 @@ pub struct FollowedLog {
 
 impl std::fmt::Debug for FollowedLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FollowedLog").field("capture", &self.capture).field("through", &self.through).finish_non_exhaustive()
+        f.debug_struct("FollowedLog")
+            .field("capture", &self.capture)
+            .field("through", &self.through)
+            .finish_non_exhaustive()
     }
 }
 

@@ -38,6 +38,20 @@ pub enum CaptureError {
         /// What each reader sees.
         positions: Vec<Lsn>,
     },
+    /// A replication slot, or the stream behind it, can't be used or gone on with.
+    Slot {
+        /// The slot.
+        slot: String,
+        /// Why not, and what to do.
+        reason: String,
+    },
+    /// A transaction is longer than may be held in memory.
+    TooLong {
+        /// Its encoded length.
+        bytes: u64,
+        /// What the option `transaction_bytes_max` allows.
+        bytes_max: u64,
+    },
     /// A table can't be captured in this way.
     Unfit {
         /// The table.
@@ -89,6 +103,12 @@ impl fmt::Display for CaptureError {
             CaptureError::Inconsistent { positions } => {
                 write!(f, "the snapshot's readers see different commits ({positions:?}); begin it again")
             }
+            CaptureError::Slot { slot, reason } => write!(f, "can't follow {slot}: {reason}"),
+            CaptureError::TooLong { bytes, bytes_max } => write!(
+                f,
+                "a transaction of {bytes} bytes is longer than the {bytes_max} that may be held in memory \
+                 (transaction_bytes_max): raise the limit and resume, or begin with a new snapshot"
+            ),
             CaptureError::Unfit { table, reason } => write!(f, "table {table:?} can't be captured: {reason}"),
         }
     }

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod follower;
 mod server;
 
 mod connect;
+mod log_stream;
 mod wire;

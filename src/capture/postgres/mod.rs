@@ -1,9 +1,14 @@
 //! Rows and changes out of PostgreSQL.
 
 mod cursor;
+mod log;
 mod snapshot;
 mod trigger;
 
 pub use cursor::PgCursorCapture;
+pub use log::{
+    Leftovers, LogCapture, LogCaptureOptions, LogMessage, LogSetup, MESSAGE_PREFIX, SLOT_PREFIX, SlotHealth, clean_up,
+    find_leftovers, fit, log_tables, parse_lsn, show_lsn, slot_health,
+};
 pub use snapshot::{PgExported, PgRange, PgSnapshot};
 pub use trigger::{PgOutboxWriter, PgTriggerCapture};

@@ -220,6 +220,12 @@ impl Wire {
         self.write_message(b'd', payload)
     }
 
+    /// Closes the connection; every later use is an error.
+    pub fn close(&mut self) {
+        self.stream.shut_down();
+        self.state = State::Closed;
+    }
+
     fn begin(&mut self, sql: &str) -> Result<(), SourceError> {
         if self.state != State::Ready {
             return Err(self.ended("the connection is in use or closed; open another"));

@@ -6,7 +6,7 @@ use crate::source::postgres::tls;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -177,6 +177,19 @@ impl Stream {
             io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "the server takes nothing"),
             _ => error,
         })
+    }
+
+    /// Ends both directions, which the other side notices at once.
+    pub(super) fn shut_down(&mut self) {
+        let socket = match &self.kind {
+            Kind::Plain(socket) => socket,
+            Kind::Tls(tls) => &tls.sock,
+        };
+        // One that is broken already is as good.
+        let _ = match &socket.end {
+            End::Tcp(tcp) => tcp.shutdown(Shutdown::Both),
+            End::Unix(unix) => unix.shutdown(Shutdown::Both),
+        };
     }
 
     /// Whether nobody on the way can read along: TLS, or a socket in the file system.

@@ -1,0 +1,365 @@
+//! Making, finding and removing slots and publications.
+
+use super::options::{LogCaptureOptions, SLOT_PREFIX, check_name};
+use super::state::{SlotState, shape};
+use super::{PgExported, slot_error};
+use crate::capture::CaptureError;
+use crate::model::Lsn;
+use crate::source::postgres::{Mode, PgKind, PgOptions, PgReplicaIdentity, PgTable, PgTableName, TextRow, Wire};
+use crate::source::{SourceError, quote};
+use ::postgres::Client;
+use std::time::{Duration, Instant};
+
+/// Making a slot waits for the transactions that are running.
+const SLOT_SILENCE_MAX: Duration = Duration::from_secs(600);
+/// How long a slot may be in use by a connection that has just ended.
+const RELEASE_MAX: Duration = Duration::from_secs(15);
+const SERVER_VERSION_MIN: i32 = 140_000;
+
+/// A slot that was made, with the snapshot that it begins at. The snapshot can be taken over until this is dropped.
+#[derive(Debug)]
+pub struct LogSetup {
+    /// The snapshot at the slot's consistent point: it includes every commit up to it, and the stream every later one.
+    pub exported: PgExported,
+    /// The tables as the stream has them, in the order asked for: without generated columns, and with a key that the
+    /// replica identity tells. Load these.
+    pub tables: Vec<PgTable>,
+    /// Keeps the exported snapshot.
+    _holder: Wire,
+}
+
+/// What a server tells of a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotHealth {
+    /// Its name.
+    pub slot: String,
+    /// Whether a connection uses it.
+    pub active: bool,
+    /// `reserved`, `extended`, `unreserved` or `lost`.
+    pub wal_status: String,
+    /// Everything up to here is confirmed.
+    pub confirmed: Lsn,
+    /// Bytes of log that the server keeps for it.
+    pub retained_bytes: u64,
+}
+
+/// What was left behind by a process that was killed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftovers {
+    /// Slots of this database with our prefix, each with whether somebody uses it.
+    pub slots: Vec<(String, bool)>,
+    /// Publications with our prefix.
+    pub publications: Vec<String>,
+}
+
+/// The tables of these names as the stream will have them, checked: see [`LogSetup::tables`].
+///
+/// # Errors
+/// [`CaptureError::Unfit`] with the remedy for a table that the log can't follow.
+pub fn log_tables(client: &mut Client, names: &[PgTableName]) -> Result<Vec<PgTable>, CaptureError> {
+    names.iter().map(|name| fit(&PgTable::discover(client, name)?)).collect()
+}
+
+/// The table as the stream has it.
+///
+/// # Errors
+/// As [`log_tables`].
+pub fn fit(table: &PgTable) -> Result<PgTable, CaptureError> {
+    let unfit = |reason: String| CaptureError::Unfit { table: table.schema.name.clone(), reason };
+    let quoted = table.quoted();
+    if !matches!(table.kind, PgKind::Table | PgKind::Partitioned) {
+        return Err(unfit("the log has changes of tables only; name the tables that it is made of".to_owned()));
+    }
+    let stream = table.without_generated()?;
+    let stream = match &stream.replica_identity {
+        PgReplicaIdentity::Nothing => {
+            return Err(unfit(format!(
+                "its replica identity tells nothing of old rows, so once it is published the server refuses every update \
+                 and delete; run ALTER TABLE {quoted} ADD PRIMARY KEY (..), or REPLICA IDENTITY USING INDEX, or FULL"
+            )));
+        }
+        PgReplicaIdentity::Index(places) if !stream.schema.key.iter().all(|place| places.contains(place)) => {
+            // Only these columns of an old row are sent, so they have to be the key.
+            let name = |place: &usize| stream.schema.columns.get(*place).map(|column| column.name.clone());
+            stream.with_key(&places.iter().filter_map(name).collect::<Vec<_>>())?
+        }
+        PgReplicaIdentity::PrimaryKey | PgReplicaIdentity::Index(_) | PgReplicaIdentity::Full => stream,
+    };
+    stream.require_key()?;
+    stream.schema.check().map_err(SourceError::from)?;
+    Ok(stream)
+}
+
+/// Makes publication and slot, and exports the slot's snapshot.
+pub(super) fn make(options: &LogCaptureOptions, names: &[PgTableName]) -> Result<LogSetup, CaptureError> {
+    let mut client = options.server.connect()?;
+    let tables = log_tables(&mut client, names)?;
+    make_for(options, &mut client, tables)
+}
+
+pub(super) fn make_for(
+    options: &LogCaptureOptions,
+    client: &mut Client,
+    tables: Vec<PgTable>,
+) -> Result<LogSetup, CaptureError> {
+    check_name(&options.slot)?;
+    check_server(client, &options.server)?;
+    std::fs::create_dir_all(&options.folder).map_err(SourceError::io("make the folder", &options.folder))?;
+    let own_publication = options.own_publication();
+    if own_publication {
+        let list: Vec<String> = tables.iter().map(PgTable::quoted).collect();
+        let sql = format!(
+            "CREATE PUBLICATION {} FOR TABLE {} WITH (publish = 'insert, update, delete, truncate', \
+             publish_via_partition_root = true)",
+            quote(&options.publication),
+            list.join(", ")
+        );
+        let made = client.batch_execute(&sql);
+        made.map_err(SourceError::postgres("make a publication of the tables at", options.server.place()))?;
+    } else {
+        check_publication(client, options, &tables)?;
+    }
+    let made = make_slot(options, &tables);
+    if made.is_err() && own_publication {
+        // The first error tells more than another one would.
+        let _ = drop_publication(client, &options.publication);
+    }
+    let (exported, holder) = made?;
+    Ok(LogSetup { exported, tables, _holder: holder })
+}
+
+fn make_slot(options: &LogCaptureOptions, tables: &[PgTable]) -> Result<(PgExported, Wire), CaptureError> {
+    let mut wire = Wire::connect(&options.server, Mode::Replication)?;
+    let (system, timeline, _) = identify(&mut wire)?;
+    wire.set_silence_max(SLOT_SILENCE_MAX);
+    let sql = format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput EXPORT_SNAPSHOT", quote(&options.slot));
+    let rows = wire.query(&sql)?;
+    let unreadable = || slot_error(&options.slot, "the server does not say where it begins; report this");
+    let (consistent_point, snapshot) = match rows.first().map(Vec::as_slice) {
+        Some([_, Some(point), Some(snapshot), ..]) => (parse_lsn(point).ok_or_else(unreadable)?, snapshot.clone()),
+        _ => return Err(unreadable()),
+    };
+    let state = SlotState {
+        system,
+        timeline,
+        database: options.server.database.clone(),
+        slot: options.slot.clone(),
+        publication: options.publication.clone(),
+        tables: tables.iter().map(shape).collect(),
+        consistent_point: consistent_point.0,
+        idle_from: consistent_point.0,
+        idle_to: consistent_point.0,
+    };
+    if let Err(error) = state.write(&options.folder) {
+        let _ = wire.query(&format!("DROP_REPLICATION_SLOT {}", quote(&options.slot)));
+        return Err(error);
+    }
+    Ok((PgExported { name: snapshot, position: consistent_point }, wire))
+}
+
+fn check_server(client: &mut Client, server: &PgOptions) -> Result<(), CaptureError> {
+    let sql = "SELECT current_setting('server_version_num')::int4, current_setting('wal_level'), \
+        (SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user)";
+    let failed = || SourceError::postgres("read the settings of", server.place());
+    let row = client.query_one(sql, &[]).map_err(failed())?;
+    let (version, level, may): (i32, String, Option<bool>) =
+        (row.try_get(0).map_err(failed())?, row.try_get(1).map_err(failed())?, row.try_get(2).map_err(failed())?);
+    let refused = |what: String| CaptureError::Source(SourceError::Options { what });
+    if version < SERVER_VERSION_MIN {
+        return Err(refused(format!("{}: following the log needs PostgreSQL 14 or newer", server.place())));
+    }
+    if level != "logical" {
+        return Err(refused(format!(
+            "{}: wal_level is {level}; run ALTER SYSTEM SET wal_level = logical and restart the server",
+            server.place()
+        )));
+    }
+    if may != Some(true) {
+        return Err(refused(format!(
+            "{}: the role may not read the log; run ALTER ROLE {} REPLICATION as a superuser",
+            server.place(),
+            quote(&server.user)
+        )));
+    }
+    Ok(())
+}
+
+/// A publication that somebody else made must have every table and every kind of change.
+fn check_publication(client: &mut Client, options: &LogCaptureOptions, tables: &[PgTable]) -> Result<(), CaptureError> {
+    let name = &options.publication;
+    let failed = || SourceError::postgres("read the publication at", options.server.place());
+    let refused = |what: &str| CaptureError::Slot { slot: format!("publication {name}"), reason: what.to_owned() };
+    let sql = "SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot \
+        FROM pg_publication WHERE pubname = $1";
+    let row = client.query_opt(sql, &[name]).map_err(failed())?;
+    let row = row.ok_or_else(|| refused("there is none of this name; make it, or leave the name away"))?;
+    let (all, via_root): (bool, bool) = (row.try_get(0).map_err(failed())?, row.try_get(1).map_err(failed())?);
+    if !all {
+        return Err(refused("it leaves some kind of change out; set publish = 'insert, update, delete, truncate'"));
+    }
+    let sql = "SELECT 1 FROM pg_publication_tables WHERE pubname = $1 AND schemaname = $2 AND tablename = $3";
+    for table in tables {
+        if table.kind == PgKind::Partitioned && !via_root {
+            return Err(refused("it has a partitioned table; set publish_via_partition_root = true"));
+        }
+        let found = client.query_opt(sql, &[name, &table.schema_name, &table.table_name]).map_err(failed())?;
+        if found.is_none() {
+            return Err(refused(&format!("it has no table {}; add it", table.quoted())));
+        }
+    }
+    Ok(())
+}
+
+/// System identifier, timeline and the end of the server's log.
+pub(super) fn identify(wire: &mut Wire) -> Result<(String, String, Lsn), CaptureError> {
+    let rows: Vec<TextRow> = wire.query("IDENTIFY_SYSTEM")?;
+    match rows.first().map(Vec::as_slice) {
+        Some([Some(system), Some(timeline), Some(end), ..]) if parse_lsn(end).is_some() => {
+            Ok((system.clone(), timeline.clone(), parse_lsn(end).unwrap_or_default()))
+        }
+        _ => Err(slot_error("the server", "it does not identify itself; check that it is PostgreSQL 14 or newer")),
+    }
+}
+
+/// `16/B374D848` as a position: two halves in hexadecimal.
+pub fn parse_lsn(text: &str) -> Option<Lsn> {
+    let (high, low) = text.split_once('/')?;
+    let half = |text: &str| u32::from_str_radix(text, 16).ok().map(u64::from);
+    Some(Lsn(half(high)? << 32 | half(low)?))
+}
+
+/// A position as PostgreSQL writes it.
+pub fn show_lsn(lsn: Lsn) -> String {
+    format!("{:X}/{:X}", lsn.0 >> 32, lsn.0 & u64::from(u32::MAX))
+}
+
+/// What the server tells of the slot; `None` if it has none of this name.
+///
+/// # Errors
+/// When the server refuses.
+pub fn slot_health(client: &mut Client, slot: &str) -> Result<Option<SlotHealth>, CaptureError> {
+    let sql = "SELECT active, coalesce(wal_status, 'lost'), (coalesce(confirmed_flush_lsn, '0/0') - '0/0'::pg_lsn)::int8, \
+        coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::int8 \
+        FROM pg_replication_slots WHERE slot_name = $1";
+    let failed = || SourceError::postgres("read the state of replication slot", slot);
+    let Some(row) = client.query_opt(sql, &[&slot]).map_err(failed())? else { return Ok(None) };
+    let (confirmed, retained): (i64, i64) = (row.try_get(2).map_err(failed())?, row.try_get(3).map_err(failed())?);
+    Ok(Some(SlotHealth {
+        slot: slot.to_owned(),
+        active: row.try_get(0).map_err(failed())?,
+        wal_status: row.try_get(1).map_err(failed())?,
+        confirmed: Lsn(confirmed.unsigned_abs()),
+        retained_bytes: u64::try_from(retained).unwrap_or(0),
+    }))
+}
+
+/// Slots and publications with our prefix in the client's database.
+///
+/// # Errors
+/// When the server refuses.
+pub fn find_leftovers(client: &mut Client) -> Result<Leftovers, CaptureError> {
+    let failed = || SourceError::postgres("look for leftovers in", "the database");
+    let slots = "SELECT slot_name::text, active FROM pg_replication_slots \
+        WHERE starts_with(slot_name::text, $1) AND database = current_database() ORDER BY 1";
+    let publications = "SELECT pubname::text FROM pg_publication WHERE starts_with(pubname::text, $1) ORDER BY 1";
+    let mut found = Leftovers { slots: Vec::new(), publications: Vec::new() };
+    for row in client.query(slots, &[&SLOT_PREFIX]).map_err(failed())? {
+        found.slots.push((row.try_get(0).map_err(failed())?, row.try_get(1).map_err(failed())?));
+    }
+    for row in client.query(publications, &[&SLOT_PREFIX]).map_err(failed())? {
+        found.publications.push(row.try_get(0).map_err(failed())?);
+    }
+    Ok(found)
+}
+
+/// Drops the slots that nobody uses, and the publications when no slot is left. Returns what was dropped.
+///
+/// # Errors
+/// When the server refuses.
+pub fn clean_up(client: &mut Client) -> Result<Leftovers, CaptureError> {
+    let mut dropped = find_leftovers(client)?;
+    let in_use = dropped.slots.iter().any(|(_, active)| *active);
+    dropped.slots.retain(|(_, active)| !active);
+    for (slot, _) in &dropped.slots {
+        drop_slot(client, slot)?;
+    }
+    if in_use {
+        // Whoever uses the slot needs its publication as well.
+        dropped.publications.clear();
+    }
+    for publication in &dropped.publications {
+        drop_publication(client, publication)?;
+    }
+    Ok(dropped)
+}
+
+/// Drops slot and publication, if they are there; a publication that was given stays. Waits until the server has noticed
+/// that its user is gone.
+///
+/// # Errors
+/// When the server refuses, or somebody else uses the slot.
+pub(super) fn remove(options: &LogCaptureOptions) -> Result<(), CaptureError> {
+    let mut client = options.server.connect()?;
+    let until = Instant::now() + RELEASE_MAX;
+    while let Some(health) = slot_health(&mut client, &options.slot)? {
+        if !health.active {
+            drop_slot(&mut client, &options.slot)?;
+        } else if Instant::now() > until {
+            return Err(slot_error(&options.slot, "somebody is using it; end that first"));
+        } else {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    if options.own_publication() {
+        drop_publication(&mut client, &options.publication)?;
+    }
+    SlotState::remove(&options.folder);
+    Ok(())
+}
+
+fn drop_slot(client: &mut Client, slot: &str) -> Result<(), CaptureError> {
+    let dropped = client.execute("SELECT pg_drop_replication_slot($1)", &[&slot]);
+    dropped.map(drop).map_err(SourceError::postgres("drop the replication slot", slot)).map_err(CaptureError::from)
+}
+
+fn drop_publication(client: &mut Client, publication: &str) -> Result<(), CaptureError> {
+    let dropped = client.batch_execute(&format!("DROP PUBLICATION IF EXISTS {}", quote(publication)));
+    dropped.map_err(SourceError::postgres("drop the publication", publication)).map_err(CaptureError::from)
+}
+
+/// Waits until nobody uses the slot, then checks that it can be gone on with after `from`.
+pub(super) fn check_slot(
+    options: &LogCaptureOptions,
+    client: &mut Client,
+    state: &SlotState,
+    from: Lsn,
+) -> Result<(), CaptureError> {
+    let until = Instant::now() + RELEASE_MAX;
+    let gone = "begin with a new snapshot";
+    loop {
+        let Some(health) = slot_health(client, &options.slot)? else {
+            return Err(slot_error(&options.slot, &format!("it is not there any more; {gone}")));
+        };
+        if health.wal_status == "lost" {
+            let reason = format!(
+                "the server has thrown away log that it needs; raise max_slot_wal_keep_size (or confirm sooner), and {gone}"
+            );
+            return Err(slot_error(&options.slot, &reason));
+        }
+        if !state.covers(from, health.confirmed) {
+            let reason = format!(
+                "it is at {}, and the changes since {} are gone: it was made again or moved by somebody else; {gone}",
+                show_lsn(health.confirmed),
+                show_lsn(from)
+            );
+            return Err(slot_error(&options.slot, &reason));
+        }
+        if !health.active {
+            return Ok(());
+        }
+        if Instant::now() > until {
+            return Err(slot_error(&options.slot, "somebody else is using it; end that first"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
