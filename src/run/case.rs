@@ -385,7 +385,7 @@ struct ServerMeter {
 
 impl ServerMeter {
     fn of(source: &RecordSystem) -> Result<Option<ServerMeter>, RunError> {
-        let server = source.worker()?.and_then(|(id, name)| ServerCpu::of_worker(id, name));
+        let server = source.with_worker(ServerCpu::of_worker)?;
         Ok(server.and_then(|server| Some(ServerMeter { server, before: server.so_far()? })))
     }
 

@@ -88,14 +88,15 @@ impl RecordSystem {
         }
     }
 
-    /// The process that serves a connection, and its name, where the database has a server.
+    /// Hands the process that serves a connection, and its name, to `look` while it lives, where the database has a server
+    /// that may be on this machine.
     ///
     /// # Errors
     /// When the server can't be reached.
-    pub fn worker(&self) -> Result<Option<(u32, &'static str)>, SourceError> {
+    pub fn with_worker<T>(&self, look: impl FnOnce(u32, &str) -> Option<T>) -> Result<Option<T>, SourceError> {
         match self {
             RecordSystem::Sqlite(_) => Ok(None),
-            RecordSystem::Postgres(source) => Ok(source.worker()?.map(|id| (id, "postgres"))),
+            RecordSystem::Postgres(source) => source.with_worker(|id| look(id, "postgres")),
         }
     }
 

@@ -7,4 +7,5 @@ mod server;
 
 mod connect;
 mod log_stream;
+mod run;
 mod wire;

@@ -91,8 +91,7 @@ impl PgCursorCapture {
     /// When the server refuses, a value can't be held, or `each` fails. The cursor then stays where it was.
     pub fn poll<E: From<CaptureError>>(&mut self, each: &mut EachRow<'_, E>) -> Result<CursorBatch, E> {
         let failed = || CaptureError::postgres("poll", self.source.place());
-        self.client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").map_err(failed())?;
-        let (position, cut) = self.source.cut(&mut self.client, true).map_err(CaptureError::from)?;
+        let (position, cut) = self.source.begin_state(&mut self.client, true).map_err(CaptureError::from)?;
         let mut batch = CursorBatch { position, taken_at: self.clock.now(), rows: 0 };
         let mut moved = self.tables.clone();
         let mut read = Ok(());

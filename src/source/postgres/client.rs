@@ -79,9 +79,7 @@ impl Session {
 
     /// Begins a read transaction and says which state it reads.
     pub(in crate::source) fn state(&self, source: &PgSource) -> Result<Lsn, SourceError> {
-        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        self.batch(begin).map_err(SourceError::postgres("read", source.place()))?;
-        Ok(source.cut(&mut self.client.borrow_mut(), false)?.0)
+        Ok(source.begin_state(&mut self.client.borrow_mut(), false)?.0)
     }
 
     /// Ends a read transaction.

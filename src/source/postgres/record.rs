@@ -206,40 +206,55 @@ impl PgSource {
         Ok(client)
     }
 
-    /// Says which state the open REPEATABLE READ transaction of `client` reads, and gives it a position that is not before
-    /// that of any state read before: the end of the log, read after the state was fixed. So all that the state includes
-    /// lies before it in the log, and whatever is acknowledged before a marker is included where the position reaches
-    /// the marker's. With `distinct` no other state has the position.
+    /// Begins a transaction of `client` that reads one state, says which, and gives it a position: the end of the log
+    /// *before* the state was fixed. So what was acknowledged up to a position is included where the position is reached;
+    /// some of what came later is as well. Positions are in the order of the states; with `distinct` no other state has it.
     ///
     /// # Errors
     /// When the server refuses.
-    pub(crate) fn cut(&self, client: &mut Client, distinct: bool) -> Result<(Lsn, PgCut), SourceError> {
-        // One at a time, so that the order of positions is the order of states.
-        let mut newest = self.inner.newest_cut.lock().unwrap_or_else(PoisonError::into_inner);
-        let sql = "SELECT pg_catalog.pg_current_snapshot()::text, \
-            (pg_catalog.pg_current_wal_insert_lsn() - '0/0'::pg_catalog.pg_lsn)::bigint";
-        let row = client.query_one(sql, &[]).map_err(SourceError::postgres("read the state of", self.place()))?;
-        let (text, end): (&str, i64) = (row.get(0), row.get(1));
-        let mut position = Lsn(end.unsigned_abs().max(newest.0));
-        if distinct && position == *newest {
-            position = self.grow_log(client)?;
-        }
+    pub(crate) fn begin_state(&self, client: &mut Client, distinct: bool) -> Result<(Lsn, PgCut), SourceError> {
+        let mut newest = self.newest_cut();
+        let position = self.next_position(client, *newest, distinct)?;
+        let sql = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_catalog.pg_current_snapshot()";
+        let cut = self.read_cut(client, sql)?;
         *newest = position;
-        Ok((position, PgCut::parse(text)?))
+        Ok((position, cut))
     }
 
-    /// A position behind that of every state read before, for the newest of them.
-    pub(crate) fn later(&self, client: &mut Client) -> Result<Lsn, SourceError> {
-        let mut newest = self.inner.newest_cut.lock().unwrap_or_else(PoisonError::into_inner);
-        *newest = self.grow_log(client)?.max(*newest);
-        Ok(*newest)
+    /// As [`PgSource::begin_state`], in a transaction of `client` that was begun and has read nothing.
+    pub(crate) fn fix_state(&self, client: &mut Client) -> Result<(Lsn, PgCut), SourceError> {
+        // A query of the client's own would fix the state.
+        let mut other = self.connect()?;
+        let mut newest = self.newest_cut();
+        let position = self.next_position(&mut other, *newest, true)?;
+        let cut = self.read_cut(client, "SELECT pg_catalog.pg_current_snapshot()")?;
+        *newest = position;
+        Ok((position, cut))
     }
 
-    /// Writes some bytes of log that nobody reads, and returns its end.
-    fn grow_log(&self, client: &mut Client) -> Result<Lsn, SourceError> {
-        let failed = || SourceError::postgres("write to the log of", self.place());
+    /// One state at a time is fixed, so that the order of positions is the order of states.
+    fn newest_cut(&self) -> std::sync::MutexGuard<'_, Lsn> {
+        self.inner.newest_cut.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_position(&self, client: &mut Client, newest: Lsn, distinct: bool) -> Result<Lsn, SourceError> {
+        let failed = || SourceError::postgres("read the log position of", self.place());
+        let end = log_end(client).map_err(failed())?;
+        if !distinct || end > newest {
+            return Ok(end.max(newest));
+        }
+        // Some bytes of log that nobody reads.
         client.execute("SELECT pg_catalog.pg_logical_emit_message(false, 'freshbench', '')", &[]).map_err(failed())?;
         log_end(client).map_err(failed())
+    }
+
+    fn read_cut(&self, client: &mut Client, sql: &str) -> Result<PgCut, SourceError> {
+        let answer = client.simple_query(sql).map_err(SourceError::postgres("read the state of", self.place()))?;
+        let text = answer.iter().find_map(|message| match message {
+            ::postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        });
+        PgCut::parse(&text.unwrap_or_default())
     }
 
     /// Where the server writes its log next: behind everything that was acknowledged before.
@@ -271,11 +286,11 @@ impl PgSource {
         Ok(Marker { log: before, number: Lsn(number.unsigned_abs()) })
     }
 
-    /// The number of a process of the server, if the server may be on this machine.
+    /// Hands the number of a process of the server to `look`, if the server may be on this machine.
     ///
     /// # Errors
     /// When the server refuses.
-    pub fn worker(&self) -> Result<Option<u32>, SourceError> {
+    pub fn with_worker<T>(&self, look: impl FnOnce(u32) -> Option<T>) -> Result<Option<T>, SourceError> {
         let local = match &self.options().host {
             PgHost::Socket(_) => true,
             PgHost::Tcp(host) => matches!(host.as_str(), "localhost" | "127.0.0.1" | "::1"),
@@ -283,9 +298,12 @@ impl PgSource {
         if !local {
             return Ok(None);
         }
-        let row = self.connect()?.query_one("SELECT pg_catalog.pg_backend_pid()", &[]);
+        let mut client = self.connect()?;
+        let row = client.query_one("SELECT pg_catalog.pg_backend_pid()", &[]);
         let id: i32 = row.map_err(SourceError::postgres("ask for the process of", self.place()))?.get(0);
-        Ok(u32::try_from(id).ok())
+        let found = u32::try_from(id).ok().and_then(look);
+        drop(client);
+        Ok(found)
     }
 
     /// Reads a whole table in key order, for verification. Returns how many rows.

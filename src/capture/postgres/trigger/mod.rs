@@ -42,6 +42,7 @@ pub struct PgTriggerCapture {
     cut: PgCut,
     cuts: Vec<(Lsn, PgCut)>,
     last_delivery: Instant,
+    stuck: bool,
 }
 
 impl std::fmt::Debug for PgTriggerCapture {
@@ -90,6 +91,7 @@ impl PgTriggerCapture {
             cut,
             cuts,
             last_delivery: Instant::now(),
+            stuck: false,
         })
     }
 

@@ -5,7 +5,7 @@ use super::setup::{DELETED, INSERTED, TRUNCATED, UPDATED, changelog, names};
 use crate::capture::CaptureError;
 use crate::capture::Polled;
 use crate::model::{ChangeBuf, CommitTime, Lsn, TableId, Transaction};
-use crate::source::postgres::{PgCut, PgTable, Scratch, TableReader};
+use crate::source::postgres::{PgTable, Scratch, TableReader};
 use crate::source::wall_clock;
 use ::postgres::fallible_iterator::FallibleIterator;
 use ::postgres::types::ToSql;
@@ -30,14 +30,16 @@ impl PgTriggerCapture {
     pub fn poll(&mut self, out: &mut Vec<Transaction>) -> Result<Polled, CaptureError> {
         let place = self.source.place();
         let failed = || CaptureError::postgres("poll", &place);
-        self.client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").map_err(failed())?;
+        let (position, cut) = self.source.begin_state(&mut self.client, self.stuck)?;
         let read = self.read();
         let ended = self.client.batch_execute("COMMIT").map_err(failed());
-        let (mut position, cut, gathered) = read?;
+        let gathered = read?;
         ended?;
-        if position.0.saturating_sub(self.through.0) < gathered.len() as u64 {
-            // Their log was written before the last poll, which they were not yet seen by.
-            position = self.source.later(&mut self.client)?;
+        // What was in the log at the last poll already, and is seen only now, needs a position of its own: the next state
+        // gets one, if the log does not grow by itself.
+        self.stuck = position == self.through && !gathered.is_empty();
+        if position == self.through {
+            return Ok(Polled { through: self.through, ..Polled::default() });
         }
         let transactions = ordered(gathered, self.through, position);
         let idle = transactions.is_empty();
@@ -58,14 +60,13 @@ impl PgTriggerCapture {
         Ok(polled)
     }
 
-    fn read(&mut self) -> Result<(Lsn, PgCut, HashMap<i64, Gathered>), CaptureError> {
-        let (position, cut) = self.source.cut(&mut self.client, false)?;
+    fn read(&mut self) -> Result<HashMap<i64, Gathered>, CaptureError> {
         let mut gathered = HashMap::new();
         let source = self.source.clone();
         for (id, _) in source.catalog().iter() {
             self.read_table(id, source.table(id)?, &mut gathered)?;
         }
-        Ok((position, cut, gathered))
+        Ok(gathered)
     }
 
     fn read_table(
