@@ -4,6 +4,7 @@ use super::error::CaptureError;
 use super::postgres::{LogCapture, LogCaptureOptions, PgOutboxWriter, PgTriggerCapture, slot_health};
 use super::source_snapshot::SourceSnapshot;
 use super::trigger::{OutboxWriter, Polled, TriggerCapture};
+use crate::clock::Clock;
 use crate::model::{Lsn, TableId, Transaction, ValueRef};
 use crate::source::{Inside, Positions, RecordSystem, SourceError, wall_clock};
 use ::postgres::Client;
@@ -76,6 +77,33 @@ impl ChangeCapture {
         match source {
             RecordSystem::Sqlite(source) => TriggerCapture::setup(source).map(drop),
             RecordSystem::Postgres(source) => PgTriggerCapture::setup(source),
+        }
+    }
+
+    /// Removes what [`ChangeCapture::setup`] made.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub fn teardown(source: &RecordSystem) -> Result<(), CaptureError> {
+        match source {
+            RecordSystem::Sqlite(source) => TriggerCapture::teardown(source),
+            RecordSystem::Postgres(source) => PgTriggerCapture::teardown(source),
+        }
+    }
+
+    /// The state that was delivered last can't be had again: delivers one more, and keeps it to be read. `None` where it is
+    /// to be had otherwise.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn last_state(
+        &mut self,
+        clock: &Clock,
+        out: &mut Vec<Transaction>,
+    ) -> Result<Option<SourceSnapshot>, CaptureError> {
+        match self {
+            ChangeCapture::Postgres(capture) => Ok(Some(SourceSnapshot::of_postgres(capture.last_state(clock, out)?))),
+            ChangeCapture::Sqlite(_) | ChangeCapture::Log(_) => Ok(None),
         }
     }
 

@@ -32,6 +32,14 @@ pub enum Part {
 }
 
 impl SourceSnapshot {
+    /// The state that a cursor can go on behind, with a connection that reads it.
+    pub(super) fn postgres(&self) -> Option<&PgSnapshot> {
+        match &self.kind {
+            Kind::Sqlite(_) => None,
+            Kind::Postgres(snapshot) => Some(snapshot),
+        }
+    }
+
     /// Begins a snapshot with `readers` connections (at least 1).
     ///
     /// # Errors
@@ -44,8 +52,8 @@ impl SourceSnapshot {
         Ok(SourceSnapshot::of(kind))
     }
 
-    /// Takes over a snapshot that was made where a replication slot begins.
-    pub fn of_slot(snapshot: PgSnapshot) -> SourceSnapshot {
+    /// Takes over a snapshot that was made elsewhere, such as where a replication slot begins.
+    pub fn of_postgres(snapshot: PgSnapshot) -> SourceSnapshot {
         SourceSnapshot::of(Kind::Postgres(snapshot))
     }
 
@@ -181,6 +189,21 @@ impl MovedRows {
         match self {
             MovedRows::Sqlite(cursor) => cursor.poll(each),
             MovedRows::Postgres(cursor) => cursor.poll(each),
+        }
+    }
+
+    /// As [`MovedRows::poll`], of the state that `snapshot` reads.
+    ///
+    /// # Errors
+    /// As [`MovedRows::poll`].
+    pub fn poll_state<E: From<CaptureError>>(
+        &mut self,
+        snapshot: &SourceSnapshot,
+        each: &mut EachRow<'_, E>,
+    ) -> Result<CursorBatch, E> {
+        match (self, snapshot.postgres()) {
+            (MovedRows::Postgres(cursor), Some(snapshot)) => cursor.poll_state(snapshot, each),
+            (cursor, _) => cursor.poll(each),
         }
     }
 

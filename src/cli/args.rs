@@ -26,6 +26,8 @@ pub(super) enum Command {
     Race(RaceArgs),
     /// Load one table of an SQLite database into a new warehouse folder, once
     Load(LoadArgs),
+    /// Follow tables of a live PostgreSQL that somebody else writes to, measure how fresh the warehouse is, and compare
+    Attach(Box<super::attach::AttachArgs>),
     /// Look into a warehouse folder
     #[command(subcommand)]
     Warehouse(WarehouseCommand),

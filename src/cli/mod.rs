@@ -1,6 +1,7 @@
 //! The command line: raw flags in, an exit code out. Data goes to stdout, progress and messages to stderr.
 
 mod args;
+mod attach;
 mod dump;
 mod load;
 mod progress;
@@ -81,6 +82,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Run(arguments) => run::run(arguments, cli.quiet),
         Command::Race(arguments) => race::race(arguments, cli.quiet),
+        Command::Attach(arguments) => attach::attach(arguments, cli.quiet),
         Command::Load(arguments) => load::load(arguments),
         Command::Warehouse(WarehouseCommand::Dump(arguments)) => dump::dump(arguments),
         Command::Completions { shell } => {

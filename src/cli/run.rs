@@ -12,15 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
     let plan = raw(arguments).resolve(command_line()).map_err(Failure::usage)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let heard = Arc::clone(&stop);
-    // A second Ctrl-C ends at once.
-    ctrlc::set_handler(move || {
-        if heard.swap(true, Ordering::Relaxed) {
-            std::process::exit(Exit::Interrupted as i32);
-        }
-    })
-    .map_err(|cause| Failure::error(format!("can't listen for Ctrl-C: {cause}")))?;
+    let stop = heard_stop()?;
     let finished = crate::run::run(&plan, &Bars::new(quiet), &stop).map_err(Failure::error)?;
     match print(&finished.result, arguments.format) {
         // A reader that went away must not hide how the run ended.
@@ -38,7 +30,20 @@ pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
     })
 }
 
-fn print(result: &RunResult, format: OutputFormat) -> io::Result<()> {
+/// Becomes true at the first Ctrl-C; the second ends at once.
+pub(super) fn heard_stop() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let heard = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if heard.swap(true, Ordering::Relaxed) {
+            std::process::exit(Exit::Interrupted as i32);
+        }
+    })
+    .map_err(|cause| Failure::error(format!("can't listen for Ctrl-C: {cause}")))?;
+    Ok(stop)
+}
+
+pub(super) fn print(result: &RunResult, format: OutputFormat) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match format {
         OutputFormat::Human => {
@@ -86,7 +91,7 @@ fn raw(arguments: &RunArgs) -> RawPlan {
 }
 
 /// The command line for the result, quoted where a shell would split it.
-fn command_line() -> String {
+pub(super) fn command_line() -> String {
     let quoted = std::env::args().skip(1).map(|argument| shareable(&argument)).map(|argument| {
         let plain = argument.chars().all(|c| c.is_ascii_alphanumeric() || "-_./,=:".contains(c));
         if plain && !argument.is_empty() { argument } else { format!("'{}'", argument.replace('\'', "'\\''")) }

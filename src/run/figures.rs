@@ -54,14 +54,20 @@ pub(super) struct SinkSeen {
 
 /// Collects metrics.
 #[derive(Default)]
-struct Sheet {
-    metrics: Vec<Metric>,
+pub(super) struct Sheet {
+    pub(super) metrics: Vec<Metric>,
     /// The sink that figures are of, at present; none for those of the source or the whole.
-    sink: Option<SinkKind>,
+    pub(super) sink: Option<SinkKind>,
 }
 
 impl Sheet {
-    fn put(&mut self, id: impl Into<String>, unit: &str, direction: Direction, value: Option<f64>) -> &mut Metric {
+    pub(super) fn put(
+        &mut self,
+        id: impl Into<String>,
+        unit: &str,
+        direction: Direction,
+        value: Option<f64>,
+    ) -> &mut Metric {
         self.metrics.push(Metric {
             id: id.into(),
             sink: self.sink.map(|sink| sink.name().to_owned()),
@@ -78,7 +84,7 @@ impl Sheet {
         &mut self.metrics[last]
     }
 
-    fn quantiles(&mut self, id: &str, samples: &Samples) {
+    pub(super) fn quantiles(&mut self, id: &str, samples: &Samples) {
         for (name, q) in QUANTILES {
             let quantile = samples.quantile(q);
             let interval = samples.quantile_interval(q).filter(|_| q < 1.0);
@@ -384,7 +390,7 @@ fn cache_figures(sheet: &mut Sheet, reads: &KeyReadFigures) {
     sheet.quantiles("cache.read_latency", &reads.latency);
 }
 
-fn histogram(id: &str, sink: Option<SinkKind>, histogram: &Histogram) -> Option<Hist> {
+pub(super) fn histogram(id: &str, sink: Option<SinkKind>, histogram: &Histogram) -> Option<Hist> {
     let data = histogram.encode().ok()?;
     Some(Hist {
         id: id.to_owned(),

@@ -2,6 +2,7 @@
 //! one after the other.
 
 mod agreement;
+pub mod attach;
 mod cache_reader;
 mod case;
 mod disposable;

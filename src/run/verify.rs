@@ -348,7 +348,7 @@ fn failure(what: &str, diff: &TableDiff) -> String {
 }
 
 /// One difference as a person reads it.
-fn in_words(table: &str, row: &RowDifference) -> String {
+pub(super) fn in_words(table: &str, row: &RowDifference) -> String {
     let columns: Vec<String> = row
         .columns
         .iter()

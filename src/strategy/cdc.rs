@@ -82,46 +82,81 @@ fn log_options(setting: &Setting) -> LogOptions {
 /// consumers.
 pub(super) fn start(setting: &Setting) -> Result<Running, StrategyError> {
     // So that the snapshot's position is at least 1, and a watermark of 0 means that nothing was ever loaded.
-    setting.source.write_marker()?;
+    if !setting.attached {
+        setting.source.write_marker()?;
+    }
+    let sinks = Sinks::create(setting)?;
     let snapshot = SourceSnapshot::begin(&setting.source, setting.pool.current_num_threads(), &setting.clock)?;
-    start_behind(setting, snapshot, |snapshot| Ok(ChangeCapture::resume(&setting.source, snapshot)?))
+    let capture = ChangeCapture::resume(&setting.source, &snapshot)?;
+    follow(setting, sinks, &From::Rows(snapshot), capture)
 }
 
-/// Follows the database's own log, from where a slot begins: the sinks are loaded from the very state at that position.
-pub(super) fn start_log(setting: &Setting) -> Result<Running, StrategyError> {
+/// As [`start_log`], with sinks that begin empty.
+pub(super) fn start_log_empty(setting: &Setting) -> Result<Running, StrategyError> {
+    let (source, options) = log_source(setting)?;
+    let made = LogCapture::setup_tables(&options, source.tables())?;
+    let (position, tables) = (made.exported.position, made.tables.clone());
+    drop(made);
+    let capture = ChangeCapture::of_log(LogCapture::resume(&options, tables, position)?, &options)?;
+    follow(setting, Sinks::create(setting)?, &From::Nothing(position), capture)
+}
+
+/// Brings the sinks to the end of their log, then goes on behind it.
+pub(super) fn resume_log(setting: &Setting) -> Result<Running, StrategyError> {
+    let (source, options) = log_source(setting)?;
+    let restarted = restart(setting)?;
+    let reached = restarted.sinks.values().map(|sink| sink.watermark).min().unwrap_or_default();
+    drop(restarted);
+    let capture = LogCapture::resume(&options, source.tables().to_vec(), reached)?;
+    let capture = ChangeCapture::of_log(capture, &options)?;
+    follow(setting, Sinks::open(setting)?, &From::Kept, capture)
+}
+
+/// Drops slot and publication.
+pub(super) fn tear_down_log(setting: &Setting) -> Result<(), StrategyError> {
+    Ok(LogCapture::teardown(&log_source(setting)?.1)?)
+}
+
+fn log_source(setting: &Setting) -> Result<(&PgSource, LogCaptureOptions), StrategyError> {
     let RecordSystem::Postgres(source) = &setting.source else {
         let reason = "the database does not show its log; use cdc-trigger".to_owned();
         return Err(CaptureError::Unfit { table: setting.source.place(), reason }.into());
     };
-    let options = log_capture_options(setting, source);
+    let folder = setting.folder.join("capture");
+    let options = LogCaptureOptions::new(source.options().clone(), &source.slot_name(), folder, setting.clock.clone());
+    Ok((source, options))
+}
+
+/// Follows the database's own log, from where a slot begins: the sinks are loaded from the very state at that position.
+pub(super) fn start_log(setting: &Setting) -> Result<Running, StrategyError> {
+    let (source, options) = log_source(setting)?;
+    let sinks = Sinks::create(setting)?;
     let made = LogCapture::setup_tables(&options, source.tables())?;
     let readers = setting.pool.current_num_threads();
     let snapshot = PgSnapshot::of_source(source, readers, &setting.clock, Some(&made.exported))?;
     let (position, tables) = (made.exported.position, made.tables.clone());
     drop(made);
-    start_behind(setting, SourceSnapshot::of_slot(snapshot), |_| {
-        Ok(ChangeCapture::of_log(LogCapture::resume(&options, tables, position)?, &options)?)
-    })
+    // Read from now on, so that the server need not keep its log while the rows are loaded.
+    let capture = ChangeCapture::of_log(LogCapture::resume(&options, tables, position)?, &options)?;
+    follow(setting, sinks, &From::Rows(SourceSnapshot::of_postgres(snapshot)), capture)
 }
 
-fn log_capture_options(setting: &Setting, source: &PgSource) -> LogCaptureOptions {
-    let folder = setting.folder.join("capture");
-    LogCaptureOptions::new(source.options().clone(), &source.slot_name(), folder, setting.clock.clone())
+/// What the sinks begin with.
+enum From {
+    /// All rows of one state.
+    Rows(SourceSnapshot),
+    /// No row, at this position.
+    Nothing(Lsn),
+    /// What they hold durably.
+    Kept,
 }
 
-/// Loads every sink from one snapshot, then starts the tailer and the consumers behind it.
-fn start_behind(
-    setting: &Setting,
-    snapshot: SourceSnapshot,
-    resume: impl FnOnce(&SourceSnapshot) -> Result<ChangeCapture, StrategyError>,
-) -> Result<Running, StrategyError> {
-    let sinks = Sinks::create(setting)?;
+/// Fills the sinks, then starts the tailer and the consumers.
+fn follow(setting: &Setting, sinks: Sinks, from: &From, capture: ChangeCapture) -> Result<Running, StrategyError> {
     let readers = sinks.readers();
-    let mut loading = Loading { setting, snapshot, loaded: Vec::new() };
+    let mut loading = Loading { setting, from, loaded: Vec::new() };
     sinks.each(&mut loading)?;
-    let Loading { loaded, snapshot, .. } = loading;
-    let capture = resume(&snapshot)?;
-    drop(snapshot);
+    let Loading { loaded, .. } = loading;
     let (log, _) = Log::open(setting.log_folder(), log_options(setting))?;
     let consumer = || Consumer { needed: AtomicU64::new(log.next_offset().0), ..Consumer::default() };
     let consumers = setting.sinks.iter().map(|&kind| (kind, consumer())).collect();
@@ -130,9 +165,8 @@ fn start_behind(
     for start in loaded {
         start(&mut running, log.handle(), Arc::clone(&between))?;
     }
-    let (clock, prune_interval) = (setting.clock.clone(), PRUNE_INTERVAL.min(setting.checkpoint_interval));
-    let observe = setting.observe_commits;
-    let work = move |shared: &Shared| tail(shared, (&clock, prune_interval, observe), capture, log, &between);
+    let (setting, clock) = (setting.clone(), setting.clock.clone());
+    let work = move |shared: &Shared| tail(shared, &setting, &clock, capture, log, &between);
     running.spawn("cap-tailer", work)?;
     Ok(running)
 }
@@ -142,15 +176,24 @@ type StartConsumer = Box<dyn FnOnce(&mut Running, LogHandle, Arc<Between>) -> Re
 
 struct Loading<'a> {
     setting: &'a Setting,
-    snapshot: SourceSnapshot,
+    from: &'a From,
     loaded: Vec<StartConsumer>,
 }
 
 impl ForEachSink for Loading<'_> {
     fn sink<S: Sink>(&mut self, mut sink: S) -> Result<(), StrategyError> {
-        let initial_rows = load_tables(self.setting, &self.snapshot, &mut sink)?.rows;
+        let initial_rows = match self.from {
+            From::Rows(snapshot) => load_tables(self.setting, snapshot, &mut sink)?.rows,
+            From::Nothing(position) => {
+                let bulk = sink.bulk()?;
+                self.setting.output().iter().try_for_each(|(table, _)| bulk.include(table))?;
+                sink.install(bulk, *position)?;
+                0
+            }
+            From::Kept => 0,
+        };
         let mut recorder = VisibilityRecorder::new();
-        recorder.published(self.setting.clock.now(), self.snapshot.position());
+        recorder.published(self.setting.clock.now(), sink.visible());
         let setting = self.setting.clone();
         self.loaded.push(Box::new(move |running, handle, between| {
             running.shared().set_visible(S::KIND, sink.visible());
@@ -267,11 +310,13 @@ impl Replay<'_> {
 /// Moves the changelog into the log, whole transactions in commit order, and prunes what is durable.
 fn tail(
     shared: &Shared,
-    (clock, prune_interval, observe): (&Clock, Duration, bool),
+    setting: &Setting,
+    clock: &Clock,
     mut capture: ChangeCapture,
     mut log: Log,
     between: &Between,
 ) -> Result<Outcome, StrategyError> {
+    let prune_interval = PRUNE_INTERVAL.min(setting.checkpoint_interval);
     let mut transactions = Vec::new();
     let (mut outcome, mut retained) = (Outcome::default(), None);
     let mut prune_due = clock.now().after(prune_interval);
@@ -288,7 +333,7 @@ fn tail(
         if let Some(last) = transactions.last().map(|transaction| transaction.lsn) {
             let captured_at = clock.now();
             for transaction in transactions.drain(..) {
-                if observe {
+                if setting.attached {
                     outcome.commits.push((transaction.lsn, transaction.committed_at));
                 }
                 outcome.bytes_read += transaction.changes.as_bytes().len() as u64;
@@ -312,6 +357,13 @@ fn tail(
         if !polled.more {
             capture.wait(POLL_INTERVAL)?;
         }
+    }
+    if setting.attached && !shared.aborted() {
+        outcome.last_state = capture.last_state(clock, &mut transactions)?.map(Arc::new);
+        for transaction in transactions.drain(..) {
+            log.append_transaction(&transaction)?;
+        }
+        log.sync()?;
     }
     outcome.retained_log_bytes = retained;
     outcome.log_bytes = log.counters().bytes_written;
@@ -337,7 +389,8 @@ fn consume<S: Sink>(
     let publish_interval = setting.publish_interval(S::KIND);
     let mut publish_due = clock.now();
     let mut checkpoint_due = clock.now().after(setting.checkpoint_interval);
-    while !shared.may_end(sink.visible()) {
+    // Where the source goes on without end, the log's end is the end.
+    while !(if setting.attached { shared.aborted() } else { shared.may_end(sink.visible()) }) {
         shared.wait_while_held(S::KIND);
         // Asked before the wait: what is visible after a "yes" is all that there will ever be.
         let closed = reader.is_closed();

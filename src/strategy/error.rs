@@ -38,6 +38,13 @@ pub enum StrategyError {
         /// The folder.
         folder: PathBuf,
     },
+    /// A strategy that can't begin so.
+    Unable {
+        /// Which.
+        strategy: &'static str,
+        /// How it was to begin.
+        begin: super::Begin,
+    },
     /// A thread that could not be started.
     Thread(io::Error),
     /// A thread that died.
@@ -60,7 +67,7 @@ impl StrategyError {
             StrategyError::Codec(e) => Some(e),
             StrategyError::Key(e) => Some(e),
             StrategyError::Thread(e) => Some(e),
-            StrategyError::NotLoaded { .. } | StrategyError::Died { .. } => None,
+            StrategyError::NotLoaded { .. } | StrategyError::Unable { .. } | StrategyError::Died { .. } => None,
         }
     }
 }
@@ -70,6 +77,12 @@ impl fmt::Display for StrategyError {
         match self {
             StrategyError::NotLoaded { folder } => {
                 write!(f, "{}: the first load never finished; begin again in an empty folder", folder.display())
+            }
+            StrategyError::Unable { strategy, begin: super::Begin::Resumed } => {
+                write!(f, "{strategy} can't be resumed; begin again in an empty folder, or use cdc-log")
+            }
+            StrategyError::Unable { strategy, .. } => {
+                write!(f, "{strategy} can't follow a live database so; use cdc-log")
             }
             StrategyError::Thread(e) => write!(f, "can't start a thread: {e}"),
             StrategyError::Died { thread } => write!(f, "thread {thread} died; this is a fault of freshbench"),

@@ -11,6 +11,7 @@ use crate::model::Moment;
 use crate::probe::VisibilityRecorder;
 use crate::sink::Sink;
 use crate::source::Positions;
+use std::sync::Arc;
 
 pub(super) fn start(setting: &Setting) -> Result<Running, StrategyError> {
     let sinks = Sinks::create(setting)?;
@@ -29,14 +30,18 @@ struct Jobs<'a> {
 impl ForEachSink for Jobs<'_> {
     fn sink<S: Sink>(&mut self, mut sink: S) -> Result<(), StrategyError> {
         let mut recorder = VisibilityRecorder::new();
-        let mut positions = Positions::default();
-        let initial_rows = refresh(self.setting, &mut sink, (&mut recorder, &mut positions))?.0.rows;
+        let (mut positions, mut last_state) = (Positions::default(), None);
+        let initial_rows = refresh(self.setting, &mut sink, (&mut recorder, &mut positions))?.1;
         let (setting, begun) = (self.setting.clone(), self.begun);
         self.running.spawn(&format!("app-{}", S::KIND.name()), move |shared| {
             let outcome = in_batches(shared, &setting, begun, (sink, recorder), |sink, recorder| {
-                refresh(&setting, sink, (recorder, &mut positions))
+                // The last one is let go first: it keeps old rows from being vacuumed away.
+                last_state = None;
+                let (snapshot, _, batch) = refresh(&setting, sink, (recorder, &mut positions))?;
+                last_state = setting.attached.then(|| Arc::new(snapshot));
+                Ok(batch)
             })?;
-            Ok(Outcome { positions, ..Outcome::of(S::KIND, outcome, initial_rows) })
+            Ok(Outcome { positions, last_state, ..Outcome::of(S::KIND, outcome, initial_rows) })
         })
     }
 }
@@ -45,11 +50,12 @@ fn refresh<S: Sink>(
     setting: &Setting,
     sink: &mut S,
     (recorder, positions): (&mut VisibilityRecorder, &mut Positions),
-) -> Result<(Batch, u64), StrategyError> {
+) -> Result<(SourceSnapshot, u64, (Batch, u64)), StrategyError> {
     let snapshot = SourceSnapshot::begin(&setting.source, setting.pool.current_num_threads(), &setting.clock)?;
     let loaded = load_tables(setting, &snapshot, sink)?;
     let published_at = setting.clock.now();
     recorder.published(published_at, snapshot.position());
     *positions = std::mem::take(positions).merge(snapshot.positions());
-    Ok((Batch { taken_at: snapshot.taken_at(), published_at, rows: loaded.rows }, loaded.bytes))
+    let batch = Batch { taken_at: snapshot.taken_at(), published_at, rows: loaded.rows };
+    Ok((snapshot, loaded.rows, (batch, loaded.bytes)))
 }

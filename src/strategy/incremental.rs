@@ -6,13 +6,15 @@ use super::sinks::{ForEachSink, Sinks};
 use super::{Setting, StrategyError};
 use crate::apply::Folder;
 use crate::capture::{MovedRows, SourceSnapshot};
-use crate::model::{Key, Moment, TableId, Transaction};
+use crate::model::{Key, Moment, TableId, Transaction, ValueRef};
 use crate::probe::VisibilityRecorder;
 use crate::sink::Sink;
 use std::sync::Arc;
 
 pub(super) fn start(setting: &Setting) -> Result<Running, StrategyError> {
-    MovedRows::setup(&setting.source, &setting.cursor_columns)?;
+    if !setting.attached {
+        MovedRows::setup(&setting.source, &setting.cursor_columns)?;
+    }
     let sinks = Sinks::create(setting)?;
     let running = Running::new(sinks.readers(), Shared::new(setting));
     let begun = setting.clock.now();
@@ -39,11 +41,18 @@ impl ForEachSink for Jobs<'_> {
         let (setting, begun) = (self.setting.clone(), self.begun);
         self.running.spawn(&format!("app-{}", S::KIND.name()), move |shared| {
             let mut folder = Folder::new(Arc::clone(&setting.transforms));
+            let mut last_state = None;
             let outcome = in_batches(shared, &setting, begun, (sink, recorder), |sink, recorder| {
-                merge(&setting, &mut capture, &mut folder, (sink, recorder))
+                let last = setting.attached && shared.goal_is_set();
+                let readers = setting.pool.current_num_threads();
+                let state =
+                    last.then(|| SourceSnapshot::begin(&setting.source, readers, &setting.clock)).transpose()?;
+                let merged = merge(&setting, (&mut capture, state.as_ref()), &mut folder, (sink, recorder));
+                last_state = state.map(Arc::new);
+                merged
             })?;
             let positions = capture.into_positions();
-            Ok(Outcome { positions, ..Outcome::of(S::KIND, outcome, initial_rows) })
+            Ok(Outcome { positions, last_state, ..Outcome::of(S::KIND, outcome, initial_rows) })
         })
     }
 }
@@ -51,20 +60,24 @@ impl ForEachSink for Jobs<'_> {
 /// One micro-batch: read, merge, publish, make durable.
 fn merge<S: Sink>(
     setting: &Setting,
-    capture: &mut MovedRows,
+    (capture, state): (&mut MovedRows, Option<&SourceSnapshot>),
     folder: &mut Folder,
     (sink, recorder): (&mut S, &mut VisibilityRecorder),
 ) -> Result<(Batch, u64), StrategyError> {
     let mut rows = Transaction::default();
     let mut keys: Vec<(TableId, Key)> = Vec::new();
     let mut bytes = 0;
-    let batch = capture.poll::<StrategyError>(&mut |table, row| {
+    let mut each = |table, row: &[ValueRef<'_>]| -> Result<(), StrategyError> {
         let schema = setting.source.schema(table)?;
         keys.push((table, Key::of_row(schema, row)?));
         bytes += width(row);
         rows.changes.push_update(table, None, row.iter().copied())?;
         Ok(())
-    })?;
+    };
+    let batch = match state {
+        Some(state) => capture.poll_state(state, &mut each)?,
+        None => capture.poll(&mut each)?,
+    };
     rows.lsn = batch.position;
     folder.push(&rows)?;
     let edits = folder.finish(sink)?;

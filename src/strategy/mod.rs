@@ -159,8 +159,11 @@ pub struct Setting {
     pub cache: CacheOptions,
     /// How the application writes to the sinks itself.
     pub dual: DualWrite,
-    /// Whether the source's times of commits are kept, where no ledger has better ones.
-    pub observe_commits: bool,
+    /// Whether the source is somebody else's, who goes on writing: then nothing is added to it that can be done without, the
+    /// source's times of commits are kept, and the state that the sinks end with is kept to be compared.
+    pub attached: bool,
+    /// Where the warehouse is, if not in the folder.
+    pub warehouse_at: Option<PathBuf>,
     /// A deliberate fault, in tests.
     pub planted: Option<PlantedFault>,
 }
@@ -198,7 +201,8 @@ impl Setting {
             search_interval: Duration::from_millis(100),
             cache: CacheOptions::default(),
             dual: DualWrite::default(),
-            observe_commits: false,
+            attached: false,
+            warehouse_at: None,
             planted: None,
         })
     }
@@ -209,7 +213,7 @@ impl Setting {
     }
 
     fn warehouse_folder(&self) -> PathBuf {
-        self.folder.join("warehouse")
+        self.warehouse_at.clone().unwrap_or_else(|| self.folder.join("warehouse"))
     }
 
     fn search_folder(&self) -> PathBuf {
@@ -223,6 +227,49 @@ impl Setting {
 
     fn log_folder(&self) -> PathBuf {
         self.folder.join("log")
+    }
+}
+
+/// How following begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// With all rows.
+    Loaded,
+    /// Without a row: only what changes from now on arrives.
+    Empty,
+    /// Where an earlier one ended or was killed.
+    Resumed,
+}
+
+/// As [`start`], on a source that somebody else writes to.
+///
+/// # Errors
+/// As [`start`]; and for a strategy that can't begin so.
+pub fn attach(kind: StrategyKind, setting: &Setting, begin: Begin) -> Result<Running, StrategyError> {
+    match (kind, begin) {
+        (StrategyKind::CdcLog, Begin::Loaded) => cdc::start_log(setting),
+        (StrategyKind::CdcLog, Begin::Empty) => cdc::start_log_empty(setting),
+        (StrategyKind::CdcLog, Begin::Resumed) => cdc::resume_log(setting),
+        (_, Begin::Empty | Begin::Resumed) => Err(StrategyError::Unable { strategy: kind.name(), begin }),
+        (StrategyKind::FullRefresh, Begin::Loaded) => full_refresh::start(setting),
+        (StrategyKind::Incremental, Begin::Loaded) => incremental::start(setting),
+        (StrategyKind::CdcTrigger, Begin::Loaded) => {
+            ChangeCapture::setup(&setting.source)?;
+            cdc::start(setting)
+        }
+        _ => Err(StrategyError::Unable { strategy: kind.name(), begin }),
+    }
+}
+
+/// Removes from the source what [`attach`] added to it.
+///
+/// # Errors
+/// When the source refuses.
+pub fn detach(kind: StrategyKind, setting: &Setting) -> Result<(), StrategyError> {
+    match kind {
+        StrategyKind::CdcLog => cdc::tear_down_log(setting),
+        StrategyKind::CdcTrigger => Ok(ChangeCapture::teardown(&setting.source)?),
+        _ => Ok(()),
     }
 }
 

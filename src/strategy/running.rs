@@ -2,6 +2,7 @@
 
 use super::sinks::SinkReaders;
 use super::{Setting, StrategyError};
+use crate::capture::SourceSnapshot;
 use crate::clock::Clock;
 use crate::model::{CommitTime, Lsn, Moment};
 use crate::probe::{Arrival, Publish, StageTimes, VisibilityRecorder};
@@ -161,6 +162,8 @@ pub struct Outcome {
     pub positions: Positions,
     /// When each commit that was captured took place, by the source's clock; only where it is asked for.
     pub commits: Vec<(Lsn, CommitTime)>,
+    /// The state that the sinks ended with, where it was asked for.
+    pub last_state: Option<Arc<SourceSnapshot>>,
     /// The most bytes of its log that the database kept for the strategy, where it does.
     pub retained_log_bytes: Option<u64>,
 }
@@ -179,6 +182,7 @@ impl Outcome {
         self.initial_rows += other.initial_rows;
         self.positions = self.positions.merge(other.positions);
         self.commits.extend(other.commits);
+        self.last_state = self.last_state.or(other.last_state);
         self.retained_log_bytes = self.retained_log_bytes.max(other.retained_log_bytes);
         self
     }

@@ -53,6 +53,28 @@ impl Sinks {
         Ok(sinks)
     }
 
+    /// Opens the sinks of the setting that keep their state; an in-process cache begins empty.
+    pub(super) fn open(setting: &Setting) -> Result<Sinks, StrategyError> {
+        let mut sinks = Sinks::default();
+        for kind in &setting.sinks {
+            match kind {
+                SinkKind::Warehouse => {
+                    let (folder, options) = (setting.warehouse_folder(), setting.warehouse.clone());
+                    sinks.warehouse = Some(Warehouse::open(&folder, options)?);
+                }
+                SinkKind::Search => {
+                    let opened = SearchIndex::open(&setting.search_folder(), setting.search.clone());
+                    sinks.search = Some(opened.map_err(SinkError::from)?);
+                }
+                SinkKind::Cache => {
+                    let opened = Cache::open(setting.output(), setting.cache.clone());
+                    sinks.cache = Some(opened.map_err(SinkError::from)?);
+                }
+            }
+        }
+        Ok(sinks)
+    }
+
     pub(super) fn readers(&self) -> SinkReaders {
         SinkReaders {
             warehouse: self.warehouse.as_ref().map(Sink::reader),

@@ -90,8 +90,31 @@ impl PgCursorCapture {
     /// # Errors
     /// When the server refuses, a value can't be held, or `each` fails. The cursor then stays where it was.
     pub fn poll<E: From<CaptureError>>(&mut self, each: &mut EachRow<'_, E>) -> Result<CursorBatch, E> {
-        let failed = || CaptureError::postgres("poll", self.source.place());
         let (position, cut) = self.source.begin_state(&mut self.client, true).map_err(CaptureError::from)?;
+        self.read_state(position, Some(cut), each)
+    }
+
+    /// As [`PgCursorCapture::poll`], of the state that `snapshot` reads.
+    ///
+    /// # Errors
+    /// As [`PgCursorCapture::poll`].
+    pub fn poll_state<E: From<CaptureError>>(
+        &mut self,
+        snapshot: &PgSnapshot,
+        each: &mut EachRow<'_, E>,
+    ) -> Result<CursorBatch, E> {
+        self.client = snapshot.join(&self.source)?;
+        self.read_state(snapshot.position(), snapshot.cut().cloned(), each)
+    }
+
+    fn read_state<E: From<CaptureError>>(
+        &mut self,
+        position: Lsn,
+        cut: Option<PgCut>,
+        each: &mut EachRow<'_, E>,
+    ) -> Result<CursorBatch, E> {
+        let place = self.source.place();
+        let failed = || CaptureError::postgres("poll", &place);
         let mut batch = CursorBatch { position, taken_at: self.clock.now(), rows: 0 };
         let mut moved = self.tables.clone();
         let mut read = Ok(());
@@ -105,7 +128,7 @@ impl PgCursorCapture {
         read?;
         ended?;
         self.tables = moved;
-        self.cuts.push((position, cut));
+        self.cuts.extend(cut.map(|cut| (position, cut)));
         Ok(batch)
     }
 }

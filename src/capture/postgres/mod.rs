@@ -1,11 +1,13 @@
 //! Rows and changes out of PostgreSQL.
 
 mod cursor;
+mod fence;
 mod log;
 mod snapshot;
 mod trigger;
 
 pub use cursor::PgCursorCapture;
+pub use fence::PgFence;
 pub use log::{
     Leftovers, LogCapture, LogCaptureOptions, LogMessage, LogSetup, MESSAGE_PREFIX, SLOT_PREFIX, SlotHealth, clean_up,
     find_leftovers, fit, log_tables, parse_lsn, show_lsn, slot_health,

@@ -74,7 +74,9 @@ pub(super) fn compare(
                 let counts = format!("{} missing, {} extra, {} wrong", found.missing, found.extra, found.wrong);
                 let example = found.examples.first().map_or(String::new(), |example| format!("; {example}"));
                 let table = &schema.name;
-                validation.failures.push(format!("the warehouse does not equal the source: table {table}: {counts}{example}"));
+                validation
+                    .failures
+                    .push(format!("the warehouse does not equal the source: table {table}: {counts}{example}"));
             }
         }
         validation.sinks.push(found);
@@ -91,7 +93,9 @@ fn compare_part(
     version: &WarehouseVersion,
     part: (u64, u64),
 ) -> Result<TableDiff, RunError> {
-    let Some(schema) = catalog.get(id) else { return Err(RunError::measuring("a table without a schema")) };
+    let Some(schema) = catalog.tables.get(id.index()) else {
+        return Err(RunError::measuring("a table without a schema"));
+    };
     let mut expected = ExpectedTable::new(schema);
     for range in snapshot.ranges(id, 1).map_err(RunError::measuring)? {
         snapshot

@@ -68,6 +68,16 @@ impl PgTriggerCapture {
         setup::set_up(source, Filled::ByTheApplication)
     }
 
+    /// Whether there is a changelog in the database.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn is_set_up(client: &mut Client) -> Result<bool, CaptureError> {
+        let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '_freshbench')";
+        let row = client.query_one(sql, &[]).map_err(CaptureError::postgres("look for", "the changelog"))?;
+        Ok(row.get(0))
+    }
+
     /// Removes changelog and triggers.
     ///
     /// # Errors

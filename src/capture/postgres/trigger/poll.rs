@@ -4,8 +4,10 @@ use super::PgTriggerCapture;
 use super::setup::{DELETED, INSERTED, TRUNCATED, UPDATED, changelog, names};
 use crate::capture::CaptureError;
 use crate::capture::Polled;
+use crate::capture::postgres::PgSnapshot;
+use crate::clock::Clock;
 use crate::model::{ChangeBuf, CommitTime, Lsn, TableId, Transaction};
-use crate::source::postgres::{PgTable, Scratch, TableReader};
+use crate::source::postgres::{PgCut, PgTable, Scratch, TableReader};
 use crate::source::wall_clock;
 use ::postgres::fallible_iterator::FallibleIterator;
 use ::postgres::types::ToSql;
@@ -41,6 +43,30 @@ impl PgTriggerCapture {
         if position == self.through {
             return Ok(Polled { through: self.through, ..Polled::default() });
         }
+        self.deliver((position, cut), gathered, out)
+    }
+
+    /// Delivers one more state, and keeps it to be read.
+    ///
+    /// # Errors
+    /// As [`PgTriggerCapture::poll`].
+    pub fn last_state(&mut self, clock: &Clock, out: &mut Vec<Transaction>) -> Result<PgSnapshot, CaptureError> {
+        let snapshot = PgSnapshot::of_source(&self.source, 1, clock, None)?;
+        self.client = snapshot.join(&self.source)?;
+        let gathered = self.read()?;
+        self.client.batch_execute("COMMIT").map_err(CaptureError::postgres("poll", self.source.place()))?;
+        let unknown = || CaptureError::NotSetUp { reason: "the snapshot's state is not known".to_owned() };
+        let cut = snapshot.cut().ok_or_else(unknown)?.clone();
+        self.deliver((snapshot.position(), cut), gathered, out)?;
+        Ok(snapshot)
+    }
+
+    fn deliver(
+        &mut self,
+        (position, cut): (Lsn, PgCut),
+        gathered: HashMap<i64, Gathered>,
+        out: &mut Vec<Transaction>,
+    ) -> Result<Polled, CaptureError> {
         let transactions = ordered(gathered, self.through, position);
         let idle = transactions.is_empty();
         if idle && self.last_delivery.elapsed() < EMPTY_EVERY {

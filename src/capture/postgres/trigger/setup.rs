@@ -56,7 +56,13 @@ pub(super) fn tear_down(client: &mut Client) -> Result<(), ::postgres::Error> {
                 EXECUTE 'DROP TABLE ' || name;
             END LOOP;
         END $$;
-        DROP SEQUENCE IF EXISTS _freshbench.change_number",
+        DROP SEQUENCE IF EXISTS _freshbench.change_number;
+        DO $$ BEGIN
+            IF NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                WHERE n.nspname = '_freshbench') THEN
+                DROP SCHEMA IF EXISTS _freshbench;
+            END IF;
+        END $$",
     )
 }
 

@@ -1,0 +1,41 @@
+//! A state of the source at one position of its log.
+
+use super::{PgExported, parse_lsn};
+use crate::capture::CaptureError;
+use crate::source::postgres::{Mode, PgOptions, Wire};
+use std::time::Duration;
+
+/// A slot waits for the transactions that are running.
+const SILENCE_MAX: Duration = Duration::from_secs(600);
+
+/// A snapshot that includes exactly the commits up to a position. A snapshot of an ordinary transaction is at no position: a
+/// commit is in the log before it is seen. The server makes one that is, when it makes a replication slot. The snapshot can
+/// be taken over until this is dropped, and the slot goes then.
+#[derive(Debug)]
+pub struct PgFence {
+    /// The snapshot and its position.
+    pub exported: PgExported,
+    _holder: Wire,
+}
+
+impl PgFence {
+    /// Makes a temporary slot, and with it the snapshot. Waits for the transactions that are running.
+    ///
+    /// # Errors
+    /// When the server refuses, as when it has no slot left.
+    pub fn make(server: &PgOptions) -> Result<PgFence, CaptureError> {
+        let mut wire = Wire::connect(server, Mode::Replication)?;
+        wire.set_silence_max(SILENCE_MAX);
+        let name = format!("freshbench_fence_{}", std::process::id());
+        let rows = wire.query(&format!("CREATE_REPLICATION_SLOT {name} TEMPORARY LOGICAL pgoutput EXPORT_SNAPSHOT"))?;
+        let exported = match rows.first().map(Vec::as_slice) {
+            Some([_, Some(point), Some(snapshot), ..]) => {
+                parse_lsn(point).map(|position| PgExported { name: snapshot.clone(), position })
+            }
+            _ => None,
+        };
+        let reason = "the server does not say where it begins; report this".to_owned();
+        let exported = exported.ok_or(CaptureError::Slot { slot: name, reason })?;
+        Ok(PgFence { exported, _holder: wire })
+    }
+}

@@ -1,0 +1,188 @@
+//! `freshbench attach`
+
+use super::args::OutputFormat;
+use super::progress::Bars;
+use super::run::{command_line, heard_stop, print};
+use super::{Exit, Failure};
+use crate::capture::CaptureError;
+use crate::capture::postgres::{PgTriggerCapture, clean_up, parse_lsn};
+use crate::run::RunError;
+use crate::run::attach::{AttachPlan, EqualSums, Until};
+use crate::source::SourceError;
+use crate::source::postgres::{PgOptions, PgSource, PgTableName};
+use crate::strategy::{Begin, StrategyError, StrategyKind};
+use crate::workload::parse_duration;
+use clap::Args;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long the warehouse may take to catch up, when the flag does not say.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Without another end.
+const DURATION: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Args)]
+pub(super) struct AttachArgs {
+    /// The database, as postgres://role@host:port/database (the password from the URL, PGPASSWORD, ~/.pgpass or a service
+    /// file)
+    #[arg(long, value_name = "URL")]
+    source: String,
+    /// The tables, separated by commas, such as public.orders,public.items
+    #[arg(long, value_name = "A,B", required_unless_present = "cleanup")]
+    tables: Option<String>,
+    /// cdc-log, cdc-trigger, full-refresh or incremental
+    #[arg(long, value_name = "NAME", default_value = "cdc-log")]
+    strategy: String,
+    /// The warehouse folder, which must not hold a warehouse yet, unless with --resume
+    #[arg(long, value_name = "DIR", required_unless_present = "cleanup")]
+    warehouse: Option<PathBuf>,
+    /// End after this time [default: 60s]
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["idle_exit", "until_lsn"])]
+    duration: Option<String>,
+    /// End when no row of the tables was changed for this time (of 2s or more)
+    #[arg(long, value_name = "TIME", conflicts_with = "until_lsn")]
+    idle_exit: Option<String>,
+    /// End when the warehouse is complete through this position of the server's log, such as 16/B374D848
+    #[arg(long, value_name = "LSN")]
+    until_lsn: Option<String>,
+    /// Go on where an earlier attach of the same tables was killed, or ended with --keep
+    #[arg(long, conflicts_with = "no_snapshot")]
+    resume: bool,
+    /// Begin with an empty warehouse: only rows that change from now on arrive
+    #[arg(long)]
+    no_snapshot: bool,
+    /// Leave slot and publication, so that a later attach can resume; the server keeps its log for them
+    #[arg(long)]
+    keep: bool,
+    /// Remove what an attach that was killed left in the database, and do nothing else
+    #[arg(long)]
+    cleanup: bool,
+    /// From one batch of full-refresh and incremental to the next [default: 2s]
+    #[arg(long, value_name = "TIME")]
+    batch_interval: Option<String>,
+    /// incremental: the column whose value moves with every change of a row
+    #[arg(long, value_name = "COLUMN", default_value = "updated_at")]
+    cursor: String,
+    /// Columns whose sums are equal in every state, such as a.balance,b.balance: looked at in each version that is read
+    #[arg(long, value_name = "T.C,T.C")]
+    equal_sums: Option<String>,
+    /// How long the warehouse may take to catch up at the end [default: 120s]
+    #[arg(long, value_name = "TIME")]
+    patience: Option<String>,
+    /// The folder of the result [default: a new one below reports/]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// What to print on stdout
+    #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
+    format: OutputFormat,
+}
+
+pub(super) fn attach(arguments: &AttachArgs, quiet: bool) -> Result<Exit, Failure> {
+    if !PgOptions::is_url(&arguments.source) {
+        return Err(Failure::usage("--source: expected postgres://ROLE@HOST:PORT/DATABASE"));
+    }
+    let server = PgOptions::parse(&arguments.source).map_err(Failure::usage)?;
+    if arguments.cleanup {
+        return cleanup(&server);
+    }
+    let plan = plan(arguments, server)?;
+    let stop = heard_stop()?;
+    let ended = crate::run::attach::attach(&plan, &Bars::new(quiet), &stop).map_err(failure)?;
+    match print(&ended.result, arguments.format) {
+        Err(cause) if cause.kind() != io::ErrorKind::BrokenPipe => return Err(cause.into()),
+        _ => {}
+    }
+    if !quiet {
+        eprintln!("saved in {}", ended.folder.display());
+    }
+    let equal = ended.result.strategies.iter().all(|case| case.validation.passed);
+    Ok(match (ended.interrupted, equal) {
+        (true, _) => Exit::Interrupted,
+        (false, true) => Exit::Ok,
+        (false, false) => Exit::ValidationFailed,
+    })
+}
+
+/// Bad input where the user can mend it, else an error.
+fn failure(cause: RunError) -> Failure {
+    let is_input = match &cause {
+        RunError::Source(cause) => is_bad_input(cause),
+        RunError::Strategy { cause, .. } => match &**cause {
+            StrategyError::Source(cause) => is_bad_input(cause),
+            StrategyError::Capture(CaptureError::Source(cause)) => is_bad_input(cause),
+            StrategyError::Capture(CaptureError::Unfit { .. }) | StrategyError::Unable { .. } => true,
+            _ => false,
+        },
+        _ => false,
+    };
+    if is_input { Failure::usage(cause) } else { Failure::error(cause) }
+}
+
+fn is_bad_input(cause: &SourceError) -> bool {
+    matches!(cause, SourceError::Table { .. } | SourceError::Options { .. } | SourceError::Value { .. })
+}
+
+fn plan(arguments: &AttachArgs, server: PgOptions) -> Result<AttachPlan, Failure> {
+    let duration = |flag: &str, text: &Option<String>| -> Result<Option<Duration>, Failure> {
+        let parse = |text: &String| parse_duration(text).map_err(|why| Failure::usage(format!("{flag} {text}: {why}")));
+        text.as_ref().map(parse).transpose()
+    };
+    let named = arguments.tables.as_deref().unwrap_or_default();
+    let tables = PgTableName::parse_list(named).map_err(|cause| Failure::usage(format!("--tables: {cause}")))?;
+    let strategies =
+        [StrategyKind::CdcLog, StrategyKind::CdcTrigger, StrategyKind::FullRefresh, StrategyKind::Incremental];
+    let strategy = strategies.into_iter().find(|kind| kind.name() == arguments.strategy).ok_or_else(|| {
+        let known = strategies.map(StrategyKind::name).join(", ");
+        Failure::usage(format!("--strategy {}: can't follow a live database; known are {known}", arguments.strategy))
+    })?;
+    let until =
+        match (&arguments.until_lsn, duration("--idle-exit", &arguments.idle_exit)?) {
+            (Some(text), _) => Until::Position(parse_lsn(text).ok_or_else(|| {
+                Failure::usage(format!("--until-lsn {text}: expected a position such as 16/B374D848"))
+            })?),
+            (None, Some(idle)) if idle < Duration::from_secs(2) => {
+                return Err(Failure::usage("--idle-exit: expected 2s or more, since the server counts that late"));
+            }
+            (None, Some(idle)) => Until::Idle(idle),
+            (None, None) => Until::Duration(duration("--duration", &arguments.duration)?.unwrap_or(DURATION)),
+        };
+    let invariant = arguments.equal_sums.as_deref().map(EqualSums::parse).transpose();
+    let begin = match (arguments.resume, arguments.no_snapshot) {
+        (true, _) => Begin::Resumed,
+        (false, true) => Begin::Empty,
+        (false, false) => Begin::Loaded,
+    };
+    Ok(AttachPlan {
+        server,
+        tables,
+        strategy,
+        warehouse: arguments.warehouse.clone().unwrap_or_default(),
+        until,
+        begin,
+        batch_interval: duration("--batch-interval", &arguments.batch_interval)?.unwrap_or(Duration::from_secs(2)),
+        cursor: arguments.cursor.clone(),
+        keep: arguments.keep,
+        invariant: invariant.map_err(|why| Failure::usage(format!("--equal-sums: {why}")))?,
+        out: arguments.out.clone(),
+        patience: duration("--patience", &arguments.patience)?.unwrap_or(PATIENCE),
+        command: command_line(),
+    })
+}
+
+/// Removes slots, publications, triggers and tables of this program's that nobody uses any more.
+fn cleanup(server: &PgOptions) -> Result<Exit, Failure> {
+    let mut client = server.connect().map_err(Failure::error)?;
+    let removed = clean_up(&mut client).map_err(Failure::error)?;
+    for (name, _) in &removed.slots {
+        println!("removed slot {name}");
+    }
+    for name in &removed.publications {
+        println!("removed publication {name}");
+    }
+    if PgTriggerCapture::is_set_up(&mut client).map_err(Failure::error)? {
+        PgTriggerCapture::teardown(&PgSource::adopt(server, Vec::new())).map_err(Failure::error)?;
+        println!("removed the changelog and its triggers");
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,371 @@
+//! `freshbench attach`: follows tables of a live PostgreSQL that somebody else writes to, and measures how fresh the
+//! warehouse is.
+//!
+//! There is no ledger here. What was produced is told by the stream itself, with the server's times of the commits, and
+//! checked by heartbeats: small commits of this program's own, ten a second, whose times are known on one clock. At the end
+//! the stream is stopped at one position, the fence, and the warehouse is compared row by row with a snapshot of the
+//! source at that very position, while the others go on writing.
+
+mod compare;
+mod figures;
+mod heartbeat;
+mod probe;
+
+pub use probe::EqualSums;
+
+use super::environment::{git_state, utc_now, warnings};
+use super::{Progress, RunError, environment};
+use crate::capture::postgres::{PgFence, PgSnapshot, fit};
+use crate::capture::{CaptureError, SourceSnapshot};
+use crate::clock::Clock;
+use crate::model::{Lsn, Moment};
+use crate::probe::{Meter, Prober, ProberOptions, ServerCpu, Window};
+use crate::report::{RunResult, Validation, save_result};
+use crate::sink::{SinkKind, WarehouseReader};
+use crate::source::postgres::{PgKeyOrigin, PgOptions, PgSource, PgTable, PgTableName};
+use crate::source::{RecordSystem, SourceError};
+use crate::strategy::{self, Begin, Outcome, Running, Setting, StrategyError, StrategyKind};
+use crate::transform::TransformSet;
+use compare::{Promise, compare};
+use figures::Attached;
+use heartbeat::{ClockOffset, Heart};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Reads of the warehouse a second, to look at invariants.
+const PROBE_READS_PER_S: f64 = 50.0;
+/// How long the tailer may take to come to rest for the fence.
+const REST_PATIENCE: Duration = Duration::from_secs(60);
+
+/// When an attach ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// After this time.
+    Duration(Duration),
+    /// When nothing was committed for this time.
+    Idle(Duration),
+    /// When the warehouse is complete through this position of the source's log.
+    Position(Lsn),
+}
+
+/// What to follow, and how.
+#[derive(Clone, Debug)]
+pub struct AttachPlan {
+    /// The server and database.
+    pub server: PgOptions,
+    /// The tables.
+    pub tables: Vec<PgTableName>,
+    /// How they are followed: `cdc-log`, `cdc-trigger`, `full-refresh` or `incremental`.
+    pub strategy: StrategyKind,
+    /// The warehouse's folder.
+    pub warehouse: PathBuf,
+    /// When it ends.
+    pub until: Until,
+    /// How it begins.
+    pub begin: Begin,
+    /// From batch to batch.
+    pub batch_interval: Duration,
+    /// The cursor column, for `incremental`.
+    pub cursor: String,
+    /// Leave slot and publication, so that a later attach can resume.
+    pub keep: bool,
+    /// Columns whose sums are equal in every state of the source.
+    pub invariant: Option<EqualSums>,
+    /// Where the result goes; `None` for a new folder below `reports/`.
+    pub out: Option<PathBuf>,
+    /// How long the strategy may take to catch up at the end.
+    pub patience: Duration,
+    /// The command that gives this again, without a secret.
+    pub command: String,
+}
+
+/// How an attach ended.
+#[derive(Debug)]
+pub struct AttachEnded {
+    /// What it measured.
+    pub result: RunResult,
+    /// Where that was saved.
+    pub folder: PathBuf,
+    /// Whether it was interrupted; nothing was compared then.
+    pub interrupted: bool,
+}
+
+/// Removes what was added to the source, whatever happens.
+struct Detach<'a> {
+    kind: StrategyKind,
+    setting: &'a Setting,
+    keep: bool,
+}
+
+impl Drop for Detach<'_> {
+    fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
+        if let Err(cause) = strategy::detach(self.kind, self.setting) {
+            eprintln!("freshbench: {cause}; run freshbench attach --cleanup");
+        }
+    }
+}
+
+/// Follows as planned. `stop` ends it early: what was added to the source is removed, nothing is compared.
+///
+/// # Errors
+/// [`RunError`]; what was added to the source is removed then, too.
+pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> Result<AttachEnded, RunError> {
+    let started = utc_now();
+    let run_id = format!("{}-attach", started.compact);
+    let folder = plan.out.clone().unwrap_or_else(|| Path::new("reports").join(&run_id));
+    let clock = Clock::monotonic();
+    let source = PgSource::adopt(&plan.server, tables(plan)?);
+    let setting = setting(plan, &source, &clock)?;
+    let state = setting.folder.clone();
+    for path in [&folder, &state] {
+        std::fs::create_dir_all(path).map_err(|cause| RunError::Io { path: path.clone(), cause })?;
+    }
+    let env = environment(&state, &clock);
+    let offset = ClockOffset::estimate(&source, &clock)?;
+    progress.begin("attach: initial load", 0);
+    let (case, warned, interrupted) = follow(plan, (&source, &setting), offset, (progress, stop))?;
+    let mut result = RunResult {
+        schema: crate::report::result::SCHEMA.to_owned(),
+        schema_version: crate::report::result::SCHEMA_VERSION.to_owned(),
+        run_id,
+        started_at: started.rfc3339,
+        complete: !interrupted,
+        git: git_state(),
+        warnings: warnings(&env),
+        env,
+        config: figures::config(plan, &setting),
+        strategies: vec![case],
+    };
+    result.warnings.extend(warned);
+    for case in &mut result.strategies {
+        case.sentence = crate::report::headline::sentence(case);
+    }
+    save_result(&folder, &result).map_err(RunError::Report)?;
+    Ok(AttachEnded { result, folder, interrupted })
+}
+
+/// The tables as they can be followed, or one line about the first that can't.
+fn tables(plan: &AttachPlan) -> Result<Vec<PgTable>, RunError> {
+    let mut client = plan.server.connect()?;
+    let mut found = Vec::with_capacity(plan.tables.len());
+    for name in &plan.tables {
+        let table = PgTable::discover(&mut client, name)?;
+        let unfit = |cause: CaptureError| RunError::Strategy {
+            strategy: plan.strategy.name(),
+            cause: Box::new(StrategyError::from(cause)),
+        };
+        let table = if plan.strategy == StrategyKind::CdcLog { fit(&table).map_err(unfit)? } else { table };
+        if table.key_origin == PgKeyOrigin::None {
+            table.require_key()?;
+        }
+        found.push(table);
+    }
+    Ok(found)
+}
+
+fn setting(plan: &AttachPlan, source: &PgSource, clock: &Clock) -> Result<Setting, RunError> {
+    let transforms = TransformSet::compile(source.catalog(), &[]).map_err(RunError::measuring)?;
+    let folder = plan.warehouse.join("attach");
+    let setting = Setting::new(source, transforms, &folder, clock).map_err(RunError::measuring)?;
+    let mut cursor_columns = Vec::new();
+    if plan.strategy == StrategyKind::Incremental {
+        for (_, schema) in source.catalog().iter() {
+            let column = schema.column_index(&plan.cursor).ok_or_else(|| SourceError::Table {
+                what: format!("table {:?} has no column {:?}; name its cursor with --cursor", schema.name, plan.cursor),
+            })?;
+            cursor_columns.push(column);
+        }
+    }
+    Ok(Setting {
+        batch_interval: plan.batch_interval,
+        cursor_columns,
+        sinks: vec![SinkKind::Warehouse],
+        attached: true,
+        warehouse_at: Some(plan.warehouse.clone()),
+        ..setting
+    })
+}
+
+fn follow(
+    plan: &AttachPlan,
+    (source, setting): (&PgSource, &Setting),
+    offset: ClockOffset,
+    (progress, stop): (&dyn Progress, &AtomicBool),
+) -> Result<(crate::report::Case, Vec<String>, bool), RunError> {
+    let kind = plan.strategy;
+    let failed = |cause: StrategyError| RunError::Strategy { strategy: kind.name(), cause: Box::new(cause) };
+    let clock = &setting.clock;
+    let guard = Detach { kind, setting, keep: plan.keep };
+    let begun = clock.now();
+    let running = strategy::attach(kind, setting, plan.begin).map_err(failed)?;
+    progress.end();
+    let loaded = clock.now();
+    let server = RecordSystem::from(source).with_worker(ServerCpu::of_worker)?;
+    let meter = Meter::start(clock).map_err(RunError::measuring)?;
+    let heart = Heart::start(source, clock)?;
+    let prober = prober(plan, setting, &running)?;
+    let (before, server_before) = (meter.begin(), server.and_then(|server| server.so_far()));
+    let log_before = source.log_end()?;
+    let start = clock.now();
+    let interrupted = wait(plan, (source, &running, clock), (progress, stop))?;
+    let end = clock.now();
+    let usage = meter.usage_since(&before);
+    let server_cpu = server.zip(server_before).and_then(|(server, before)| server.so_far()?.checked_sub(before));
+    let log_bytes = source.log_end()?.0.saturating_sub(log_before.0);
+    let beats = heart.stop()?;
+    progress.begin("attach: catch up and compare", 0);
+    let fence = if interrupted { None } else { fence(plan, (source, &running, clock))? };
+    let goal = match &fence {
+        Some(snapshot) => snapshot.position(),
+        None => source.log_end()?,
+    };
+    let caught_up = running.drain(goal, clock, plan.patience);
+    let observed_until = clock.now();
+    let reads = prober.map(Prober::stop).transpose().map_err(RunError::measuring)?;
+    let outcome = running.finish().map_err(failed)?;
+    meter.stop().map_err(RunError::measuring)?;
+    let mut validation = validation(plan, setting, fence, &outcome, interrupted)?;
+    if !caught_up && !interrupted {
+        let why = format!("the warehouse did not reach position {goal} within {} s", plan.patience.as_secs());
+        validation.failures.push(why);
+        validation.passed = false;
+    }
+    progress.end();
+    drop(guard);
+    let attached = Attached {
+        plan,
+        offset,
+        window: Window { start, end },
+        observed_until,
+        outcome: &outcome,
+        beats: &beats,
+        usage: &usage,
+        server_cpu,
+        log_bytes,
+        loading: (begun, loaded),
+        reads: reads.as_ref(),
+    };
+    let (mut case, warned) = attached.figures(&mut validation)?;
+    case.validation = validation;
+    Ok((case, warned, interrupted))
+}
+
+fn prober(plan: &AttachPlan, setting: &Setting, running: &Running) -> Result<Option<Prober>, RunError> {
+    let Some((sums, reader)) = plan.invariant.as_ref().zip(running.readers().warehouse.as_ref()) else {
+        return Ok(None);
+    };
+    let target = sums.target(setting.output(), reader.clone()).map_err(RunError::Source)?;
+    let options = ProberOptions { reads_per_s: PROBE_READS_PER_S, seed: 1 };
+    Prober::start(Box::new(target), &setting.clock, options).map(Some).map_err(RunError::measuring)
+}
+
+/// Waits for the end that was planned. True if it was interrupted.
+fn wait(
+    plan: &AttachPlan,
+    (source, running, clock): (&PgSource, &Running, &Clock),
+    (progress, stop): (&dyn Progress, &AtomicBool),
+) -> Result<bool, RunError> {
+    const STEP: Duration = Duration::from_millis(20);
+    let start = clock.now();
+    let (what, total) = match plan.until {
+        Until::Duration(length) => ("attach: follow", u64::try_from(length.as_millis()).unwrap_or(u64::MAX)),
+        Until::Idle(_) => ("attach: follow until idle", 0),
+        Until::Position(_) => ("attach: follow to the position", 0),
+    };
+    progress.begin(what, total);
+    let mut idle = Idle::new(source, start)?;
+    loop {
+        let now = clock.now();
+        // The failure itself comes out when the strategy is asked to finish.
+        let over = running.has_failed()
+            || match plan.until {
+                Until::Duration(length) => now.since(start) >= length,
+                Until::Idle(length) => idle.lasted(source, now)? >= length,
+                Until::Position(position) => running.visible(SinkKind::Warehouse) >= position,
+            };
+        if over || stop.load(Ordering::Relaxed) {
+            progress.end();
+            return Ok(!over);
+        }
+        progress.at(u64::try_from(now.since(start).as_millis()).unwrap_or(u64::MAX));
+        std::thread::sleep(STEP);
+    }
+}
+
+/// Whether anybody commits, by the server's count of changed rows in the database.
+struct Idle {
+    client: ::postgres::Client,
+    changed: i64,
+    since: Moment,
+}
+
+impl Idle {
+    fn new(source: &PgSource, now: Moment) -> Result<Idle, RunError> {
+        Ok(Idle { client: source.connect()?, changed: -1, since: now })
+    }
+
+    fn lasted(&mut self, source: &PgSource, now: Moment) -> Result<Duration, RunError> {
+        let mut changed = 0i64;
+        for table in source.tables() {
+            // Counters lag by a second in a session that goes on, so idle times are to be longer than that.
+            let sql = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint \
+                FROM pg_catalog.pg_stat_all_tables WHERE relid = ANY($1)";
+            let oids: Vec<u32> = table.leaves.iter().map(|leaf| leaf.oid).collect();
+            let row = self.client.query_one(sql, &[&oids]);
+            let count: i64 = row.map_err(SourceError::postgres("read the activity of", source.place()))?.get(0);
+            changed += count;
+        }
+        if changed != self.changed {
+            (self.changed, self.since) = (changed, now);
+        }
+        Ok(now.since(self.since))
+    }
+}
+
+/// Where the stream is to stop, and the state of the source there. `None` where the strategy itself keeps the last state.
+fn fence(
+    plan: &AttachPlan,
+    (source, running, clock): (&PgSource, &Running, &Clock),
+) -> Result<Option<SourceSnapshot>, RunError> {
+    if plan.strategy != StrategyKind::CdcLog || running.has_failed() {
+        return Ok(None);
+    }
+    // At rest first, so that nothing behind the fence is in the warehouse already.
+    if !running.hold_source(true, REST_PATIENCE) {
+        return Ok(None);
+    }
+    let made = PgFence::make(&plan.server).map_err(RunError::measuring)?;
+    let snapshot = PgSnapshot::of_source(source, 1, clock, Some(&made.exported)).map_err(RunError::measuring);
+    let snapshot = SourceSnapshot::of_postgres(snapshot?);
+    running.hold_source(false, Duration::ZERO);
+    Ok(Some(snapshot))
+}
+
+fn validation(
+    plan: &AttachPlan,
+    setting: &Setting,
+    fence: Option<SourceSnapshot>,
+    outcome: &Outcome,
+    interrupted: bool,
+) -> Result<Validation, RunError> {
+    if interrupted {
+        let failures = vec!["interrupted before the warehouse was compared".to_owned()];
+        return Ok(Validation { failures, ..Validation::default() });
+    }
+    let state = fence.map(std::sync::Arc::new).or_else(|| outcome.last_state.clone());
+    let Some(state) = state else {
+        let failures = vec!["the source's last state is not known, so nothing was compared".to_owned()];
+        return Ok(Validation { failures, ..Validation::default() });
+    };
+    let version = WarehouseReader::open(&plan.warehouse).map_err(RunError::measuring)?.version();
+    let promise = match (plan.strategy, plan.begin) {
+        (StrategyKind::Incremental, _) => Promise::Nothing,
+        (_, Begin::Empty) => Promise::ChangedRows,
+        _ => Promise::Equality,
+    };
+    compare(&state, setting.output(), &version, promise)
+}
