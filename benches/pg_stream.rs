@@ -102,16 +102,20 @@ fn socket_folder(server: &PgServer) -> std::path::PathBuf {
 }
 
 fn bench_drain(c: &mut Criterion) {
-    let Some(server) = PgServer::start(&["synchronous_commit=off", "max_wal_size=8GB", "shared_buffers=256MB"]) else { return };
+    let Some(server) = PgServer::start(&["synchronous_commit=off", "max_wal_size=8GB", "shared_buffers=256MB"]) else {
+        return;
+    };
     let folder = tempfile::tempdir().unwrap();
     server.psql("postgres", TABLE);
     let (one_row, rows) = (scaled(200_000), scaled(500_000));
-    let loop_sql = format!(
-        "DO $$ BEGIN FOR g IN 1..{one_row} LOOP INSERT INTO orders VALUES ({ROW}); COMMIT; END LOOP; END $$"
-    );
+    let loop_sql =
+        format!("DO $$ BEGIN FOR g IN 1..{one_row} LOOP INSERT INTO orders VALUES ({ROW}); COMMIT; END LOOP; END $$");
     let one_row = backlog(&server, "one_row", folder.path(), &[loop_sql], (one_row, one_row));
     let many = 10;
-    server.psql("postgres", &format!("TRUNCATE orders; INSERT INTO orders SELECT {ROW} FROM generate_series(1, {}) g", rows / many));
+    server.psql(
+        "postgres",
+        &format!("TRUNCATE orders; INSERT INTO orders SELECT {ROW} FROM generate_series(1, {}) g", rows / many),
+    );
     let updates: Vec<String> = (0..many).map(|n| format!("UPDATE orders SET items = {n}, changed = now()")).collect();
     let large = backlog(&server, "large", folder.path(), &updates, (many, rows));
     let socket = socket_folder(&server);

@@ -41,7 +41,9 @@ fn unchanged_large_values_stay_in_every_replica_identity() {
             "large",
             &[
                 "UPDATE large SET n = 2 WHERE id = 1",
-                &format!("BEGIN; INSERT INTO large VALUES (2, 1, {big}, 2); UPDATE large SET n = 2 WHERE id = 2; COMMIT"),
+                &format!(
+                    "BEGIN; INSERT INTO large VALUES (2, 1, {big}, 2); UPDATE large SET n = 2 WHERE id = 2; COMMIT"
+                ),
                 "BEGIN; UPDATE large SET id = 3, n = 9 WHERE id = 2; UPDATE large SET n = 10 WHERE id = 3; COMMIT",
                 "UPDATE large SET other = 77 WHERE id = 3",
                 "UPDATE large SET t = 'small' WHERE id = 1",
@@ -236,7 +238,10 @@ fn example_8_the_order_is_that_of_commits() {
 #[test]
 fn example_12_a_snapshot_under_writes_has_no_gap_and_no_double() {
     let Some(server) = PgServer::start(&[]) else { return };
-    server.psql("postgres", "CREATE TABLE w (id int PRIMARY KEY, n int); INSERT INTO w SELECT g, 0 FROM generate_series(1, 500) g");
+    server.psql(
+        "postgres",
+        "CREATE TABLE w (id int PRIMARY KEY, n int); INSERT INTO w SELECT g, 0 FROM generate_series(1, 500) g",
+    );
     let folder = tempfile::tempdir().unwrap();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {

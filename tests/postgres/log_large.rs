@@ -13,7 +13,10 @@ fn begin(server: &PgServer, folder: &std::path::Path, memory_bytes_max: usize) -
 }
 
 fn fill(from: u32, rows: u32, text: &str) -> String {
-    format!("INSERT INTO public.a SELECT g, 0, '{text}' || md5(g::text) FROM generate_series({from}, {}) g;", from + rows - 1)
+    format!(
+        "INSERT INTO public.a SELECT g, 0, '{text}' || md5(g::text) FROM generate_series({from}, {}) g;",
+        from + rows - 1
+    )
 }
 
 #[test]
@@ -30,7 +33,8 @@ fn savepoints_of_a_streamed_transaction_take_back_exactly_their_part() {
         fill(20_001, 5_000, "gone too"),
         "ROLLBACK TO SAVEPOINT s1;".to_owned(),
         fill(30_001, 5_000, "kept"),
-        "SAVEPOINT s3; UPDATE a SET n = 3 WHERE id % 2 = 0; DELETE FROM a WHERE id % 3 = 0; RELEASE SAVEPOINT s3;".to_owned(),
+        "SAVEPOINT s3; UPDATE a SET n = 3 WHERE id % 2 = 0; DELETE FROM a WHERE id % 3 = 0; RELEASE SAVEPOINT s3;"
+            .to_owned(),
         "SELECT pg_logical_emit_message(true, 'freshbench', 'kept'); SAVEPOINT s4;".to_owned(),
         "SELECT pg_logical_emit_message(true, 'freshbench', 'gone'); ROLLBACK TO SAVEPOINT s4; COMMIT".to_owned(),
     ];
@@ -72,7 +76,10 @@ fn streamed_transactions_interleave_and_a_definition_that_is_rolled_back_stops_n
     one.batch_execute("COMMIT").unwrap();
     follower.catch_up(&server).unwrap();
     follower.assert_equal(&server);
-    let altered = format!("BEGIN; ALTER TABLE a ADD COLUMN extra int DEFAULT 7; {} ROLLBACK", fill(20_000_000, 5_000, "x").replace("public.a", "public.a (id, n, t)"));
+    let altered = format!(
+        "BEGIN; ALTER TABLE a ADD COLUMN extra int DEFAULT 7; {} ROLLBACK",
+        fill(20_000_000, 5_000, "x").replace("public.a", "public.a (id, n, t)")
+    );
     server.psql("postgres", &altered);
     server.psql("postgres", "UPDATE a SET n = 42 WHERE id < 100");
     follower.catch_up(&server).unwrap();

@@ -59,7 +59,8 @@ fn changes_of_other_tables_keep_no_log_and_what_is_unacknowledged_does() {
 
 #[test]
 fn a_slot_that_was_made_again_moved_or_lost_is_refused() {
-    let Some(server) = PgServer::start(&["max_slot_wal_keep_size=1MB", "max_wal_size=32MB", "min_wal_size=32MB"]) else {
+    let Some(server) = PgServer::start(&["max_slot_wal_keep_size=1MB", "max_wal_size=32MB", "min_wal_size=32MB"])
+    else {
         return;
     };
     server.psql("postgres", "CREATE TABLE a (id int PRIMARY KEY, t text); CREATE TABLE other (id int, t text)");
@@ -76,7 +77,9 @@ fn a_slot_that_was_made_again_moved_or_lost_is_refused() {
     let name = "freshbench_l";
     for sql in [
         format!("SELECT pg_replication_slot_advance('{name}', pg_current_wal_lsn())"),
-        format!("SELECT pg_drop_replication_slot('{name}'); SELECT pg_create_logical_replication_slot('{name}', 'pgoutput')"),
+        format!(
+            "SELECT pg_drop_replication_slot('{name}'); SELECT pg_create_logical_replication_slot('{name}', 'pgoutput')"
+        ),
     ] {
         server.psql("postgres", &sql);
         refused(&mut follower, "made again or moved");
@@ -142,7 +145,10 @@ fn a_killed_connection_and_a_restarted_server_lose_and_repeat_nothing() {
     let mut follower = Follower::begin(options(&server.url("postgres"), "k", folder.path()), "a");
     for round in 0..6 {
         let first = round * 10_000;
-        server.psql("postgres", &format!("COPY a FROM PROGRAM 'seq {first} {} | sed s/$/,{round},x/' (FORMAT csv)", first + 4_999));
+        server.psql(
+            "postgres",
+            &format!("COPY a FROM PROGRAM 'seq {first} {} | sed s/$/,{round},x/' (FORMAT csv)", first + 4_999),
+        );
         server.psql("postgres", &format!("DO $$ BEGIN FOR g IN 1..500 LOOP INSERT INTO a VALUES ({first} + 5000 + g, 1, 'y'); COMMIT; END LOOP; END $$"));
         for _ in 0..round {
             follower.poll(100).unwrap();
@@ -198,14 +204,20 @@ fn a_consumer_that_sleeps_is_not_thrown_out() {
     server.psql("postgres", "INSERT INTO a VALUES (0, 'after')");
     follower.catch_up(&server).unwrap();
     follower.assert_equal(&server);
-    assert_eq!(server.psql("postgres", "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'").trim(), "1");
+    assert_eq!(
+        server.psql("postgres", "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'").trim(),
+        "1"
+    );
 }
 
 #[test]
 fn leftovers_are_found_and_removed_and_a_given_publication_stays() {
     let Some(server) = PgServer::start(&[]) else { return };
-    server.psql("postgres", "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); \
-        CREATE PUBLICATION theirs FOR TABLE b; CREATE PUBLICATION half FOR TABLE a WITH (publish = 'insert')");
+    server.psql(
+        "postgres",
+        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); \
+        CREATE PUBLICATION theirs FOR TABLE b; CREATE PUBLICATION half FOR TABLE a WITH (publish = 'insert')",
+    );
     let folder = tempfile::tempdir().unwrap();
     let options = options(&server.url("postgres"), "x", folder.path());
     let mut given = options.clone();
