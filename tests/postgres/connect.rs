@@ -1,6 +1,7 @@
 //! Passwords and TLS, against real servers.
 
 use crate::server::PgServer;
+use freshbench::source::SourceError;
 use freshbench::source::postgres::{Mode, PgOptions, Wire};
 use std::path::Path;
 use std::process::Command;
@@ -105,7 +106,11 @@ fn tls_verifies_what_its_mode_says() {
         for name in ["server.key", "server.crt"] {
             std::fs::copy(folder.path().join(name), data.join(name)).unwrap();
         }
-        std::fs::write(data.join("pg_hba.conf"), "local all all trust\nhostssl all all 127.0.0.1/32 trust\n").unwrap();
+        std::fs::write(
+            data.join("pg_hba.conf"),
+            "local all all trust\nhostssl all scram 127.0.0.1/32 scram-sha-256\nhostssl all all 127.0.0.1/32 trust\n",
+        )
+        .unwrap();
     };
     let Some(server) = PgServer::prepare(&["ssl=on"], prepare) else { return };
     let path = |name: &str| folder.path().join(name).display().to_string();
@@ -123,6 +128,17 @@ fn tls_verifies_what_its_mode_says() {
     ] {
         assert_eq!(connect(&accepted), Ok(()), "{accepted}");
     }
+    // Over TLS the password's proof is bound to the server's certificate.
+    server.psql("postgres", "CREATE ROLE scram LOGIN REPLICATION PASSWORD 'top secret'");
+    let scram =
+        |password: &str| url("localhost", "verify-full", &ca).replace("postgres@", &format!("scram:{password}@"));
+    assert_eq!(connect(&scram("top%20secret")), Ok(()));
+    assert!(connect(&scram("wrong")).is_err());
+    let options = PgOptions::parse_in(&url("localhost", "verify-full", &ca), &|_| None).unwrap();
+    let mut wire = Wire::connect(&options, Mode::Query).unwrap();
+    let bytes =
+        wire.copy_out("COPY (SELECT generate_series(100001, 400000)) TO STDOUT", &mut |_| Ok::<_, SourceError>(()));
+    assert_eq!(bytes.unwrap(), 2_100_000);
     for (refused, word) in [
         (url("127.0.0.1", "disable", ""), "pg_hba.conf"),
         (url("127.0.0.1", "require", &stranger), "certificate"),

@@ -6,6 +6,9 @@ mod follower;
 mod server;
 
 mod connect;
+mod log_changes;
+mod log_large;
+mod log_slots;
 mod log_stream;
 mod run;
 mod wire;

@@ -95,8 +95,17 @@ impl PgServer {
 
     /// Starts a stopped server again, on the same data and port.
     pub fn start_again(&mut self) {
-        self.child = spawn(&self.bin, self.dir.path(), self.port, &self.settings);
-        assert!(self.answers(), "PostgreSQL does not answer again");
+        // Its port, or its shared memory, may be in use for a moment yet.
+        for _ in 0..20 {
+            self.child = spawn(&self.bin, self.dir.path(), self.port, &self.settings);
+            if self.answers() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(250));
+        }
+        let log = fs::read_to_string(self.dir.path().join("server.log")).unwrap_or_default();
+        let tail: Vec<&str> = log.lines().rev().take(10).collect();
+        panic!("PostgreSQL does not answer again:\n{}", tail.join("\n"));
     }
 
     /// A URL for the superuser and this database, over TCP.

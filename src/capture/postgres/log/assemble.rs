@@ -192,3 +192,110 @@ pub(super) fn protocol(what: &str) -> CaptureError {
         reason: format!("the server sent {what}; report this, with the server's version"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Column, ColumnType, TableSchema};
+    use crate::source::postgres::{PgCoding, PgColumn, PgKeyOrigin, PgKind, PgReplicaIdentity, PgTable};
+    use proptest::prelude::*;
+
+    fn table() -> PgTable {
+        let columns = vec![Column::required("id", ColumnType::Int64), Column::nullable("t", ColumnType::Text)];
+        let column = |number, type_oid, coding| PgColumn {
+            number,
+            type_oid,
+            type_modifier: -1,
+            type_name: String::new(),
+            coding,
+            generated: None,
+        };
+        PgTable {
+            schema_name: "public".to_owned(),
+            table_name: "a".to_owned(),
+            oid: 7,
+            kind: PgKind::Table,
+            schema: TableSchema { name: "a".to_owned(), columns, key: vec![0] },
+            columns: vec![column(1, 23, PgCoding::Int4), column(2, 25, PgCoding::Text)],
+            key_origin: PgKeyOrigin::Primary,
+            replica_identity: PgReplicaIdentity::PrimaryKey,
+            leaves: Vec::new(),
+            partition_of: None,
+            owner: String::new(),
+        }
+    }
+
+    fn assembler(folder: &std::path::Path) -> Assembler {
+        let streamed = StreamedTransactions::new(folder, 50, 1_000);
+        Assembler::new(Relations::new(vec![table()]), streamed, Lsn(10), 1_000)
+    }
+
+    const RELATION: &[u8] =
+        b"R\0\0\0\x07public\0a\0d\0\x02\x01id\0\0\0\0\x17\xff\xff\xff\xff\0t\0\0\0\0\x19\xff\xff\xff\xff";
+    const INSERT: &[u8] = b"I\0\0\0\x07N\0\x02t\0\0\0\x015t\0\0\0\x01x";
+    const UPDATE: &[u8] = b"U\0\0\0\x07N\0\x02t\0\0\0\x015u";
+    const DELETE: &[u8] = b"D\0\0\0\x07K\0\x02t\0\0\0\x015n";
+
+    fn commit(tag: &[u8], end_lsn: u64) -> Vec<u8> {
+        [tag, &[0], &0u64.to_be_bytes(), &end_lsn.to_be_bytes(), &0u64.to_be_bytes()].concat()
+    }
+
+    fn in_piece(message: &[u8], subxid: u8) -> Vec<u8> {
+        [&message[..1], &[0, 0, 0, subxid], &message[1..]].concat()
+    }
+
+    #[test]
+    fn a_commit_that_was_delivered_is_not_delivered_again_and_an_empty_one_only_moves_the_position() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut assembler = assembler(folder.path());
+        let mut out = Vec::new();
+        for (end, changes) in [(10, true), (20, true), (30, false)] {
+            assembler.take(b"B", &mut out).unwrap();
+            if changes {
+                assembler.take(RELATION, &mut out).unwrap();
+                assembler.take(INSERT, &mut out).unwrap();
+            }
+            assembler.server_at(1_000);
+            assembler.take(&commit(b"C", end), &mut out).unwrap();
+        }
+        assert_eq!(out.iter().map(|transaction| transaction.lsn).collect::<Vec<_>>(), [Lsn(20)]);
+        assert_eq!((assembler.through, assembler.delivered), (Lsn(30), Lsn(20)));
+        assembler.server_at(1_000);
+        assert_eq!(assembler.through, Lsn(1_000));
+        assert!(assembler.take(&commit(b"C", 40), &mut out).is_err(), "an end without a beginning");
+    }
+
+    fn any_message() -> impl Strategy<Value = Vec<u8>> {
+        let plain = [RELATION, INSERT, UPDATE, DELETE, b"B", b"E", b"T\0\0\0\x01\0\0\0\0\x07"].map(<[u8]>::to_vec);
+        let piece = [RELATION, INSERT, UPDATE, DELETE];
+        prop_oneof![
+            8 => prop::sample::select(plain.to_vec()),
+            8 => (prop::sample::select(piece.to_vec()), 1..4u8).prop_map(|(message, subxid)| in_piece(message, subxid)),
+            2 => (0..100u64).prop_map(|end| commit(b"C", end)),
+            2 => (1..4u8, 0..100u64).prop_map(|(xid, end)| commit(&[b'c', 0, 0, 0, xid], end)),
+            2 => (1..4u8).prop_map(|xid| vec![b'S', 0, 0, 0, xid, 1]),
+            1 => (1..4u8, 1..4u8).prop_map(|(xid, subxid)| vec![b'A', 0, 0, 0, xid, 0, 0, 0, subxid]),
+            1 => prop::collection::vec(any::<u8>(), 0..30),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_sequence_of_messages_ends_in_transactions_or_an_error(
+            messages in prop::collection::vec(any_message(), 0..60),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let mut assembler = assembler(folder.path());
+            let mut out = Vec::new();
+            for message in messages {
+                // Errors are what garbage should give; going on after them must not panic either.
+                let _ = assembler.take(&message, &mut out);
+            }
+            prop_assert!(out.is_sorted_by(|a, b| a.lsn < b.lsn));
+            for transaction in &out {
+                prop_assert!(transaction.lsn > Lsn(10));
+                prop_assert!(ChangeBuf::from_bytes(transaction.changes.as_bytes().to_vec()).is_ok());
+            }
+        }
+    }
+}
