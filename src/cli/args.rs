@@ -24,7 +24,7 @@ pub(super) enum Command {
     Run(Box<RunArgs>),
     /// Show the race of dual writes step by step, and how often it happens, reproducibly for a seed
     Race(RaceArgs),
-    /// Load one table of an SQLite database into a new warehouse folder, once
+    /// Load one table of an SQLite or PostgreSQL database into a new warehouse folder, once
     Load(LoadArgs),
     /// Look into a warehouse folder
     #[command(subcommand)]
@@ -180,12 +180,15 @@ pub(super) struct RaceArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct LoadArgs {
-    /// The SQLite database
-    #[arg(long, value_name = "FILE.db")]
+    /// The SQLite database, or postgres://ROLE@HOST:PORT/DATABASE (a password is better in PGPASSWORD or ~/.pgpass)
+    #[arg(long, value_name = "FILE.db|URL")]
     pub(super) source: PathBuf,
-    /// The table
+    /// The table; of PostgreSQL also a view, and [SCHEMA.]NAME with "double quotes" where needed
     #[arg(long, value_name = "NAME")]
     pub(super) table: String,
+    /// PostgreSQL: the columns that tell rows apart, where the table declares no key [default: the primary key]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub(super) key: Vec<String>,
     /// The warehouse folder, which must not hold a warehouse yet
     #[arg(long, value_name = "DIR")]
     pub(super) warehouse: PathBuf,

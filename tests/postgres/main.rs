@@ -5,4 +5,6 @@
 mod server;
 
 mod connect;
+mod support;
+mod types;
 mod wire;

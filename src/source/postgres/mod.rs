@@ -19,7 +19,7 @@ mod wire;
 
 pub use copy_rows::PgCopyRows;
 pub use name::PgTableName;
-pub use options::{PgOptions, SslMode};
+pub use options::{PgOptions, SslMode, without_secret};
 pub use secret::Secret;
 pub use table::{PgColumn, PgGenerated, PgKeyOrigin, PgKind, PgLeaf, PgReplicaIdentity, PgTable};
 pub use types::{PgCoding, PgField, PgMisfit, PgScratch};
