@@ -5,6 +5,7 @@
 mod server;
 
 mod connect;
+mod dump;
 mod support;
 mod types;
 mod wire;
