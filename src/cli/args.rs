@@ -26,6 +26,8 @@ pub(super) enum Command {
     Race(RaceArgs),
     /// Load one table of an SQLite or PostgreSQL database into a new warehouse folder, once
     Load(LoadArgs),
+    /// Say what this machine can do, or what a PostgreSQL server lacks and how to mend it (exit 1 when something is missing)
+    Doctor(DoctorArgs),
     /// Look into a warehouse folder
     #[command(subcommand)]
     Warehouse(WarehouseCommand),
@@ -195,6 +197,19 @@ pub(super) struct LoadArgs {
     /// Connections that read side by side [default: one a core]
     #[arg(long, value_name = "N")]
     pub(super) readers: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// The server to look over: postgres://ROLE@HOST:PORT/DATABASE [default: none, this machine alone]
+    #[arg(long, value_name = "URL")]
+    pub(super) source: Option<String>,
+    /// Tables, separated by commas [default: all]
+    #[arg(long, value_name = "A,B")]
+    pub(super) tables: Option<String>,
+    /// What to print on stdout
+    #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
+    pub(super) format: OutputFormat,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

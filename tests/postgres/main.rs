@@ -5,6 +5,7 @@
 mod server;
 
 mod connect;
+mod doctor;
 mod dump;
 mod support;
 mod types;
