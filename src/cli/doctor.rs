@@ -115,7 +115,9 @@ fn machine(format: OutputFormat) -> Result<Exit, Failure> {
             writeln!(out, "system       {}", found.os)?;
             let place = folder.display();
             match fsync {
-                Some(fsync) => writeln!(out, "disk         {} at {place}, an fsync takes {}", found.fs, seconds(fsync))?,
+                Some(fsync) => {
+                    writeln!(out, "disk         {} at {place}, an fsync takes {}", found.fs, seconds(fsync))?
+                }
                 None => writeln!(out, "disk         {} at {place}, where nothing can be written", found.fs)?,
             }
             for (name, what, path) in services {

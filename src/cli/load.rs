@@ -2,11 +2,11 @@
 
 use super::args::LoadArgs;
 use super::{Exit, Failure};
-use crate::report::headline::{bytes, count, seconds};
 use crate::capture::CaptureError;
 use crate::capture::postgres::PgSnapshot;
 use crate::clock::Clock;
 use crate::model::Catalog;
+use crate::report::headline::{bytes, count, seconds};
 use crate::sink::warehouse::Loaded;
 use crate::sink::{Warehouse, WarehouseError, WarehouseOptions};
 use crate::source::postgres::{PgOptions, PgTable, PgTableName};

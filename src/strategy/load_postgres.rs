@@ -3,8 +3,8 @@
 use super::StrategyError;
 use crate::capture::postgres::{PgRange, PgSnapshot};
 use crate::model::{Catalog, Lsn, TableId};
-use crate::sink::{Sink, Warehouse};
 use crate::sink::warehouse::{self, BulkLoad};
+use crate::sink::{Sink, Warehouse};
 use crate::source::postgres::PgTable;
 use crate::transform::{PgBatchStream, TableTransform};
 use rayon::prelude::*;
@@ -17,9 +17,8 @@ const RANGES_A_READER: usize = 4;
 
 /// The catalog of a warehouse for [`load_postgres`]: the tables as they are.
 pub fn postgres_catalog(tables: &[PgTable]) -> Catalog {
-    let identity = |(id, table): (usize, &PgTable)| {
-        TableTransform::identity(TableId(id as u32), &table.schema).output().clone()
-    };
+    let identity =
+        |(id, table): (usize, &PgTable)| TableTransform::identity(TableId(id as u32), &table.schema).output().clone();
     Catalog { tables: tables.iter().enumerate().map(identity).collect() }
 }
 
@@ -49,12 +48,7 @@ pub fn load_postgres(snapshot: &PgSnapshot, warehouse: &mut Warehouse) -> Result
     })
 }
 
-fn load_range(
-    snapshot: &PgSnapshot,
-    table: TableId,
-    range: &PgRange,
-    bulk: &BulkLoad,
-) -> Result<(), StrategyError> {
+fn load_range(snapshot: &PgSnapshot, table: TableId, range: &PgRange, bulk: &BulkLoad) -> Result<(), StrategyError> {
     let mut stream = PgBatchStream::new(snapshot.table(table)?, BATCH_ROWS);
     // Each thread of the pool has a reader of its own.
     let reader = rayon::current_thread_index().unwrap_or(0);

@@ -18,8 +18,8 @@ mod sinks;
 pub use cdc::{Restarted, RestartedSink, restart};
 pub use dual_write::{DualWrite, Interleaved, Schedule, Step, interleave, simulate};
 pub use error::StrategyError;
-pub use load_postgres::{load_postgres, postgres_catalog};
 pub use load::{Loaded, file_catalog, load_file, load_tables};
+pub use load_postgres::{load_postgres, postgres_catalog};
 pub use running::{Batch, Outcome, Running, SinkOutcome};
 pub use sinks::SinkReaders;
 

@@ -159,7 +159,8 @@ impl Compiler<'_> {
         };
         let ((expr, nullable), column_type) = match from {
             Derive::YearOf(column) => {
-                let (place, nullable) = input(column, &[ColumnType::Date, ColumnType::Timestamp, ColumnType::LocalTimestamp])?;
+                let (place, nullable) =
+                    input(column, &[ColumnType::Date, ColumnType::Timestamp, ColumnType::LocalTimestamp])?;
                 ((Expr::YearOf(place), nullable), ColumnType::Int64)
             }
             Derive::Length(column) => {

@@ -10,7 +10,8 @@ fn findings(url: &str, more: &[&str]) -> (Option<i32>, Vec<Value>) {
     arguments.extend(more);
     let output = freshbench(&arguments);
     let said = String::from_utf8(output.stdout).unwrap();
-    let whole: Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}{}", String::from_utf8_lossy(&output.stderr)));
+    let whole: Value =
+        serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}{}", String::from_utf8_lossy(&output.stderr)));
     assert_eq!(whole["ok"], output.status.code() == Some(0));
     (output.status.code(), whole["findings"].as_array().unwrap().clone())
 }
@@ -24,8 +25,11 @@ fn missing(findings: &[Value]) -> Vec<(String, String)> {
 #[test]
 fn a_server_that_is_ready_is_all_fine() {
     let Some(server) = PgServer::start(&[]) else { return };
-    server.psql("postgres", "CREATE TABLE a (id int PRIMARY KEY, g int GENERATED ALWAYS AS (1) STORED); \
-        CREATE TABLE \"B b\" (id int PRIMARY KEY) PARTITION BY HASH (id)");
+    server.psql(
+        "postgres",
+        "CREATE TABLE a (id int PRIMARY KEY, g int GENERATED ALWAYS AS (1) STORED); \
+        CREATE TABLE \"B b\" (id int PRIMARY KEY) PARTITION BY HASH (id)",
+    );
     let (code, found) = findings(&server.url("postgres"), &[]);
     assert_eq!((code, missing(&found)), (Some(0), vec![]));
     let tables: Vec<&str> = found.iter().filter(|f| f["check"] == "key").filter_map(|f| f["table"].as_str()).collect();

@@ -6,9 +6,7 @@ use freshbench::capture::CaptureError;
 use freshbench::capture::postgres::{PgExported, PgSnapshot};
 use freshbench::clock::Clock;
 use freshbench::model::{Lsn, TableId, Value};
-use freshbench::source::postgres::{
-    Mode, PgGenerated, PgKeyOrigin, PgReplicaIdentity, PgTable, PgTableName, Wire,
-};
+use freshbench::source::postgres::{Mode, PgGenerated, PgKeyOrigin, PgReplicaIdentity, PgTable, PgTableName, Wire};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 fn discover(server: &PgServer, name: &str) -> Result<PgTable, String> {
@@ -126,10 +124,9 @@ fn what_cannot_be_held_is_refused_by_table_column_and_key() {
          CREATE TABLE t (id int PRIMARY KEY, at timestamptz); INSERT INTO t VALUES (3, '294270-01-01 00:00:00+00')",
     );
     let folder = folder();
-    for (table, words) in [
-        ("n", ["\"n\"", "\"amount\"", "k2=\"the one\", k,1=-7", "NaN"]),
-        ("t", ["\"t\"", "\"at\"", "id=3", "294247"]),
-    ] {
+    for (table, words) in
+        [("n", ["\"n\"", "\"amount\"", "k2=\"the one\", k,1=-7", "NaN"]), ("t", ["\"t\"", "\"at\"", "id=3", "294247"])]
+    {
         let (code, said) = load(&server.url("postgres"), table, folder.path(), &[]).unwrap_err();
         assert_eq!((code, said.lines().count()), (Some(2), 1), "{said}");
         for word in words {
@@ -206,7 +203,10 @@ fn writes_that_go_on_do_not_tear_a_load() {
 #[test]
 fn a_slots_snapshot_is_taken_over_exactly() {
     let Some(server) = PgServer::start(&[]) else { return };
-    server.psql("postgres", "CREATE TABLE t (id int PRIMARY KEY, v text[]); INSERT INTO t SELECT g, '{a}' FROM generate_series(1, 100) g");
+    server.psql(
+        "postgres",
+        "CREATE TABLE t (id int PRIMARY KEY, v text[]); INSERT INTO t SELECT g, '{a}' FROM generate_series(1, 100) g",
+    );
     let options = server.options("postgres");
     let mut slot = Wire::connect(&options, Mode::Replication).unwrap();
     let made = slot.query("CREATE_REPLICATION_SLOT copy_test TEMPORARY LOGICAL pgoutput (SNAPSHOT 'export')").unwrap();

@@ -29,7 +29,8 @@ pub fn load(url: &str, table: &str, folder: &Path, more: &[&str]) -> Result<Path
 
 /// The rows of a table of a warehouse, as CSV.
 pub fn dumped(warehouse: &Path, table: &str) -> String {
-    let arguments = ["warehouse", "dump", "--format", "csv", "--table", table, "--warehouse", warehouse.to_str().unwrap()];
+    let arguments =
+        ["warehouse", "dump", "--format", "csv", "--table", table, "--warehouse", warehouse.to_str().unwrap()];
     let output = freshbench(&arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8")

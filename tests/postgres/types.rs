@@ -2,8 +2,8 @@
 
 use crate::server::PgServer;
 use crate::support::{assert_same, copied, dumped, folder, load};
-use freshbench::source::postgres::{Mode, PgCopyRows, PgField, PgScratch, PgTable, PgTableName, Wire};
 use freshbench::source::SourceError;
+use freshbench::source::postgres::{Mode, PgCopyRows, PgField, PgScratch, PgTable, PgTableName, Wire};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestRng, TestRunner};
@@ -25,31 +25,100 @@ const TYPES: &[(&str, &[&str])] = &[
     ("int4", &["-2147483648", "2147483647", "-1"]),
     ("int8", &["-9223372036854775808", "9223372036854775807", "0"]),
     ("oid", &["0", "4294967295"]),
-    ("float4", &["-0", "0", "NaN", "Infinity", "-Infinity", "1e-45", "3.4028235e38", "0.1", "16777216", "1e6", "123456"]),
+    (
+        "float4",
+        &["-0", "0", "NaN", "Infinity", "-Infinity", "1e-45", "3.4028235e38", "0.1", "16777216", "1e6", "123456"],
+    ),
     ("float8", &["-0", "NaN", "Infinity", "-Infinity", "5e-324", "1.7976931348623157e308", "0.1", "1e15", "1e23"]),
     ("numeric(12,2)", &["0", "-0.01", "9999999999.99", "-9999999999.99", "0.50", "12345678.90", "10000", "100000000"]),
-    ("numeric(38,0)", &["99999999999999999999999999999999999999", "-99999999999999999999999999999999999999", "0", "1e37"]),
+    (
+        "numeric(38,0)",
+        &["99999999999999999999999999999999999999", "-99999999999999999999999999999999999999", "0", "1e37"],
+    ),
     ("numeric(38,38)", &["0.99999999999999999999999999999999999999", "-1e-38", "0"]),
     ("numeric(38,19)", &["9999999999999999999.9999999999999999999", "-0.0000000000000000001", "10000"]),
     ("numeric(5,-2)", &["123456", "-9999900", "0"]),
     ("numeric(3,5)", &["0.00999", "-0.00001", "0"]),
-    ("numeric", &["NaN", "Infinity", "-Infinity", "0", "0.000", "-0.0001", "1e-20", "1e30", "10000", "9999.99990000", "123456789012345678901234567890.123456789"]),
+    (
+        "numeric",
+        &[
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            "0",
+            "0.000",
+            "-0.0001",
+            "1e-20",
+            "1e30",
+            "10000",
+            "9999.99990000",
+            "123456789012345678901234567890.123456789",
+        ],
+    ),
     ("numeric(39,1)", &["12345678901234567890123456789012345678.9", "NaN", "0"]),
     ("numeric(1000,500)", &["1.5", "0"]),
-    ("text", &["", " ", "a,b", "a\"b", "x\ny", "x\r\ny", "\\.", "\\N", "é\u{301}\u{10FFFF}", "\u{1}\u{7f}", "NULL", "'"]),
+    (
+        "text",
+        &["", " ", "a,b", "a\"b", "x\ny", "x\r\ny", "\\.", "\\N", "é\u{301}\u{10FFFF}", "\u{1}\u{7f}", "NULL", "'"],
+    ),
     ("varchar(5)", &["", "12345", "é ü"]),
     ("char(5)", &["", "ab", "12345", "é"]),
     ("bpchar", &["", "ab  "]),
     ("name", &["", "größe"]),
     ("\"char\"", &["", "a", ","]),
     ("bytea", &["\\x", "\\x00", "\\x00ff5c22", "\\xdeadbeef"]),
-    ("date", &["4713-11-24 BC", "0001-12-31 BC", "0001-01-01", "1970-01-01", "5874897-12-31", "infinity", "-infinity", "2000-02-29"]),
+    (
+        "date",
+        &[
+            "4713-11-24 BC",
+            "0001-12-31 BC",
+            "0001-01-01",
+            "1970-01-01",
+            "5874897-12-31",
+            "infinity",
+            "-infinity",
+            "2000-02-29",
+        ],
+    ),
     ("time", &["00:00:00", "24:00:00", "23:59:59.999999", "12:00:00.5"]),
     ("time(0)", &["12:00:00.6"]),
     ("timetz", &["00:00:00+00", "24:00:00-15:59", "12:30:00.25+05:30", "12:00:00+15:59:59", "01:02:03-00:00:01"]),
-    ("timestamp", &["4713-11-24 00:00:00 BC", "0044-03-15 12:00:00.5 BC", "2024-02-29 23:59:59.999999", "infinity", "-infinity", "294246-12-31 23:59:59.999999"]),
-    ("timestamptz", &["4713-11-24 00:00:00+00 BC", "2024-02-29 23:59:59.999999+05:30", "infinity", "-infinity", "294246-12-31 23:59:59+00", "1969-12-31 23:59:59.999999Z"]),
-    ("interval", &["0", "1 microsecond", "-1 year -1 month +1 day -01:00", "178000000 years", "-178000000 years", "1 year 2 mons -3 days 04:05:06.789", "-1 day +25:00:00.1", "2562047788:00:54.775807", "1 mon"]),
+    (
+        "timestamp",
+        &[
+            "4713-11-24 00:00:00 BC",
+            "0044-03-15 12:00:00.5 BC",
+            "2024-02-29 23:59:59.999999",
+            "infinity",
+            "-infinity",
+            "294246-12-31 23:59:59.999999",
+        ],
+    ),
+    (
+        "timestamptz",
+        &[
+            "4713-11-24 00:00:00+00 BC",
+            "2024-02-29 23:59:59.999999+05:30",
+            "infinity",
+            "-infinity",
+            "294246-12-31 23:59:59+00",
+            "1969-12-31 23:59:59.999999Z",
+        ],
+    ),
+    (
+        "interval",
+        &[
+            "0",
+            "1 microsecond",
+            "-1 year -1 month +1 day -01:00",
+            "178000000 years",
+            "-178000000 years",
+            "1 year 2 mons -3 days 04:05:06.789",
+            "-1 day +25:00:00.1",
+            "2562047788:00:54.775807",
+            "1 mon",
+        ],
+    ),
     ("uuid", &["00000000-0000-0000-0000-000000000000", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"]),
     ("json", &["null", "{\"a\": 1,  \"a\":2}", "\"\\u0041\"", " [1 , 2]"]),
     ("jsonb", &["null", "{\"b\": 1.50, \"a\": [null, \"x,y\"]}", "\"\\u00e9\"", "1e3"]),
@@ -178,17 +247,18 @@ fn the_text_form_means_what_the_binary_form_does() {
 
 /// Random values as literals, for the types whose binary form is decoded here.
 fn random_row() -> impl Strategy<Value = Vec<Option<String>>> {
-    let digits = |most: usize| proptest::collection::vec(0u8..10, 1..=most).prop_map(|digits| {
-        digits.into_iter().map(|digit| char::from(b'0' + digit)).collect::<String>()
-    });
+    let digits = |most: usize| {
+        proptest::collection::vec(0u8..10, 1..=most)
+            .prop_map(|digits| digits.into_iter().map(|digit| char::from(b'0' + digit)).collect::<String>())
+    };
     let sign = || prop_oneof![Just(""), Just("-")];
     let numeric = (sign(), digits(60), digits(40)).prop_map(|(sign, whole, behind)| format!("{sign}{whole}.{behind}"));
     let scaled = (sign(), digits(19), digits(9)).prop_map(|(sign, whole, behind)| format!("{sign}{whole}.{behind}"));
     let interval = (-1_000_000i32..1_000_000, any::<i32>(), -(1i64 << 60)..1i64 << 60)
         .prop_map(|(months, days, us)| format!("{months} months {days} days {us} microseconds"));
     // Years 4713 BC to 294246.
-    let instant = (-210_866_803_200_000_000i64..9_223_371_331_200_000_000 - 946_684_800_000_000)
-        .prop_map(|us| us.to_string());
+    let instant =
+        (-210_866_803_200_000_000i64..9_223_371_331_200_000_000 - 946_684_800_000_000).prop_map(|us| us.to_string());
     let columns: Vec<BoxedStrategy<String>> = vec![
         any::<i64>().prop_map(|v| v.to_string()).boxed(),
         any::<u32>().prop_map(|bits| format!("{:e}", f32::from_bits(bits))).boxed(),

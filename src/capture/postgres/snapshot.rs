@@ -4,9 +4,7 @@ use crate::capture::CaptureError;
 use crate::clock::Clock;
 use crate::model::{Lsn, Moment, TableId, ValueRef};
 use crate::source::SourceError;
-use crate::source::postgres::{
-    Mode, PgCopyRows, PgField, PgKind, PgOptions, PgScratch, PgTable, PgTableName, Wire,
-};
+use crate::source::postgres::{Mode, PgCopyRows, PgField, PgKind, PgOptions, PgScratch, PgTable, PgTableName, Wire};
 use ::postgres::Client;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};

@@ -90,9 +90,7 @@ fn value_ref(array: &dyn Array, row: usize) -> ValueRef<'_> {
             .map(|unscaled| ValueRef::Decimal(Decimal { unscaled, scale: *scale })),
         DataType::Binary => any.downcast_ref::<BinaryArray>().map(|column| ValueRef::Bytes(column.value(row))),
         DataType::Date32 => primitive::<Date32Type>(array, row).map(ValueRef::Date),
-        DataType::Timestamp(_, None) => {
-            primitive::<TimestampMicrosecondType>(array, row).map(ValueRef::LocalTimestamp)
-        }
+        DataType::Timestamp(_, None) => primitive::<TimestampMicrosecondType>(array, row).map(ValueRef::LocalTimestamp),
         DataType::Timestamp(_, _) => primitive::<TimestampMicrosecondType>(array, row).map(ValueRef::Timestamp),
         _ => None,
     };
@@ -109,9 +107,7 @@ fn fits(column_type: ColumnType, data_type: &DataType) -> bool {
         ColumnType::Text => *data_type == DataType::Utf8,
         ColumnType::Bytes => *data_type == DataType::Binary,
         ColumnType::Date => *data_type == DataType::Date32,
-        ColumnType::LocalTimestamp => {
-            *data_type == DataType::Timestamp(arrow_schema::TimeUnit::Microsecond, None)
-        }
+        ColumnType::LocalTimestamp => *data_type == DataType::Timestamp(arrow_schema::TimeUnit::Microsecond, None),
         ColumnType::Timestamp => {
             matches!(data_type, DataType::Timestamp(arrow_schema::TimeUnit::Microsecond, Some(_)))
         }

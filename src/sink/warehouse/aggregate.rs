@@ -61,7 +61,9 @@ fn check(shape: &TableShape, aggregate: Aggregate) -> Result<(), WarehouseError>
     };
     for place in columns.into_iter().flatten() {
         let column = shape.schema.columns.get(place);
-        if !column.is_some_and(|c| matches!(c.column_type, ColumnType::Int64 | ColumnType::Timestamp | ColumnType::LocalTimestamp)) {
+        if !column.is_some_and(|c| {
+            matches!(c.column_type, ColumnType::Int64 | ColumnType::Timestamp | ColumnType::LocalTimestamp)
+        }) {
             let what = format!("{aggregate:?}: column number {place} is missing or not a 64-bit integer or timestamp");
             return Err(WarehouseError::mismatch(shape.name(), what));
         }

@@ -7,8 +7,8 @@ use super::version::{TableVersion, Version};
 use crate::model::{ColumnType, TableId, Value};
 use crate::workload::Comparison;
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int64Array, RecordBatch,
-    Scalar, StringArray, TimestampMicrosecondArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int64Array,
+    RecordBatch, Scalar, StringArray, TimestampMicrosecondArray,
 };
 use arrow_buffer::BooleanBuffer;
 use arrow_ord::cmp;

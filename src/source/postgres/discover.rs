@@ -1,9 +1,7 @@
 //! Tables of a PostgreSQL database, read from its catalogs.
 
 use super::name::{PgTableName, model_name};
-use super::table::{
-    PgColumn, PgGenerated, PgKeyOrigin, PgKind, PgLeaf, PgReplicaIdentity, PgTable, qualified,
-};
+use super::table::{PgColumn, PgGenerated, PgKeyOrigin, PgKind, PgLeaf, PgReplicaIdentity, PgTable, qualified};
 use super::types::PgCoding;
 use crate::model::{Column, TableSchema};
 use crate::source::{OWN_PREFIX, SourceError};
@@ -123,7 +121,8 @@ fn find(client: &mut impl GenericClient, name: &PgTableName) -> Result<u32, Sour
                     return Ok(*oid);
                 }
                 let places: Vec<String> = several.iter().map(|(_, schema, table)| model_name(schema, table)).collect();
-                let what = format!("several tables are called {:?}: {}; name one of them", name.table, places.join(", "));
+                let what =
+                    format!("several tables are called {:?}: {}; name one of them", name.table, places.join(", "));
                 return Err(SourceError::Table { what });
             }
         }
@@ -214,8 +213,7 @@ fn assemble(
 
 fn add_column(table: &mut PgTable, row: &Row, server_version: i32) -> Result<(), ::postgres::Error> {
     let kind: String = row.try_get(9)?;
-    let coding =
-        PgCoding::of(row.try_get(7)?, row.try_get(8)?, kind.chars().next().unwrap_or('b'), server_version);
+    let coding = PgCoding::of(row.try_get(7)?, row.try_get(8)?, kind.chars().next().unwrap_or('b'), server_version);
     let not_null: bool = row.try_get(5)?;
     table.schema.columns.push(Column { name: row.try_get(1)?, column_type: coding.column_type(), nullable: !not_null });
     table.columns.push(PgColumn {

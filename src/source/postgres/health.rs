@@ -114,8 +114,7 @@ fn all_tables(client: &mut Client, place: &str) -> Result<Vec<PgTableName>, Sour
     let failed = || SourceError::postgres("read the tables of", place);
     let mut names = Vec::new();
     for row in client.query(sql, &[]).map_err(failed())? {
-        let (schema, table): (String, String) =
-            (row.try_get(0).map_err(failed())?, row.try_get(1).map_err(failed())?);
+        let (schema, table): (String, String) = (row.try_get(0).map_err(failed())?, row.try_get(1).map_err(failed())?);
         if !table.starts_with(OWN_PREFIX) {
             names.push(PgTableName { schema: Some(schema), table, folds: false });
         }

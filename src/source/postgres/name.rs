@@ -96,7 +96,8 @@ fn name(parts: Vec<Part>, text: &str) -> Result<PgTableName, SourceError> {
 }
 
 fn unreadable(text: &str) -> SourceError {
-    let what = format!("{text:?} does not name a table; write table or schema.table, with \"double quotes\" where needed");
+    let what =
+        format!("{text:?} does not name a table; write table or schema.table, with \"double quotes\" where needed");
     SourceError::Table { what }
 }
 

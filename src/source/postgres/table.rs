@@ -193,7 +193,9 @@ impl PgTable {
         let name = &self.schema.name;
         let remedy = match self.kind {
             PgKind::Table | PgKind::Partitioned => format!("run ALTER TABLE {} ADD PRIMARY KEY (..)", self.quoted()),
-            PgKind::View | PgKind::MaterializedView | PgKind::Foreign => "read the tables that it is made of".to_owned(),
+            PgKind::View | PgKind::MaterializedView | PgKind::Foreign => {
+                "read the tables that it is made of".to_owned()
+            }
         };
         let what = format!(
             "table {name:?} has neither a primary key nor a unique index over NOT NULL columns, so its rows can't be told \
@@ -228,11 +230,7 @@ impl PgTable {
     /// # Errors
     /// [`SourceError::Value`] naming table, column and key when a value does not fit.
     #[inline]
-    pub fn decode<'a>(
-        &self,
-        fields: &[PgField<'a>],
-        scratch: &'a mut PgScratch,
-    ) -> Result<RowValues<'a>, SourceError> {
+    pub fn decode<'a>(&self, fields: &[PgField<'a>], scratch: &'a mut PgScratch) -> Result<RowValues<'a>, SourceError> {
         scratch.clear();
         let mut places = Places::new();
         if fields.len() != self.columns.len() {

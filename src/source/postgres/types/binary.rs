@@ -9,11 +9,7 @@ const EPOCH_US: i64 = 946_684_800_000_000;
 /// Digits of numeric are groups of four.
 const GROUP: u64 = 10_000;
 
-pub(super) fn decode<'a>(
-    coding: PgCoding,
-    bytes: &'a [u8],
-    scratch: &mut PgScratch,
-) -> Result<Decoded<'a>, PgMisfit> {
+pub(super) fn decode<'a>(coding: PgCoding, bytes: &'a [u8], scratch: &mut PgScratch) -> Result<Decoded<'a>, PgMisfit> {
     let value = match coding {
         PgCoding::Int8 => ValueRef::Int(i64::from_be_bytes(fixed(coding, bytes)?)),
         PgCoding::Int4 => ValueRef::Int(i32::from_be_bytes(fixed(coding, bytes)?).into()),
@@ -108,9 +104,10 @@ fn date(coding: PgCoding, bytes: &[u8]) -> Result<i32, PgMisfit> {
 fn timestamp(coding: PgCoding, bytes: &[u8]) -> Result<i64, PgMisfit> {
     match i64::from_be_bytes(fixed(coding, bytes)?) {
         infinite @ (i64::MAX | i64::MIN) => Ok(infinite),
-        us => us.checked_add(EPOCH_US).filter(|&us| us != i64::MAX).ok_or_else(|| {
-            PgMisfit::new(format!("the instant {us} µs after 2000-01-01"), coding.wanted())
-        }),
+        us => us
+            .checked_add(EPOCH_US)
+            .filter(|&us| us != i64::MAX)
+            .ok_or_else(|| PgMisfit::new(format!("the instant {us} µs after 2000-01-01"), coding.wanted())),
     }
 }
 

@@ -288,5 +288,6 @@ fn shown(bytes: &[u8]) -> String {
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, PgMisfit> {
-    std::str::from_utf8(bytes).map_err(|_| PgMisfit::new(shown(bytes), "text in UTF-8; the database's encoding is another"))
+    std::str::from_utf8(bytes)
+        .map_err(|_| PgMisfit::new(shown(bytes), "text in UTF-8; the database's encoding is another"))
 }

@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn zones_show_no_more_than_they_need() {
-        for (west, wanted) in [(0, "+00"), (-19_800, "+05:30"), (3_600, "-01"), (-1, "+00:00:01"), (3_661, "-01:01:01")] {
+        for (west, wanted) in [(0, "+00"), (-19_800, "+05:30"), (3_600, "-01"), (-1, "+00:00:01"), (3_661, "-01:01:01")]
+        {
             let mut out = String::new();
             zone(&mut out, west);
             assert_eq!(out, wanted);

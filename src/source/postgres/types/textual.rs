@@ -5,11 +5,7 @@ use crate::model::{Decimal, ValueRef, text};
 
 const DAY_US: i64 = 86_400_000_000;
 
-pub(super) fn decode<'a>(
-    coding: PgCoding,
-    bytes: &'a [u8],
-    scratch: &mut PgScratch,
-) -> Result<Decoded<'a>, PgMisfit> {
+pub(super) fn decode<'a>(coding: PgCoding, bytes: &'a [u8], scratch: &mut PgScratch) -> Result<Decoded<'a>, PgMisfit> {
     let text = utf8(bytes)?;
     let value = match coding {
         PgCoding::Bool => match text {

@@ -102,8 +102,10 @@ impl Exchange<'_> {
                 self.proven = true;
                 Ok(None)
             }
-            _ => Err(refused("the server asks for a kind of authentication that is not known here; \
-                 use scram-sha-256, md5 or password in its pg_hba.conf")),
+            _ => Err(refused(
+                "the server asks for a kind of authentication that is not known here; \
+                 use scram-sha-256, md5 or password in its pg_hba.conf",
+            )),
         }
     }
 
@@ -182,7 +184,8 @@ fn der(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (length, rest) = if first < 0x80 {
         (usize::from(first), rest)
     } else {
-        let (octets, rest) = rest.split_at_checked(usize::from(first & 0x7F)).filter(|(octets, _)| octets.len() <= 4)?;
+        let (octets, rest) =
+            rest.split_at_checked(usize::from(first & 0x7F)).filter(|(octets, _)| octets.len() <= 4)?;
         (octets.iter().fold(0, |length, &octet| length << 8 | usize::from(octet)), rest)
     };
     if found == tag { rest.split_at_checked(length) } else { None }
