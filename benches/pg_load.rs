@@ -12,6 +12,7 @@
 mod server;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use freshbench::capture::CaptureError;
 use freshbench::capture::postgres::PgSnapshot;
 use freshbench::clock::Clock;
 use freshbench::model::TableId;
@@ -19,7 +20,7 @@ use freshbench::sink::warehouse::Aggregate;
 use freshbench::sink::{Warehouse, WarehouseOptions};
 use freshbench::source::SourceError;
 use freshbench::source::postgres::{Mode, PgField, PgOptions, PgTableName, Wire};
-use freshbench::strategy::{StrategyError, load_postgres, postgres_catalog};
+use freshbench::strategy::{load_postgres, postgres_catalog};
 use freshbench::transform::PgBatchStream;
 use server::PgServer;
 use std::time::{Duration, Instant};
@@ -65,8 +66,8 @@ fn columns(options: &PgOptions, rows: u64) -> Duration {
     let mut found = 0;
     for range in snapshot.ranges(TABLE, 1).unwrap() {
         let mut stream = PgBatchStream::new(snapshot.table(TABLE).unwrap(), 16_384);
-        let mut count = |fields: &[PgField<'_>]| -> Result<(), StrategyError> {
-            found += stream.push(fields)?.map_or(0, |batch| batch.num_rows());
+        let mut count = |fields: &[PgField<'_>]| -> Result<(), CaptureError> {
+            found += stream.push(fields).unwrap().map_or(0, |batch| batch.num_rows());
             Ok(())
         };
         snapshot.copy(0, TABLE, &range, &mut count).unwrap();

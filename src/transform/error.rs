@@ -55,9 +55,9 @@ pub enum ValueFault {
     /// A value that the column's type does not hold, as the record system sent it.
     Misfit {
         /// What came.
-        found: String,
+        found: Box<str>,
         /// What the column holds.
-        wanted: String,
+        wanted: Box<str>,
     },
     /// A value of another type than the column.
     WrongType {

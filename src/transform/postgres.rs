@@ -59,7 +59,7 @@ impl<'t> PgBatchStream<'t> {
             }
             let added = match pg.coding.value(field, &mut self.scratch) {
                 Ok(value) => builder.append(value, column.nullable),
-                Err(misfit) => Err(ValueFault::Misfit { found: misfit.found, wanted: misfit.wanted }),
+                Err(misfit) => Err(ValueFault::Misfit { found: misfit.found.into(), wanted: misfit.wanted.into() }),
             };
             if let Err(fault) = added {
                 return Err(self.row_error(place, fields, fault));

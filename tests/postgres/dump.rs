@@ -255,3 +255,25 @@ fn an_empty_table_and_one_of_many_blocks() {
     let help = freshbench(&["load", "--help"]);
     assert!(String::from_utf8_lossy(&help.stdout).contains("postgres://"));
 }
+
+#[test]
+fn a_server_that_goes_away_leaves_nothing_half_loaded() {
+    let Some(mut server) = PgServer::start(&[]) else { return };
+    server.psql(
+        "postgres",
+        "CREATE FUNCTION slow(i int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.001); RETURN i; END $$; \
+         CREATE VIEW trickle AS SELECT slow(g) AS id, repeat('x', 1000) AS filler FROM generate_series(1, 20000) g",
+    );
+    let folder = folder();
+    let url = server.url("postgres");
+    let (code, said) = std::thread::scope(|scope| {
+        let loading = scope.spawn(|| load(&url, "trickle", folder.path(), &["--key", "id"]));
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        server.stop("immediate");
+        loading.join().unwrap().unwrap_err()
+    });
+    assert!(code == Some(1) && said.lines().count() == 1, "{said}");
+    server.start_again();
+    server.psql("postgres", "CREATE TABLE after (id int PRIMARY KEY); INSERT INTO after VALUES (1)");
+    assert_same(&dumped(&load(&url, "after", folder.path(), &[]).unwrap(), "after"), "1\n");
+}
