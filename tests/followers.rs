@@ -67,7 +67,7 @@ fn every_strategy_that_promises_equality_keeps_it_at_all_three_sinks() {
         let setting = setting(&workload, folder.path());
         let running = start(kind, &setting);
         let commits = run(&setting, &workload, &running);
-        let goal = setting.source.write_marker().unwrap();
+        let goal = setting.source.write_marker().unwrap().log;
         assert!(running.drain(goal, &setting.clock, PATIENCE), "{} did not drain", kind.name());
         let readers = running.readers().clone();
         running.finish().unwrap();
@@ -87,7 +87,7 @@ fn a_paused_sink_holds_up_no_other_and_catches_up() {
         std::thread::sleep(Duration::from_millis(250));
         let before = running.visible(paused);
         let commits = run(&setting, &workload, &running);
-        let goal = setting.source.write_marker().unwrap();
+        let goal = setting.source.write_marker().unwrap().log;
         let others: Vec<SinkKind> = SinkKind::ALL.into_iter().filter(|&kind| kind != paused).collect();
         until("the other sinks", || others.iter().all(|&kind| running.visible(kind) >= goal));
         assert_eq!(running.visible(paused), before, "{} is not paused", paused.name());
@@ -174,7 +174,7 @@ fn no_keys_version_goes_back_at_any_sink() {
             let id = (n as i64 * 5) % KEYS;
             assert!(matches!(client.execute(&txn(n, vec![set(id)])), Outcome::Committed { .. }));
         }
-        let goal = source.write_marker().unwrap();
+        let goal = source.write_marker().unwrap().log;
         assert!(running.drain(goal, &setting.clock, PATIENCE));
         stop.store(true, Ordering::Relaxed);
         assert!(watcher.join().unwrap() > 100, "too few reads to prove anything");

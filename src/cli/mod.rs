@@ -2,6 +2,7 @@
 
 mod args;
 mod attach;
+mod doctor;
 mod dump;
 mod load;
 mod progress;
@@ -84,6 +85,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Race(arguments) => race::race(arguments, cli.quiet),
         Command::Attach(arguments) => attach::attach(arguments, cli.quiet),
         Command::Load(arguments) => load::load(arguments),
+        Command::Doctor(arguments) => doctor::doctor(arguments),
         Command::Warehouse(WarehouseCommand::Dump(arguments)) => dump::dump(arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();

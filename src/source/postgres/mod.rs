@@ -10,6 +10,7 @@ mod connect;
 mod copy_rows;
 mod cut;
 mod discover;
+mod health;
 mod name;
 mod options;
 mod passfile;
@@ -25,8 +26,9 @@ mod wire;
 
 pub use copy_rows::PgCopyRows;
 pub use cut::PgCut;
+pub use health::{PgFinding, PgVerdict, examine};
 pub use name::PgTableName;
-pub use options::{PgHost, PgOptions, SslMode};
+pub use options::{PgHost, PgOptions, SslMode, without_secret};
 pub use places::Places;
 pub use reader::TableReader;
 pub use record::{Marker, OWN_SCHEMA, PgSource};
