@@ -174,7 +174,7 @@ fn no_keys_version_goes_back_at_any_sink() {
             let id = (n as i64 * 5) % KEYS;
             assert!(matches!(client.execute(&txn(n, vec![set(id)])), Outcome::Committed { .. }));
         }
-        let goal = source.write_marker().unwrap().log;
+        let goal = source.write_marker().unwrap();
         assert!(running.drain(goal, &setting.clock, PATIENCE));
         stop.store(true, Ordering::Relaxed);
         assert!(watcher.join().unwrap() > 100, "too few reads to prove anything");
