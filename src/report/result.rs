@@ -112,6 +112,9 @@ pub struct Config {
     pub command: String,
 }
 
+/// [`Config::arrivals`] where the transactions are somebody else's.
+pub const FOREIGN: &str = "foreign";
+
 /// Which way a figure is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

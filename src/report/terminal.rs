@@ -1,7 +1,7 @@
 //! The tables that a person decides from, in the terminal and in `summary.md`.
 
 use super::headline::{bytes, count, seconds, sinks};
-use super::result::{Case, Metric, RunResult};
+use super::result::{Case, Config, FOREIGN, Metric, RunResult};
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use std::fmt::Write;
 
@@ -208,16 +208,13 @@ fn followers(result: &RunResult) -> Vec<&Case> {
     result.strategies.iter().filter(|case| case.name != "control").collect()
 }
 
-/// The whole result for a terminal: failures first, a sentence a strategy, then freshness and cost side by side.
-pub fn human(result: &RunResult, color: bool) -> String {
-    let mut out = String::new();
-    for line in verdicts(result) {
-        let _ = writeln!(out, "{line}");
+/// One line about what was run: the load is the workload's, or somebody else's.
+fn what_ran(config: &Config) -> String {
+    if config.arrivals == FOREIGN {
+        return format!("{} on {}, followed for {}", config.workload, config.source, seconds(config.duration_s));
     }
-    let config = &result.config;
-    let _ = writeln!(
-        out,
-        "{} on {}: {} rows, {} transactions/s offered by {} clients for {}, batches every {}, seed {}\n",
+    format!(
+        "{} on {}: {} rows, {} transactions/s offered by {} clients for {}, batches every {}, seed {}",
         config.workload,
         config.source,
         count(config.rows as f64),
@@ -226,7 +223,17 @@ pub fn human(result: &RunResult, color: bool) -> String {
         seconds(config.duration_s),
         seconds(config.batch_interval_s),
         config.seed
-    );
+    )
+}
+
+/// The whole result for a terminal: failures first, a sentence a strategy, then freshness and cost side by side.
+pub fn human(result: &RunResult, color: bool) -> String {
+    let mut out = String::new();
+    for line in verdicts(result) {
+        let _ = writeln!(out, "{line}");
+    }
+    let config = &result.config;
+    let _ = writeln!(out, "{}\n", what_ran(config));
     for case in &result.strategies {
         let name = if color { format!("\u{1b}[1m{}\u{1b}[0m", case.name) } else { case.name.clone() };
         let _ = writeln!(out, "{name}: {}", case.sentence);

@@ -10,6 +10,7 @@ use crate::source::postgres::{
 use ::postgres::Client;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// Blocks of one range are not fewer than this (8 MiB): each range is a statement of its own.
 const RANGE_BLOCKS_MIN: u32 = 1_024;
@@ -17,6 +18,13 @@ const RANGE_BLOCKS_MIN: u32 = 1_024;
 /// A reader waits for locks and reads as long as it takes. Rows that a policy would hide are an error, not missing.
 const SESSION: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = 0; \
     SET row_security = off";
+/// How long a lock is waited for before all of them are let go for a moment.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(200);
+const ATTEMPTS: u32 = 100;
+/// SQLSTATE of a lock that was not to be had in time, and of a deadlock.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+const DEADLOCK: &str = "40P01";
 const BEGIN: &str = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// A part of a table: some blocks of one of the relations that hold its rows.
@@ -131,6 +139,28 @@ impl PgSnapshot {
         names: &[PgTableName],
         readers: usize,
         clock: &Clock,
+        from: (Option<&PgExported>, Option<&PgSource>),
+    ) -> Result<PgSnapshot, CaptureError> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match PgSnapshot::try_open(options, names, readers, clock, from) {
+                Err(CaptureError::Source(SourceError::Postgres { sqlstate: Some(state), .. }))
+                    if matches!(state.as_str(), LOCK_NOT_AVAILABLE | DEADLOCK) && attempts < ATTEMPTS =>
+                {
+                    // Let go of all locks, so that whoever waits for them gets through.
+                    std::thread::sleep(PAUSE);
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    fn try_open(
+        options: &PgOptions,
+        names: &[PgTableName],
+        readers: usize,
+        clock: &Clock,
         (exported, source): (Option<&PgExported>, Option<&PgSource>),
     ) -> Result<PgSnapshot, CaptureError> {
         let place = options.place();
@@ -147,10 +177,18 @@ impl PgSnapshot {
             holder.batch_execute(&set_snapshot(&exported.name)).map_err(failed("take over the snapshot of"))?;
         }
         // Locked before the snapshot is taken: a table rewritten between the two would look empty.
-        for table in found.iter().filter(|table| matches!(table.kind, PgKind::Table | PgKind::Partitioned)) {
-            let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", table.quoted());
-            holder.batch_execute(&lock).map_err(SourceError::postgres("lock for reading table", &table.schema.name))?;
-        }
+        let lockable = found.iter().filter(|table| matches!(table.kind, PgKind::Table | PgKind::Partitioned));
+        let locked: Vec<String> = lockable.map(PgTable::quoted).collect();
+        let lock = if locked.is_empty() {
+            String::new()
+        } else {
+            let wait = LOCK_WAIT.as_millis();
+            format!(
+                "SET lock_timeout = {wait}; LOCK TABLE {} IN ACCESS SHARE MODE; SET lock_timeout = 0",
+                locked.join(", ")
+            )
+        };
+        holder.batch_execute(&lock).map_err(failed("lock the tables for reading at"))?;
         let taken_at = clock.now();
         let cut = source.map(|source| source.fix_state(&mut holder)).transpose()?;
         let (position, cut) = cut.map_or((position, None), |(position, cut)| (position, Some(cut)));
@@ -161,7 +199,9 @@ impl PgSnapshot {
             found.iter().map(|table| PgTable::of_oid(&mut holder, table.oid)).collect::<Result<Vec<_>, _>>()?;
         let open = |_| -> Result<Mutex<Wire>, SourceError> {
             let mut wire = Wire::connect(options, Mode::Query)?;
-            for sql in [SESSION, BEGIN, &set_snapshot(&name)] {
+            // Each reader has locks of its own. With the holder's alone, a TRUNCATE that waits for that one would keep the
+            // readers waiting, and the server would not see that nobody can go on.
+            for sql in [SESSION, BEGIN, &set_snapshot(&name), &lock] {
                 wire.query(sql)?;
             }
             Ok(Mutex::new(wire))

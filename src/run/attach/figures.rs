@@ -1,7 +1,7 @@
 //! What an attach measured.
 
+use super::AttachPlan;
 use super::heartbeat::ClockOffset;
-use super::{AttachPlan, Until};
 use crate::model::Moment;
 use crate::probe::{
     Commit, Freshness, FreshnessInput, ProbeFigures, ProbeRecord, Role, Staleness, Usage, Window, visible_by_watermark,
@@ -192,7 +192,11 @@ impl Attached<'_> {
     fn disagreement(&self, streamed: &Freshness, beats: &Freshness) -> Option<String> {
         let stream = streamed.lag.samples.quantile(0.5)?.value;
         let beat = beats.lag.samples.quantile(0.5)?.value;
-        let allowed = DISAGREEMENT_MAX + Duration::from_micros(self.offset.error_us.unsigned_abs());
+        // The server takes a commit's time before it makes its log durable, which a client waits for.
+        let mut commits: Vec<Duration> = self.beats.iter().map(|beat| beat.committed.since(beat.intended)).collect();
+        commits.sort_unstable();
+        let commit = commits.get(commits.len() / 2).copied().unwrap_or_default();
+        let allowed = DISAGREEMENT_MAX + commit + Duration::from_micros(self.offset.error_us.unsigned_abs());
         (stream.abs_diff(beat) > allowed).then(|| {
             format!(
                 "the median lag is {stream:.1?} by the server's clock and {beat:.1?} by heartbeats on this one: the clocks \
@@ -214,6 +218,7 @@ impl Attached<'_> {
         };
         vec![
             phase("initial load", begun, loaded, self.outcome.initial_rows),
+            phase("catch up with the load", loaded, self.window.start, 0),
             phase("follow", self.window.start, self.window.end, 0),
             phase("catch up to the fence", self.window.end, self.observed_until, 0),
         ]
@@ -238,12 +243,8 @@ impl Attached<'_> {
 }
 
 /// What was run, as a result has it: the load is somebody else's, so there is no seed and no rate.
-pub(super) fn config(plan: &AttachPlan, setting: &Setting) -> Config {
+pub(super) fn config(plan: &AttachPlan, setting: &Setting, length: Duration) -> Config {
     let tables: Vec<&str> = setting.output().tables.iter().map(|table| table.name.as_str()).collect();
-    let duration = match plan.until {
-        Until::Duration(length) | Until::Idle(length) => length,
-        Until::Position(_) => Duration::ZERO,
-    };
     let identity = format!("attach {} {} {:?}", plan.strategy.name(), tables.join(","), plan.batch_interval);
     Config {
         hash: format!("{:032x}", xxhash_rust::xxh3::xxh3_128(identity.as_bytes())),
@@ -253,9 +254,9 @@ pub(super) fn config(plan: &AttachPlan, setting: &Setting) -> Config {
         source: plan.server.place(),
         rows: 0,
         rate: 0.0,
-        arrivals: "foreign".to_owned(),
+        arrivals: crate::report::result::FOREIGN.to_owned(),
         clients: 0,
-        duration_s: duration.as_secs_f64(),
+        duration_s: length.as_secs_f64(),
         warmup_s: 0.0,
         batch_interval_s: plan.batch_interval.as_secs_f64(),
         sinks: vec![SinkKind::Warehouse.name().to_owned()],

@@ -75,7 +75,7 @@ impl Heart {
         Ok(Heart { stop, thread: thread.map_err(|_| SourceError::Thread { name })? })
     }
 
-    /// Ends it; gives every beat with the end of the log right after it was acknowledged.
+    /// Ends it; gives every beat, intended when it was sent, with the place of its message in the log.
     pub(super) fn stop(self) -> Result<Vec<Commit>, SourceError> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| SourceError::Thread { name: "prb-heartbeat".to_owned() })?
@@ -89,11 +89,12 @@ fn beat(source: &PgSource, clock: &Clock, stop: &AtomicBool) -> Result<Vec<Commi
     let emit = client.prepare(&format!("SELECT ({})::bigint", sql.trim_start_matches("SELECT "))).map_err(failed())?;
     let (mut beats, mut due) = (Vec::new(), clock.now());
     while !stop.load(Ordering::Relaxed) {
+        let sent = clock.now();
         let at: i64 = client.query_one(&emit, &[]).map_err(failed())?.get(0);
         let acknowledged = clock.now();
         // Behind the message, and before anything that begins later: the commit's own place lies between the two.
         let lsn = Lsn(at.unsigned_abs() + 1);
-        beats.push(Commit { lsn, committed: acknowledged, intended: acknowledged });
+        beats.push(Commit { lsn, committed: acknowledged, intended: sent });
         due = due.after(INTERVAL);
         clock.sleep_until(due);
     }

@@ -127,7 +127,7 @@ pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> 
     let env = environment(&state, &clock);
     let offset = ClockOffset::estimate(&source, &clock)?;
     progress.begin("attach: initial load", 0);
-    let (case, warned, interrupted) = follow(plan, (&source, &setting), offset, (progress, stop))?;
+    let Followed { case, warned, length, interrupted } = follow(plan, (&source, &setting), offset, (progress, stop))?;
     let mut result = RunResult {
         schema: crate::report::result::SCHEMA.to_owned(),
         schema_version: crate::report::result::SCHEMA_VERSION.to_owned(),
@@ -137,7 +137,7 @@ pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> 
         git: git_state(),
         warnings: warnings(&env),
         env,
-        config: figures::config(plan, &setting),
+        config: figures::config(plan, &setting, length),
         strategies: vec![case],
     };
     result.warnings.extend(warned);
@@ -190,12 +190,21 @@ fn setting(plan: &AttachPlan, source: &PgSource, clock: &Clock) -> Result<Settin
     })
 }
 
+/// What came of following.
+struct Followed {
+    case: crate::report::Case,
+    warned: Vec<String>,
+    /// How long was measured.
+    length: Duration,
+    interrupted: bool,
+}
+
 fn follow(
     plan: &AttachPlan,
     (source, setting): (&PgSource, &Setting),
     offset: ClockOffset,
     (progress, stop): (&dyn Progress, &AtomicBool),
-) -> Result<(crate::report::Case, Vec<String>, bool), RunError> {
+) -> Result<Followed, RunError> {
     let kind = plan.strategy;
     let failed = |cause: StrategyError| RunError::Strategy { strategy: kind.name(), cause: Box::new(cause) };
     let clock = &setting.clock;
@@ -208,6 +217,17 @@ fn follow(
     let meter = Meter::start(clock).map_err(RunError::measuring)?;
     let heart = Heart::start(source, clock)?;
     let prober = prober(plan, setting, &running)?;
+    // What was committed during the load is not what following is like.
+    let at_load = source.log_end()?;
+    let deadline = clock.now().after(plan.patience);
+    while kind == StrategyKind::CdcLog
+        && running.visible(SinkKind::Warehouse) < at_load
+        && clock.now() < deadline
+        && !running.has_failed()
+        && !stop.load(Ordering::Relaxed)
+    {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let (before, server_before) = (meter.begin(), server.and_then(|server| server.so_far()));
     let log_before = source.log_end()?;
     let start = clock.now();
@@ -226,7 +246,7 @@ fn follow(
     let caught_up = running.drain(goal, clock, plan.patience);
     let observed_until = clock.now();
     let reads = prober.map(Prober::stop).transpose().map_err(RunError::measuring)?;
-    let outcome = running.finish().map_err(failed)?;
+    let mut outcome = running.finish().map_err(failed)?;
     meter.stop().map_err(RunError::measuring)?;
     let mut validation = validation(plan, setting, fence, &outcome, interrupted)?;
     if !caught_up && !interrupted {
@@ -235,6 +255,8 @@ fn follow(
         validation.passed = false;
     }
     progress.end();
+    // Its locks would keep the triggers from being dropped.
+    outcome.last_state = None;
     drop(guard);
     let attached = Attached {
         plan,
@@ -251,7 +273,7 @@ fn follow(
     };
     let (mut case, warned) = attached.figures(&mut validation)?;
     case.validation = validation;
-    Ok((case, warned, interrupted))
+    Ok(Followed { case, warned, length: end.since(start), interrupted })
 }
 
 fn prober(plan: &AttachPlan, setting: &Setting, running: &Running) -> Result<Option<Prober>, RunError> {

@@ -44,7 +44,8 @@ pub(super) fn set_up(source: &PgSource, filled: Filled) -> Result<(), CaptureErr
 pub(super) fn tear_down(client: &mut Client) -> Result<(), ::postgres::Error> {
     // Whatever depends on a function that is gone, as a trigger does, goes with it.
     client.batch_execute(
-        "DO $$ DECLARE name text; BEGIN
+        "SET lock_timeout = '60s';
+        DO $$ DECLARE name text; BEGIN
             FOR name IN SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p
                 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
                 WHERE n.nspname = '_freshbench' AND p.proname LIKE 'capture\\_%' LOOP
