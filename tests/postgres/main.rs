@@ -5,6 +5,7 @@
 mod follower;
 mod server;
 
+mod attach;
 mod connect;
 mod doctor;
 mod dump;
