@@ -24,8 +24,10 @@ pub(super) enum Command {
     Run(Box<RunArgs>),
     /// Show the race of dual writes step by step, and how often it happens, reproducibly for a seed
     Race(RaceArgs),
-    /// Load one table of an SQLite database into a new warehouse folder, once
+    /// Load one table of an SQLite or PostgreSQL database into a new warehouse folder, once
     Load(LoadArgs),
+    /// Say what this machine can do, or what a PostgreSQL server lacks and how to mend it (exit 1 when something is missing)
+    Doctor(DoctorArgs),
     /// Look into a warehouse folder
     #[command(subcommand)]
     Warehouse(WarehouseCommand),
@@ -180,18 +182,34 @@ pub(super) struct RaceArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct LoadArgs {
-    /// The SQLite database
-    #[arg(long, value_name = "FILE.db")]
+    /// The SQLite database, or postgres://ROLE@HOST:PORT/DATABASE (a password is better in PGPASSWORD or ~/.pgpass)
+    #[arg(long, value_name = "FILE.db|URL")]
     pub(super) source: PathBuf,
-    /// The table
+    /// The table; of PostgreSQL also a view, and [SCHEMA.]NAME with "double quotes" where needed
     #[arg(long, value_name = "NAME")]
     pub(super) table: String,
+    /// PostgreSQL: the columns that tell rows apart, where the table declares no key [default: the primary key]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub(super) key: Vec<String>,
     /// The warehouse folder, which must not hold a warehouse yet
     #[arg(long, value_name = "DIR")]
     pub(super) warehouse: PathBuf,
     /// Connections that read side by side [default: one a core]
     #[arg(long, value_name = "N")]
     pub(super) readers: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// The server to look over: postgres://ROLE@HOST:PORT/DATABASE [default: none, this machine alone]
+    #[arg(long, value_name = "URL")]
+    pub(super) source: Option<String>,
+    /// Tables, separated by commas [default: all]
+    #[arg(long, value_name = "A,B")]
+    pub(super) tables: Option<String>,
+    /// What to print on stdout
+    #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
+    pub(super) format: OutputFormat,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

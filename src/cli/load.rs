@@ -1,11 +1,17 @@
-//! `freshbench load`: one table of any SQLite database into a new warehouse, as fast as it goes.
+//! `freshbench load`: one table of any SQLite or PostgreSQL database into a new warehouse, as fast as it goes.
 
 use super::args::LoadArgs;
 use super::{Exit, Failure};
+use crate::capture::CaptureError;
+use crate::capture::postgres::PgSnapshot;
+use crate::clock::Clock;
+use crate::model::Catalog;
 use crate::report::headline::{bytes, count, seconds};
-use crate::sink::{Warehouse, WarehouseOptions};
+use crate::sink::warehouse::Loaded;
+use crate::sink::{Warehouse, WarehouseError, WarehouseOptions};
+use crate::source::postgres::{PgOptions, PgTable, PgTableName};
 use crate::source::{DynSqlite, SourceError};
-use crate::strategy::{StrategyError, file_catalog, load_file};
+use crate::strategy::{StrategyError, file_catalog, load_file, load_postgres, postgres_catalog};
 use crate::transform::{TransformError, ValueFault};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -14,16 +20,64 @@ use std::path::Path;
 use std::time::Instant;
 
 pub(super) fn load(arguments: &LoadArgs) -> Result<Exit, Failure> {
+    let source = arguments.source.to_str().unwrap_or_default();
+    if PgOptions::is_url(source) {
+        return load_from_postgres(arguments, source);
+    }
+    if source.contains("://") {
+        // Not repeated: it may hold a password.
+        return Err(Failure::usage("--source is a URL of another kind; give a SQLite file or postgres://..."));
+    }
+    if !arguments.key.is_empty() {
+        return Err(Failure::usage("--key is for PostgreSQL; a SQLite table without a key has its rowid"));
+    }
+    load_from_file(arguments)
+}
+
+fn load_from_postgres(arguments: &LoadArgs, url: &str) -> Result<Exit, Failure> {
+    let begun = Instant::now();
+    let options = PgOptions::parse(url).map_err(Failure::usage)?;
+    let name = PgTableName::parse(&arguments.table).map_err(Failure::usage)?;
+    let clock = Clock::monotonic();
+    let mut snapshot =
+        PgSnapshot::begin(&options, &[name], readers(arguments), &clock).map_err(|cause| match &cause {
+            CaptureError::Source(SourceError::Table { .. }) => Failure::usage(cause),
+            _ => Failure::error(cause),
+        })?;
+    let keyed = |table: &PgTable| match arguments.key.as_slice() {
+        [] => table.require_key().map(|()| table.clone()),
+        columns => table.with_key(columns),
+    };
+    snapshot.map_tables(keyed).map_err(Failure::usage)?;
+    into_warehouse(arguments, begun, &postgres_catalog(snapshot.tables()), |warehouse| {
+        load_postgres(&snapshot, warehouse)
+    })
+}
+
+fn readers(arguments: &LoadArgs) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    arguments.readers.unwrap_or(cores).clamp(1, 64)
+}
+
+fn load_from_file(arguments: &LoadArgs) -> Result<Exit, Failure> {
     let begun = Instant::now();
     let source = DynSqlite::open(&arguments.source).map_err(Failure::usage)?;
     let table = source.table(&arguments.table).map_err(Failure::usage)?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let readers = arguments.readers.unwrap_or(cores).clamp(1, 64);
-    let catalog = file_catalog(&table);
+    into_warehouse(arguments, begun, &file_catalog(&table), |warehouse| {
+        load_file(&source, &table, readers(arguments), warehouse)
+    })
+}
+
+fn into_warehouse(
+    arguments: &LoadArgs,
+    begun: Instant,
+    catalog: &Catalog,
+    load: impl FnOnce(&mut Warehouse) -> Result<Loaded, StrategyError>,
+) -> Result<Exit, Failure> {
     let before = Before::of(&arguments.warehouse);
     let mut warehouse =
-        Warehouse::create(&arguments.warehouse, &catalog, WarehouseOptions::default()).map_err(Failure::usage)?;
-    let loaded = match load_file(&source, &table, readers, &mut warehouse) {
+        Warehouse::create(&arguments.warehouse, catalog, WarehouseOptions::default()).map_err(Failure::usage)?;
+    let loaded = match load(&mut warehouse) {
         Ok(loaded) => loaded,
         Err(cause) => {
             drop(warehouse);
@@ -47,7 +101,10 @@ pub(super) fn load(arguments: &LoadArgs) -> Result<Exit, Failure> {
 /// Whether the remedy is a row of the user's database: a value that does not fit its column.
 fn is_bad_input(cause: &StrategyError) -> bool {
     match cause {
-        StrategyError::Source(cause) => matches!(cause, SourceError::Value { .. }),
+        StrategyError::Source(cause) | StrategyError::Capture(CaptureError::Source(cause)) => {
+            matches!(cause, SourceError::Value { .. })
+        }
+        StrategyError::Warehouse(WarehouseError::DuplicateKey { .. }) => true,
         StrategyError::Transform(cause) => {
             matches!(cause, TransformError::Row { fault, .. } if !matches!(fault, ValueFault::ChunkFull { .. }))
         }

@@ -1,6 +1,7 @@
 //! The command line: raw flags in, an exit code out. Data goes to stdout, progress and messages to stderr.
 
 mod args;
+mod doctor;
 mod dump;
 mod load;
 mod progress;
@@ -82,6 +83,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Run(arguments) => run::run(arguments, cli.quiet),
         Command::Race(arguments) => race::race(arguments, cli.quiet),
         Command::Load(arguments) => load::load(arguments),
+        Command::Doctor(arguments) => doctor::doctor(arguments),
         Command::Warehouse(WarehouseCommand::Dump(arguments)) => dump::dump(arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();

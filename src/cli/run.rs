@@ -5,7 +5,8 @@ use super::progress::Bars;
 use super::{Exit, Failure};
 use crate::plan::RawPlan;
 use crate::report::{RunResult, terminal};
-use crate::sink::cache::without_secret;
+use crate::sink::cache;
+use crate::source::postgres;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -95,11 +96,15 @@ fn command_line() -> String {
 
 /// An argument as it may be passed on: a URL in it without what may be a secret.
 fn shareable(argument: &str) -> String {
+    if let Some(at) = argument.find("postgres:").or_else(|| argument.find("postgresql:")) {
+        let (flag, url) = argument.split_at(at);
+        return format!("{flag}{}", postgres::without_secret(url));
+    }
     let begins = |scheme: &str| argument.find(scheme).filter(|_| argument.contains("://") || scheme == "unix:");
     match ["redis", "unix:"].into_iter().filter_map(begins).min() {
         Some(at) => {
             let (flag, url) = argument.split_at(at);
-            format!("{flag}{}", without_secret(url))
+            format!("{flag}{}", cache::without_secret(url))
         }
         None => argument.to_owned(),
     }
@@ -117,6 +122,11 @@ mod tests {
             ("redis://127.0.0.1:6379/0?password=secret", "redis://127.0.0.1:6379/0"),
             ("unix:///run/redis.sock?pass=secret", "unix:///run/redis.sock"),
             ("unix:/run/redis.sock?pass=secret", "(not a URL)"),
+            ("--source=postgres://me:se@cret@h:5432/db?password=x", "--source=postgres://h:5432/db"),
+            ("postgresql://me:se/cret@h/db", "postgresql://(hidden)"),
+            ("postgres://h/db?password=a@b", "postgres://(hidden)"),
+            ("postgres:me:secret@h", "(not a URL)"),
+            ("postgres:///db?host=/run&password=secret", "postgres:///db"),
             ("--strategies=cdc-trigger", "--strategies=cdc-trigger"),
         ];
         for (argument, shown) in cases {

@@ -53,7 +53,7 @@ pub fn environment(folder: &Path, clock: &Clock) -> Environment {
 }
 
 /// What a reader must know of this machine and build before quoting a figure.
-pub(super) fn warnings(env: &Environment) -> Vec<String> {
+pub fn warnings(env: &Environment) -> Vec<String> {
     let mut warnings = Vec::new();
     if env.profile == "debug" {
         warnings.push("this is a debug build: its figures say nothing; build with --release".to_owned());

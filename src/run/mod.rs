@@ -12,7 +12,7 @@ pub mod race;
 mod sink_rows;
 mod verify;
 
-pub use environment::{environment, utc_now};
+pub use environment::{environment, utc_now, warnings};
 
 use crate::clock::Clock;
 use crate::plan::Plan;

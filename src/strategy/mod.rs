@@ -9,6 +9,7 @@ mod error;
 mod full_refresh;
 mod incremental;
 mod load;
+mod load_postgres;
 mod outbox;
 mod planted;
 mod running;
@@ -18,6 +19,7 @@ pub use cdc::{Restarted, RestartedSink, restart};
 pub use dual_write::{DualWrite, Interleaved, Schedule, Step, interleave, simulate};
 pub use error::StrategyError;
 pub use load::{Loaded, file_catalog, load_file, load_tables};
+pub use load_postgres::{load_postgres, postgres_catalog};
 pub use running::{Batch, Outcome, Running, SinkOutcome};
 pub use sinks::SinkReaders;
 

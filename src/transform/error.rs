@@ -52,6 +52,13 @@ pub enum ValueFault {
     Null,
     /// A value that was not sent and that nobody filled in.
     Unresolved,
+    /// A value that the column's type does not hold, as the record system sent it.
+    Misfit {
+        /// What came.
+        found: Box<str>,
+        /// What the column holds.
+        wanted: Box<str>,
+    },
     /// A value of another type than the column.
     WrongType {
         /// The value's type.
@@ -104,6 +111,10 @@ impl fmt::Display for ValueFault {
             ValueFault::Unresolved => f.write_str(
                 "was not sent by the source because it did not change, and the sink's row does not have it; pass the \
                  column through, load the table again, or have the source send whole rows (REPLICA IDENTITY FULL)",
+            ),
+            ValueFault::Misfit { found, wanted } => write!(
+                f,
+                "holds {found}, and is read as {wanted}; correct the row, or declare the column with a type that holds it"
             ),
             ValueFault::WrongType { found } => {
                 write!(f, "holds a value of type {found}; declare the column as {found}, or cast it in the transform")

@@ -13,12 +13,14 @@ mod error;
 mod expr;
 mod filter;
 mod literal;
+mod postgres;
 mod set;
 mod table;
 
 pub use builders::{Kept, RowBuilders};
 pub use column::{arrow_field, arrow_type};
 pub use error::{TransformError, ValueFault};
+pub use postgres::PgBatchStream;
 pub use set::TransformSet;
 pub use table::TableTransform;
 

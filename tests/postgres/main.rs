@@ -6,8 +6,12 @@ mod follower;
 mod server;
 
 mod connect;
+mod doctor;
+mod dump;
 mod log_changes;
 mod log_large;
 mod log_slots;
 mod log_stream;
+mod support;
+mod types;
 mod wire;

@@ -18,6 +18,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
+/// A segment ends when its rows take so much memory, however few they are: a column of text holds 2 GiB at the most.
+const SEGMENT_BYTES_MAX: usize = 256 << 20;
+
 /// Loads whole tables. Many threads may [`BulkLoad::write`] at once; each encodes Parquet on its own. Until
 /// [`BulkLoad::publish`] nobody sees anything of it; dropped before, its files are removed.
 #[derive(Debug)]
@@ -43,6 +46,7 @@ struct LoadedTable {
 #[derive(Debug, Default)]
 struct Pending {
     rows: usize,
+    bytes: usize,
     batches: Vec<RecordBatch>,
 }
 
@@ -123,9 +127,8 @@ impl BulkLoad {
         };
         // The lock is let go while the thread encodes.
         drop(loaded);
-        pending.rows += batch.num_rows();
-        pending.batches.push(batch);
-        while pending.rows >= self.options.chunk_rows_max {
+        pending.push(batch);
+        while pending.rows >= self.options.chunk_rows_max || pending.bytes >= SEGMENT_BYTES_MAX {
             let full = pending.split(self.options.chunk_rows_max);
             self.finish(table, &shape, &full)?;
         }
@@ -155,9 +158,8 @@ impl BulkLoad {
         for table in &self.tables {
             let mut table = lock(table);
             let mut whole = Pending::default();
-            for (_, mut pending) in table.pending.drain(..) {
-                whole.rows += pending.rows;
-                whole.batches.append(&mut pending.batches);
+            for (_, pending) in table.pending.drain(..) {
+                pending.batches.into_iter().for_each(|batch| whole.push(batch));
             }
             while whole.rows > 0 {
                 rest.push((table.shape.clone(), whole.split(self.options.chunk_rows_max)));
@@ -216,25 +218,37 @@ impl BulkLoad {
     }
 }
 
+/// Bytes of the values themselves, for what has them out of line; a slice counts its own alone.
+fn width(batch: &RecordBatch) -> usize {
+    let sizes = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size());
+    sizes.map(|size| size.unwrap_or(0)).sum()
+}
+
 impl Pending {
-    /// Takes out `rows` rows, or all.
+    fn push(&mut self, batch: RecordBatch) {
+        self.rows += batch.num_rows();
+        self.bytes += width(&batch);
+        self.batches.push(batch);
+    }
+
+    /// Takes out `rows` rows, or as many as a segment holds, or all.
     fn split(&mut self, rows: usize) -> Vec<RecordBatch> {
         let mut taken = Vec::new();
-        let mut missing = rows.max(1).min(self.rows);
-        self.rows -= missing;
-        let mut rest = std::mem::take(&mut self.batches).into_iter();
-        while missing > 0 {
+        let (mut missing, mut bytes) = (rows.max(1), 0);
+        let mut rest = std::mem::take(self).batches.into_iter();
+        while missing > 0 && bytes < SEGMENT_BYTES_MAX {
             let Some(batch) = rest.next() else { break };
             if batch.num_rows() > missing {
-                self.batches.push(batch.slice(missing, batch.num_rows() - missing));
+                self.push(batch.slice(missing, batch.num_rows() - missing));
                 taken.push(batch.slice(0, missing));
                 missing = 0;
             } else {
                 missing -= batch.num_rows();
+                bytes += width(&batch);
                 taken.push(batch);
             }
         }
-        self.batches.extend(rest);
+        rest.for_each(|batch| self.push(batch));
         taken
     }
 }

@@ -38,7 +38,8 @@ enum State {
 
 /// What stands at the head of the bytes.
 enum Head<'a> {
-    Row(Fields<'a>, &'a [u8]),
+    /// A row, whose fields are told apart; this is behind it.
+    Row(&'a [u8]),
     End,
     CutOff,
 }
@@ -102,9 +103,10 @@ impl PgCopyRows {
             }
             self.state = State::Rows;
         }
+        let mut fields = Fields::new();
         while self.state == State::Rows {
-            match self.head(rest).map_err(wrap)? {
-                Head::Row(fields, behind) => {
+            match self.head(rest, &mut fields).map_err(wrap)? {
+                Head::Row(behind) => {
                     each(&fields)?;
                     self.rows += 1;
                     rest = behind;
@@ -133,7 +135,8 @@ impl PgCopyRows {
     }
 
     #[inline]
-    fn head<'a>(&self, bytes: &'a [u8]) -> Result<Head<'a>, SourceError> {
+    fn head<'a>(&self, bytes: &'a [u8], fields: &mut Fields<'a>) -> Result<Head<'a>, SourceError> {
+        fields.clear();
         let Some((count, mut rest)) = bytes.split_first_chunk::<2>() else { return Ok(Head::CutOff) };
         let count = i16::from_be_bytes(*count);
         if count == -1 {
@@ -142,7 +145,6 @@ impl PgCopyRows {
         if usize::try_from(count) != Ok(self.as_text.len()) {
             return Err(self.nonsense());
         }
-        let mut fields = Fields::new();
         for &as_text in &self.as_text {
             let Some((length, behind)) = rest.split_first_chunk::<4>() else { return Ok(Head::CutOff) };
             rest = behind;
@@ -157,7 +159,7 @@ impl PgCopyRows {
             rest = behind;
             fields.push(if as_text { PgField::Text(field) } else { PgField::Binary(field) });
         }
-        Ok(Head::Row(fields, rest))
+        Ok(Head::Row(rest))
     }
 
     #[cold]

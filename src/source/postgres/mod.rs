@@ -7,6 +7,7 @@
 mod connect;
 mod copy_rows;
 mod discover;
+mod health;
 mod name;
 mod options;
 mod passfile;
@@ -18,8 +19,9 @@ mod types;
 mod wire;
 
 pub use copy_rows::PgCopyRows;
+pub use health::{PgFinding, PgVerdict, examine};
 pub use name::PgTableName;
-pub use options::{PgOptions, SslMode};
+pub use options::{PgOptions, SslMode, without_secret};
 pub use secret::Secret;
 pub use table::{PgColumn, PgGenerated, PgKeyOrigin, PgKind, PgLeaf, PgReplicaIdentity, PgTable};
 pub use types::{PgCoding, PgField, PgMisfit, PgScratch};

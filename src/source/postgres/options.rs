@@ -170,6 +170,19 @@ impl PgOptions {
     }
 }
 
+/// A URL's scheme, host and database, for command lines in results: neither role nor password nor parameter. Where a secret
+/// might be mistaken for the host, nothing of it.
+pub fn without_secret(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return "(not a URL)".to_owned() };
+    let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if behind.contains('@') {
+        return format!("{scheme}://(hidden)");
+    }
+    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+    let path = behind.split(['?', '#']).next().unwrap_or_default();
+    format!("{scheme}://{place}{path}")
+}
+
 /// `sslrootcert`, else the file in the home folder, if it is there; `system` stands for the system's certificates.
 fn root_cert(given: Option<String>, environment: Environment<'_>) -> Option<PathBuf> {
     match given {

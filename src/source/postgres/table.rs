@@ -256,9 +256,8 @@ impl PgTable {
         SourceError::Table { what }
     }
 
-    /// About the value of one column of a row.
-    #[cold]
-    pub fn misfit(&self, column: usize, fields: &[PgField<'_>], misfit: super::PgMisfit) -> SourceError {
+    /// The key of a row for a message, as `column=value`.
+    pub fn key_text(&self, fields: &[PgField<'_>]) -> String {
         let mut shown = Vec::with_capacity(self.schema.key.len());
         for &place in &self.schema.key {
             let mut scratch = PgScratch::default();
@@ -269,10 +268,16 @@ impl PgTable {
             };
             shown.push(format!("{name}={}", value.unwrap_or_else(|| "?".to_owned())));
         }
+        shown.join(", ")
+    }
+
+    /// About the value of one column of a row.
+    #[cold]
+    pub fn misfit(&self, column: usize, fields: &[PgField<'_>], misfit: super::PgMisfit) -> SourceError {
         SourceError::Value {
             table: self.schema.name.clone(),
             column: self.schema.columns.get(column).map_or_else(String::new, |c| c.name.clone()),
-            key: shown.join(", "),
+            key: self.key_text(fields),
             found: misfit.found,
             wanted: misfit.wanted,
         }
