@@ -2,7 +2,7 @@
 //! which shares no code with them, expects at each watermark.
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::types::{Date32Type, Decimal128Type, Float32Type, Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, RecordBatch};
 use freshbench::apply::{CurrentRowError, CurrentRows, EditSet, Folder};
 use freshbench::model::{
@@ -59,7 +59,7 @@ fn value(column_type: ColumnType, array: &dyn Array, row: usize) -> Value {
         ColumnType::Bool => Value::Bool(array.as_boolean().value(row)),
         ColumnType::Int64 => Value::Int(array.as_primitive::<Int64Type>().value(row)),
         ColumnType::Float64 => Value::Float(array.as_primitive::<Float64Type>().value(row)),
-        ColumnType::Float32 | ColumnType::LocalTimestamp => panic!("no workload has a column of {column_type}"),
+        ColumnType::Float32 => Value::Float32(array.as_primitive::<Float32Type>().value(row)),
         ColumnType::Decimal { scale, .. } => {
             let unscaled = array.as_primitive::<Decimal128Type>().value(row);
             Value::Decimal(Box::new(Decimal { unscaled, scale }))
@@ -68,6 +68,9 @@ fn value(column_type: ColumnType, array: &dyn Array, row: usize) -> Value {
         ColumnType::Bytes => Value::Bytes(array.as_binary::<i32>().value(row).into()),
         ColumnType::Date => Value::Date(array.as_primitive::<Date32Type>().value(row)),
         ColumnType::Timestamp => Value::Timestamp(array.as_primitive::<TimestampMicrosecondType>().value(row)),
+        ColumnType::LocalTimestamp => {
+            Value::LocalTimestamp(array.as_primitive::<TimestampMicrosecondType>().value(row))
+        }
     }
 }
 
