@@ -66,6 +66,8 @@ pub use setup::{
 const BACKLOG_BYTES: usize = 8 << 10;
 /// A reader that wakes for every message slows the server down by half: each of its writes is then a wake-up.
 const GATHER: Duration = Duration::from_micros(1_500);
+/// A poll to which nothing is delivered comes back after this, though bytes keep coming: its caller has more to do.
+const FILL_MAX: Duration = Duration::from_millis(20);
 /// How often at most `slot.json` is written to follow an idle server.
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -269,7 +271,7 @@ impl LogCapture {
 
     /// Takes what is buffered, then what can be read, until something is delivered. Returns whether there is more.
     fn fill(&mut self, max_changes: u64, out: &mut Vec<Transaction>) -> Result<bool, CaptureError> {
-        let before = out.len();
+        let (before, until) = (out.len(), Instant::now() + FILL_MAX);
         let mut budget = Budget { changes: max_changes, bytes: self.options.poll_bytes_max, seen: before };
         loop {
             let drained = self.take_buffered(&mut budget, out)?;
@@ -279,6 +281,9 @@ impl LogCapture {
             }
             if out.len() > before {
                 return Ok(self.backlog);
+            }
+            if Instant::now() > until {
+                return Ok(true);
             }
             if self.backlog {
                 std::thread::sleep(GATHER.saturating_sub(self.last_read.elapsed()));
