@@ -53,7 +53,7 @@ impl Bench {
         let reader = running.readers().warehouse.clone().unwrap();
         running.finish().unwrap();
         assert!(reached, "the warehouse did not reach commit {}", ledger.last_lsn());
-        look(&setting.source, &ledger, &reader.version());
+        look(&source, &ledger, &reader.version());
         took
     }
 
