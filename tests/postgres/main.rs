@@ -15,5 +15,6 @@ mod log_slots;
 mod log_stream;
 mod run;
 mod support;
+mod triggers;
 mod types;
 mod wire;

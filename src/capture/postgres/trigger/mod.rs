@@ -18,10 +18,13 @@
 //! positions right before that. A poll that finds nothing new in the tables, but a log that grew, delivers an empty
 //! transaction now and then, so that positions downstream go on while only other tables change.
 //!
-//! # What it asks of others
+//! # Triggers of others
 //!
-//! A row-level trigger of somebody else's that changes *the same rows* again runs, with its statement triggers, before the
-//! statement triggers of the outer statement: the older image would be logged last. [`PgTriggerCapture::setup`] refuses a table that has one.
+//! A trigger of somebody else's that changes *the same rows* again runs, with our triggers behind its own statements, before
+//! ours behind the outer statement, whose transition tables are then out of date. Where a table has any AFTER trigger that is
+//! not ours, or a foreign key to itself, ours log the rows as they are in the table by then, at the cost of a look-up each.
+//!
+//! Partitioned tables and partitions are refused: a statement may name the one and pass the other's triggers by.
 
 mod poll;
 mod setup;

@@ -2,7 +2,7 @@
 
 use crate::capture::CaptureError;
 use crate::model::TableId;
-use crate::source::postgres::{OWN_SCHEMA, PgSource, PgTable, TableReader};
+use crate::source::postgres::{OWN_SCHEMA, PgKind, PgSource, PgTable, TableReader};
 use crate::source::quote;
 use ::postgres::Client;
 use std::fmt::Write as _;
@@ -33,7 +33,9 @@ pub(super) fn set_up(source: &PgSource, filled: Filled) -> Result<(), CaptureErr
             .batch_execute(&sql)
             .map_err(CaptureError::postgres("make the changelog of table", &table.schema.name))?;
         if filled == Filled::ByTriggers {
-            let sql = triggers_sql(id, table);
+            check_whole(table)?;
+            let changed_behind = is_changed_behind(&mut client, table)?;
+            let sql = triggers_sql(id, table, changed_behind);
             client.batch_execute(&sql).map_err(CaptureError::postgres("put triggers on table", &table.schema.name))?;
         }
     }
@@ -94,32 +96,108 @@ fn changelog_sql(id: TableId, table: &PgTable) -> String {
     )
 }
 
-fn triggers_sql(id: TableId, table: &PgTable) -> String {
-    let (log, schema, target) = (changelog(id), &table.schema, TableReader::new(table).quoted());
-    let list = |alias: &str, places: &mut dyn Iterator<Item = usize>| {
-        let named = places.filter_map(|place| schema.columns.get(place));
+/// Whether others' triggers run before ours behind a statement and may change the same rows again: row-level ones, those of
+/// a statement whose names sort before, and foreign keys of the table to itself.
+fn is_changed_behind(client: &mut Client, table: &PgTable) -> Result<bool, CaptureError> {
+    // In tgtype, 2 is BEFORE and 64 is INSTEAD OF.
+    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger t
+        LEFT JOIN pg_catalog.pg_constraint c ON c.oid = t.tgconstraint
+        WHERE t.tgrelid = $1 AND t.tgtype & 66 = 0 AND t.tgname NOT LIKE '\\_freshbench\\_%'
+            AND (NOT t.tgisinternal OR c.conrelid = c.confrelid))";
+    let row = client.query_one(sql, &[&table.oid]);
+    Ok(row.map_err(CaptureError::postgres("look at the triggers of table", &table.schema.name))?.get(0))
+}
+
+/// Statement triggers fire for the table that a statement names, so a partition can be written past those of its root.
+fn check_whole(table: &PgTable) -> Result<(), CaptureError> {
+    if table.kind != PgKind::Partitioned && table.partition_of.is_none() {
+        return Ok(());
+    }
+    let reason = "statements that name one of its partitions, or its root, would pass its triggers by; use cdc-log";
+    Err(CaptureError::Unfit { table: table.schema.name.clone(), reason: reason.to_owned() })
+}
+
+/// What is to be logged behind each event.
+struct Bodies {
+    insert: String,
+    update: String,
+    delete: String,
+}
+
+impl Bodies {
+    /// From the transition tables alone.
+    fn of_transition(log: &str, columns: &Columns) -> Bodies {
+        let Columns { k, c, .. } = columns;
+        Bodies {
+            insert: format!("INSERT INTO {log}(op, {c}) SELECT '{INSERTED}', {} FROM new_rows AS n;", columns.row("n")),
+            // A statement changes each row once, so its old keys that are no new keys are gone, whatever was swapped.
+            update: format!(
+                "INSERT INTO {log}(op, {k}) SELECT '{DELETED}', {0} FROM old_rows AS o
+                    WHERE NOT EXISTS (SELECT FROM new_rows AS n WHERE ({1}) = ({0}));
+                INSERT INTO {log}(op, {c}) SELECT '{UPDATED}', {2} FROM new_rows AS n;",
+                columns.key("o"),
+                columns.key("n"),
+                columns.row("n")
+            ),
+            delete: format!("INSERT INTO {log}(op, {k}) SELECT '{DELETED}', {} FROM old_rows AS o;", columns.key("o")),
+        }
+    }
+
+    /// From the table as it is by now, for the keys that the transition tables name.
+    fn of_table(log: &str, target: &str, columns: &Columns) -> Bodies {
+        let Columns { k, c, .. } = columns;
+        let present = format!(
+            "INSERT INTO {log}(op, {c}) SELECT '{UPDATED}', {} FROM {target} AS t
+                WHERE EXISTS (SELECT FROM new_rows AS n WHERE ({}) = ({}));",
+            columns.row("t"),
+            columns.key("n"),
+            columns.key("t")
+        );
+        let absent = format!(
+            "INSERT INTO {log}(op, {k}) SELECT '{DELETED}', {0} FROM old_rows AS o
+                WHERE NOT EXISTS (SELECT FROM {target} AS t WHERE ({1}) = ({0}));",
+            columns.key("o"),
+            columns.key("t")
+        );
+        Bodies { insert: present.clone(), update: format!("{absent} {present}"), delete: absent }
+    }
+}
+
+/// Lists of columns for SQL.
+struct Columns<'a> {
+    table: &'a PgTable,
+    k: String,
+    c: String,
+}
+
+impl Columns<'_> {
+    fn list(&self, alias: &str, places: impl Iterator<Item = usize>) -> String {
+        let named = places.filter_map(|place| self.table.schema.columns.get(place));
         named.map(|column| format!("{alias}.{}", quote(&column.name))).collect::<Vec<_>>().join(", ")
-    };
-    let key = |alias: &str| list(alias, &mut schema.key.iter().copied());
-    let row = |alias: &str| list(alias, &mut (0..schema.columns.len()));
-    let (k, c) = (names('k', schema.key.len()).join(", "), names('c', schema.columns.len()).join(", "));
-    let insert = format!("INSERT INTO {log}(op, {c}) SELECT '{INSERTED}', {} FROM new_rows AS n;", row("n"));
-    // A statement changes each row once, so its old keys that are no new keys are gone, whatever was swapped with what.
-    let update = format!(
-        "INSERT INTO {log}(op, {k}) SELECT '{DELETED}', {0} FROM old_rows AS o
-            WHERE NOT EXISTS (SELECT FROM new_rows AS n WHERE ({1}) = ({0}));
-        INSERT INTO {log}(op, {c}) SELECT '{UPDATED}', {2} FROM new_rows AS n;",
-        key("o"),
-        key("n"),
-        row("n")
-    );
-    let delete = format!("INSERT INTO {log}(op, {k}) SELECT '{DELETED}', {} FROM old_rows AS o;", key("o"));
+    }
+
+    fn key(&self, alias: &str) -> String {
+        self.list(alias, self.table.schema.key.iter().copied())
+    }
+
+    fn row(&self, alias: &str) -> String {
+        self.list(alias, 0..self.table.schema.columns.len())
+    }
+}
+
+fn triggers_sql(id: TableId, table: &PgTable, changed_behind: bool) -> String {
+    let (log, schema, target) = (changelog(id), &table.schema, TableReader::new(table).quoted());
+    let k = names('k', schema.key.len()).join(", ");
+    let c = names('c', schema.columns.len()).join(", ");
+    let columns = Columns { table, k, c };
+    let bodies =
+        if changed_behind { Bodies::of_table(&log, &target, &columns) } else { Bodies::of_transition(&log, &columns) };
     let truncate = format!("INSERT INTO {log}(op) VALUES('{TRUNCATED}');");
     let mut sql = String::new();
     for (event, body, transition) in [
-        ("insert", insert, "REFERENCING NEW TABLE AS new_rows"),
-        ("update", update, "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows"),
-        ("delete", delete, "REFERENCING OLD TABLE AS old_rows"),
+        ("insert", bodies.insert, "REFERENCING NEW TABLE AS new_rows"),
+        ("update", bodies.update, "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows"),
+        ("delete", bodies.delete, "REFERENCING OLD TABLE AS old_rows"),
         ("truncate", truncate, ""),
     ] {
         let function = format!("{OWN_SCHEMA}.capture_{}_{event}", id.0);
