@@ -6,6 +6,7 @@ use super::source_snapshot::SourceSnapshot;
 use super::trigger::{OutboxWriter, Polled, TriggerCapture};
 use crate::clock::Clock;
 use crate::model::{Lsn, TableId, Transaction, ValueRef};
+use crate::source::postgres::PgOptions;
 use crate::source::{Inside, Positions, RecordSystem, SourceError, wall_clock};
 use ::postgres::Client;
 use std::time::{Duration, Instant};
@@ -26,10 +27,13 @@ pub struct FollowedLog {
     capture: LogCapture,
     /// Asks the server about the slot.
     client: Client,
+    server: PgOptions,
     slot: String,
     /// The position that was handed on last: a transaction's, or one behind which nothing is missing.
     through: Lsn,
     moved_at: Instant,
+    /// Whether the connection broke and could not be made again yet.
+    broken: bool,
 }
 
 impl std::fmt::Debug for FollowedLog {
@@ -41,11 +45,35 @@ impl std::fmt::Debug for FollowedLog {
     }
 }
 
+/// Whether the server went away, and not the statement or the data wrong: class 08, and those of 57P that end sessions.
+fn is_of_connection(error: &CaptureError) -> bool {
+    match error {
+        CaptureError::Source(SourceError::Postgres { sqlstate, .. }) => match sqlstate.as_deref() {
+            None => true,
+            Some(state) => state.starts_with("08") || matches!(state, "57P01" | "57P02" | "57P03" | "57P05"),
+        },
+        CaptureError::Source(SourceError::Io { .. }) => true,
+        _ => false,
+    }
+}
+
 /// How long positions stand still while only other tables change.
 const STEP_INTERVAL: Duration = Duration::from_millis(50);
 
 impl FollowedLog {
+    /// Opens stream and client again, behind what was delivered.
+    fn take_up(&mut self) -> Result<(), CaptureError> {
+        self.broken = true;
+        self.capture.reconnect()?;
+        self.client = self.server.connect()?;
+        self.broken = false;
+        Ok(())
+    }
+
     fn poll(&mut self, max_changes: u64, limit: Lsn, out: &mut Vec<Transaction>) -> Result<Polled, CaptureError> {
+        if self.broken {
+            self.take_up()?;
+        }
         let before = out.len();
         let polled = self.capture.poll(max_changes, out)?;
         // What committed behind the limit is for whoever goes on after it.
@@ -152,8 +180,16 @@ impl ChangeCapture {
     /// When the server can't be reached.
     pub fn of_log(capture: LogCapture, options: &LogCaptureOptions) -> Result<ChangeCapture, CaptureError> {
         let (through, moved_at) = (capture.through(), Instant::now());
-        let (client, slot) = (options.server.connect()?, options.slot.clone());
-        Ok(ChangeCapture::Log(Box::new(FollowedLog { capture, client, slot, through, moved_at })))
+        let (client, server, slot) = (options.server.connect()?, options.server.clone(), options.slot.clone());
+        Ok(ChangeCapture::Log(Box::new(FollowedLog {
+            capture,
+            client,
+            server,
+            slot,
+            through,
+            moved_at,
+            broken: false,
+        })))
     }
 
     /// The bytes of its log that the database keeps for this capture at present, where it does.
@@ -162,8 +198,30 @@ impl ChangeCapture {
     /// When the server refuses.
     pub fn retained_log_bytes(&mut self) -> Result<Option<u64>, CaptureError> {
         match self {
-            ChangeCapture::Log(log) => Ok(slot_health(&mut log.client, &log.slot)?.map(|health| health.retained_bytes)),
+            ChangeCapture::Log(log) => match slot_health(&mut log.client, &log.slot) {
+                Ok(health) => Ok(health.map(|health| health.retained_bytes)),
+                // The stream itself sees to a server that went away.
+                Err(error) if is_of_connection(&error) => Ok(None),
+                Err(error) => Err(error),
+            },
             ChangeCapture::Sqlite(_) | ChangeCapture::Postgres(_) => Ok(None),
+        }
+    }
+
+    /// Whether the stream could be taken up again after this error, or may be later: only an error of the connection is mended
+    /// so, and only of the database's log, whose next part is asked for by position.
+    ///
+    /// # Errors
+    /// When the database is back and refuses, as when the slot is lost.
+    pub fn reconnect(&mut self, error: &CaptureError) -> Result<bool, CaptureError> {
+        let ChangeCapture::Log(log) = self else { return Ok(false) };
+        if !is_of_connection(error) {
+            return Ok(false);
+        }
+        match log.take_up() {
+            Ok(()) => Ok(true),
+            Err(error) if is_of_connection(&error) => Ok(true),
+            Err(error) => Err(error),
         }
     }
 
@@ -206,7 +264,11 @@ impl ChangeCapture {
                 Ok(())
             }
             ChangeCapture::Postgres(capture) => capture.prune().map(drop),
-            ChangeCapture::Log(log) => log.capture.acknowledge(log.through),
+            ChangeCapture::Log(log) => match log.capture.acknowledge(log.through) {
+                // It is said again when the stream has been taken up again.
+                Err(error) if is_of_connection(&error) => Ok(()),
+                acknowledged => acknowledged,
+            },
         }
     }
 

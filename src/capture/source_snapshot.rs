@@ -105,6 +105,14 @@ impl SourceSnapshot {
         }
     }
 
+    /// About how many rows the table has, by the database's statistics, where it keeps any.
+    ///
+    /// # Errors
+    /// When the table can't be read.
+    pub fn estimated_rows(&self, table: TableId) -> Result<u64, CaptureError> {
+        self.postgres().map_or(Ok(0), |snapshot| snapshot.estimated_rows(table))
+    }
+
     /// At most `parts` parts of about equal size that cover the table.
     ///
     /// # Errors

@@ -87,7 +87,7 @@ pub(super) fn attach(arguments: &AttachArgs, quiet: bool) -> Result<Exit, Failur
         return cleanup(&server);
     }
     let plan = plan(arguments, server)?;
-    let stop = heard_stop()?;
+    let stop = heard_stop("; what was added to the database stays, until: freshbench attach --cleanup")?;
     let ended = crate::run::attach::attach(&plan, &Bars::new(quiet), &stop).map_err(failure)?;
     match print(&ended.result, arguments.format) {
         Err(cause) if cause.kind() != io::ErrorKind::BrokenPipe => return Err(cause.into()),
@@ -147,6 +147,9 @@ fn plan(arguments: &AttachArgs, server: PgOptions) -> Result<AttachPlan, Failure
             (None, Some(idle)) => Until::Idle(idle),
             (None, None) => Until::Duration(duration("--duration", &arguments.duration)?.unwrap_or(DURATION)),
         };
+    if arguments.keep && strategy != StrategyKind::CdcLog {
+        return Err(Failure::usage("--keep: only cdc-log can be resumed"));
+    }
     let invariant = arguments.equal_sums.as_deref().map(EqualSums::parse).transpose();
     let begin = match (arguments.resume, arguments.no_snapshot) {
         (true, _) => Begin::Resumed,
@@ -181,6 +184,9 @@ fn cleanup(server: &PgOptions) -> Result<Exit, Failure> {
         println!("removed publication {name}");
     }
     if PgTriggerCapture::is_set_up(&mut client).map_err(Failure::error)? {
+        if PgTriggerCapture::is_in_use(&mut client).map_err(Failure::error)? {
+            return Err(Failure::error("the changelog and its triggers are in use; end that attach first"));
+        }
         PgTriggerCapture::teardown(&PgSource::adopt(server, Vec::new())).map_err(Failure::error)?;
         println!("removed the changelog and its triggers");
     }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
     let plan = raw(arguments).resolve(command_line()).map_err(Failure::usage)?;
-    let stop = heard_stop()?;
+    let stop = heard_stop("")?;
     let finished = crate::run::run(&plan, &Bars::new(quiet), &stop).map_err(Failure::error)?;
     match print(&finished.result, arguments.format) {
         // A reader that went away must not hide how the run ended.
@@ -31,12 +31,15 @@ pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
     })
 }
 
-/// Becomes true at the first Ctrl-C; the second ends at once.
-pub(super) fn heard_stop() -> Result<Arc<AtomicBool>, Failure> {
+/// Becomes true at the first Ctrl-C; the second ends at once, and says what that leaves.
+pub(super) fn heard_stop(at_once: &'static str) -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let heard = Arc::clone(&stop);
     ctrlc::set_handler(move || {
         if heard.swap(true, Ordering::Relaxed) {
+            if !at_once.is_empty() {
+                eprintln!("freshbench: ended at once{at_once}");
+            }
             std::process::exit(Exit::Interrupted as i32);
         }
     })

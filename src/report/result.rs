@@ -211,7 +211,8 @@ pub struct Phase {
 /// Whether a derived system equals the record system.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Validation {
-    /// What the strategy promises: `equality`, or `none` for one that is known to lose changes.
+    /// What the strategy promises: `equality`; `changed rows` for a sink that began empty; `none` for one that is known to lose
+    /// changes.
     pub promise: String,
     /// Whether the promise was kept. Without a promise: whether every difference could be explained.
     pub passed: bool,

@@ -111,7 +111,10 @@ impl RecordSystem {
             RecordSystem::Postgres(source) => {
                 let server = server.unwrap_or_else(|| source.options());
                 let copy = source.copy_to(server, name)?;
-                copy.keep_order()?;
+                copy.keep_order().inspect_err(|_| {
+                    // That failure is what the user must hear of.
+                    let _ = copy.remove(server);
+                })?;
                 Ok(RecordSystem::Postgres(copy))
             }
         }

@@ -33,6 +33,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(1);
 const GROUP_CHANGES_MAX: u64 = 50_000;
 /// How often the tailer prunes the changelog and the log, unless checkpoints come more often.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a server that went away may take to come back, and how often it is looked for.
+const RECONNECT_PATIENCE: Duration = Duration::from_secs(120);
+const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// Bytes of log that the slowest consumer may lie behind before the tailer waits for it.
 const BACKLOG_BYTES_MAX: u64 = 4 << 30;
 
@@ -94,11 +97,14 @@ pub(super) fn start(setting: &Setting) -> Result<Running, StrategyError> {
 /// As [`start_log`], with sinks that begin empty.
 pub(super) fn start_log_empty(setting: &Setting) -> Result<Running, StrategyError> {
     let (source, options) = log_source(setting)?;
+    let sinks = Sinks::create(setting)?;
     let made = LogCapture::setup_tables(&options, source.tables())?;
-    let (position, tables) = (made.exported.position, made.tables.clone());
-    drop(made);
-    let capture = ChangeCapture::of_log(LogCapture::resume(&options, tables, position)?, &options)?;
-    follow(setting, Sinks::create(setting)?, &From::Nothing(position), capture)
+    let begin = || {
+        let (position, tables) = (made.exported.position, made.tables.clone());
+        let capture = ChangeCapture::of_log(LogCapture::resume(&options, tables, position)?, &options)?;
+        follow(setting, sinks, &From::Nothing(position), capture)
+    };
+    begin().inspect_err(|_| tear_down_after(setting))
 }
 
 /// Brings the sinks to the end of their log, then goes on behind it.
@@ -123,7 +129,10 @@ fn log_source(setting: &Setting) -> Result<(&PgSource, LogCaptureOptions), Strat
         return Err(CaptureError::Unfit { table: setting.source.place(), reason }.into());
     };
     let folder = setting.folder.join("capture");
-    let options = LogCaptureOptions::new(source.options().clone(), &source.slot_name(), folder, setting.clock.clone());
+    // Several warehouses may follow one database.
+    let place = if setting.attached { format!("_{}", setting.place_hash()) } else { String::new() };
+    let name = format!("{}{place}", source.slot_name());
+    let options = LogCaptureOptions::new(source.options().clone(), &name, folder, setting.clock.clone());
     Ok((source, options))
 }
 
@@ -132,13 +141,20 @@ pub(super) fn start_log(setting: &Setting) -> Result<Running, StrategyError> {
     let (source, options) = log_source(setting)?;
     let sinks = Sinks::create(setting)?;
     let made = LogCapture::setup_tables(&options, source.tables())?;
-    let readers = setting.pool.current_num_threads();
-    let snapshot = PgSnapshot::of_source(source, readers, &setting.clock, Some(&made.exported))?;
-    let (position, tables) = (made.exported.position, made.tables.clone());
-    drop(made);
-    // Read from now on, so that the server need not keep its log while the rows are loaded.
-    let capture = ChangeCapture::of_log(LogCapture::resume(&options, tables, position)?, &options)?;
-    follow(setting, sinks, &From::Rows(SourceSnapshot::of_postgres(snapshot)), capture)
+    let begin = || {
+        let readers = setting.pool.current_num_threads();
+        let snapshot = PgSnapshot::of_source(source, readers, &setting.clock, Some(&made.exported))?;
+        let (position, tables) = (made.exported.position, made.tables.clone());
+        // Nothing is read before the rows are loaded: until then the server keeps its log.
+        let capture = ChangeCapture::of_log(LogCapture::resume(&options, tables, position)?, &options)?;
+        follow(setting, sinks, &From::Rows(SourceSnapshot::of_postgres(snapshot)), capture)
+    };
+    begin().inspect_err(|_| tear_down_after(setting))
+}
+
+/// What was made for a beginning that failed is of no use. That failure is what the user must hear of.
+fn tear_down_after(setting: &Setting) {
+    let _ = tear_down_log(setting);
 }
 
 /// What the sinks begin with.
@@ -318,7 +334,7 @@ fn tail(
 ) -> Result<Outcome, StrategyError> {
     let prune_interval = PRUNE_INTERVAL.min(setting.checkpoint_interval);
     let mut transactions = Vec::new();
-    let (mut outcome, mut retained) = (Outcome::default(), None);
+    let (mut outcome, mut retained, mut broken_at) = (Outcome::default(), None, None);
     let mut prune_due = clock.now().after(prune_interval);
     while !shared.may_end(capture.through()) {
         if shared.source_is_held() {
@@ -329,12 +345,29 @@ fn tail(
             std::thread::sleep(POLL_INTERVAL);
             continue;
         }
-        let polled = capture.poll(GROUP_CHANGES_MAX, shared.goal(), &mut transactions)?;
+        let polled = capture.poll(GROUP_CHANGES_MAX, shared.goal(), &mut transactions);
+        let polled = match polled {
+            Ok(polled) => {
+                broken_at = None;
+                polled
+            }
+            // A server that restarts is waited for; what was delivered is not delivered again.
+            Err(error) => {
+                let since = *broken_at.get_or_insert_with(|| clock.now());
+                if clock.now().since(since) > RECONNECT_PATIENCE || !capture.reconnect(&error)? {
+                    return Err(error.into());
+                }
+                std::thread::sleep(RECONNECT_PAUSE);
+                continue;
+            }
+        };
         if let Some(last) = transactions.last().map(|transaction| transaction.lsn) {
             let captured_at = clock.now();
             for transaction in transactions.drain(..) {
-                if setting.attached {
-                    outcome.commits.push((transaction.lsn, transaction.committed_at));
+                // One without a change is nobody's, or ours.
+                if setting.attached && !transaction.changes.is_empty() {
+                    let changes = transaction.changes.len() as u64;
+                    outcome.commits.push((transaction.lsn, transaction.committed_at, changes));
                 }
                 outcome.bytes_read += transaction.changes.as_bytes().len() as u64;
                 log.append_transaction(&transaction)?;

@@ -35,10 +35,10 @@ impl ForEachSink for Jobs<'_> {
         let (setting, begun) = (self.setting.clone(), self.begun);
         self.running.spawn(&format!("app-{}", S::KIND.name()), move |shared| {
             let outcome = in_batches(shared, &setting, begun, (sink, recorder), |sink, recorder| {
-                // The last one is let go first: it keeps old rows from being vacuumed away.
-                last_state = None;
+                // It keeps old rows from being vacuumed away, and others' locks waiting: the last one alone is kept.
+                let is_last = setting.attached && shared.goal_is_set();
                 let (snapshot, _, batch) = refresh(&setting, sink, (recorder, &mut positions))?;
-                last_state = setting.attached.then(|| Arc::new(snapshot));
+                last_state = is_last.then(|| Arc::new(snapshot));
                 Ok(batch)
             })?;
             Ok(Outcome { positions, last_state, ..Outcome::of(S::KIND, outcome, initial_rows) })

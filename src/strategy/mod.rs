@@ -218,6 +218,13 @@ impl Setting {
         self.warehouse_at.clone().unwrap_or_else(|| self.folder.join("warehouse"))
     }
 
+    /// Tells this setting's folder from others, in names of few letters.
+    fn place_hash(&self) -> String {
+        let path = std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone());
+        let hash = xxhash_rust::xxh3::xxh3_64(path.as_os_str().as_encoded_bytes()) & u64::from(u32::MAX);
+        format!("{hash:08x}")
+    }
+
     fn search_folder(&self) -> PathBuf {
         self.folder.join("search")
     }
@@ -257,7 +264,10 @@ pub fn attach(kind: StrategyKind, setting: &Setting, begin: Begin) -> Result<Run
         (StrategyKind::Incremental, Begin::Loaded) => incremental::start(setting),
         (StrategyKind::CdcTrigger, Begin::Loaded) => {
             ChangeCapture::setup(&setting.source)?;
-            cdc::start(setting)
+            cdc::start(setting).inspect_err(|_| {
+                // What was made for a beginning that failed is of no use. That failure is what the user must hear of.
+                let _ = ChangeCapture::teardown(&setting.source);
+            })
         }
         _ => Err(StrategyError::Unable { strategy: kind.name(), begin }),
     }

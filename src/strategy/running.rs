@@ -160,8 +160,8 @@ pub struct Outcome {
     pub initial_rows: u64,
     /// What the positions of its publishes are.
     pub positions: Positions,
-    /// When each commit that was captured took place, by the source's clock; only where it is asked for.
-    pub commits: Vec<(Lsn, CommitTime)>,
+    /// When each commit that was captured took place, by the source's clock, and its changes; only where it is asked for.
+    pub commits: Vec<(Lsn, CommitTime, u64)>,
     /// The state that the sinks ended with, where it was asked for.
     pub last_state: Option<Arc<SourceSnapshot>>,
     /// The most bytes of its log that the database kept for the strategy, where it does.
@@ -200,7 +200,10 @@ pub(super) fn in_batches<S: Sink>(
     let mut outcome = SinkOutcome::default();
     let written_before = sink.counters().bytes_written;
     let mut due = begun;
-    while !shared.may_end(sink.visible()) {
+    // Where others go on writing, the last batch is one that began when the end was known.
+    let mut ended = !setting.attached;
+    while !shared.aborted() && !(ended && shared.may_end(sink.visible())) {
+        ended |= shared.goal_is_set();
         while due <= setting.clock.now() {
             due = due.after(setting.batch_interval);
         }
@@ -327,9 +330,14 @@ impl Running {
         self.shared.aborted()
     }
 
+    /// Says where the strategy is to end, without waiting for it.
+    pub fn end_at(&self, goal: Lsn) {
+        self.shared.goal.store(goal.0, Ordering::Release);
+    }
+
     /// Lets the strategy end once `goal` is visible at every sink; waits for that, for at most `patience`. True if it came.
     pub fn drain(&self, goal: Lsn, clock: &Clock, patience: Duration) -> bool {
-        self.shared.goal.store(goal.0, Ordering::Release);
+        self.end_at(goal);
         let deadline = clock.now().after(patience);
         while self.shared.visible_everywhere() < goal && !self.shared.aborted() && clock.now() < deadline {
             std::thread::sleep(Duration::from_millis(2));

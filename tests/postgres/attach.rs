@@ -158,9 +158,14 @@ fn a_cursors_losses_are_counted() {
 }
 
 fn wait_for_slot(server: &PgServer) {
+    wait_for(server, "SELECT count(*) FROM pg_replication_slots WHERE active");
+}
+
+/// Until the query says 1.
+fn wait_for(server: &PgServer, query: &str) {
     let until = Instant::now() + Duration::from_secs(60);
-    while server.psql("postgres", "SELECT count(*) FROM pg_replication_slots WHERE active").trim() != "1" {
-        assert!(Instant::now() < until, "no slot came");
+    while server.psql("postgres", query).trim() != "1" {
+        assert!(Instant::now() < until, "{query}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -233,6 +238,51 @@ fn killed_it_is_resumed_or_cleaned_up() {
 }
 
 #[test]
+fn a_server_that_restarts_is_waited_for() {
+    let Some(mut server) = bank() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = attach(&server, folder.path(), &["--duration", "14s"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // The heartbeats begin when the rows are loaded.
+    wait_for(
+        &server,
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%emit_message%' AND application_name = 'freshbench'",
+    );
+    for (round, mode) in ["immediate", "fast"].into_iter().enumerate() {
+        server.psql("postgres", &format!("UPDATE pgbench_accounts SET abalance = {round} WHERE aid <= 100"));
+        server.stop(mode);
+        server.start_again();
+        server.psql("postgres", &format!("DELETE FROM pgbench_accounts WHERE aid = {}", round + 1));
+    }
+    let ran = child.wait_with_output().unwrap();
+    assert!(ran.status.success(), "{}", said(&ran));
+    assert_eq!(left_behind(&server), "");
+    assert_equal_now(&server, folder.path());
+}
+
+#[test]
+fn a_failed_attach_leaves_an_earlier_ones_slot_alone() {
+    let Some(server) = bank() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let kept = output(attach(&server, folder.path(), &["--duration", "1s", "--keep"]));
+    assert!(kept.status.success(), "{}", said(&kept));
+    let slot = left_behind(&server);
+    assert_ne!(slot, "");
+    // Without --resume there is a warehouse already; and elsewhere there is none to resume.
+    let again = output(attach(&server, folder.path(), &["--duration", "1s"]));
+    assert!(!again.status.success());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let typo = output(attach(&server, elsewhere.path(), &["--duration", "1s", "--resume"]));
+    assert!(!typo.status.success());
+    assert_eq!(left_behind(&server), slot);
+    server.psql("postgres", "UPDATE pgbench_tellers SET tbalance = 3");
+    let resumed = output(attach(&server, folder.path(), &["--duration", "1s", "--resume"]));
+    assert!(resumed.status.success(), "{}", said(&resumed));
+    assert_eq!(left_behind(&server), "");
+    assert_equal_now(&server, folder.path());
+}
+
+#[test]
 fn without_a_snapshot_only_what_changes_arrives() {
     let Some(server) = bank() else { return };
     let folder = tempfile::tempdir().unwrap();
@@ -280,5 +330,6 @@ fn bad_input_gets_one_line_and_leaves_nothing() {
     refused(&["--tables", "pgbench_tellers", "--until-lsn", "12"], &["--until-lsn"]);
     refused(&["--tables", "pgbench_tellers", "--strategy", "incremental"], &["updated_at", "--cursor"]);
     refused(&["--tables", "pgbench_tellers", "--equal-sums", "a.b"], &["--equal-sums"]);
+    refused(&["--tables", "pgbench_tellers", "--strategy", "cdc-trigger", "--keep"], &["--keep"]);
     assert_eq!(left_behind(&server), "");
 }

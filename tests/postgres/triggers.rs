@@ -136,9 +136,13 @@ fn triggers_of_others_that_change_the_same_rows_are_seen_through() {
             IF pg_trigger_depth() = 1 AND TG_OP = 'DELETE' AND OLD.id = 3 THEN INSERT INTO t VALUES (3, -3); END IF; \
             RETURN NULL; END $$; \
          CREATE TRIGGER again AFTER INSERT OR UPDATE OR DELETE ON t FOR EACH ROW EXECUTE FUNCTION again(); \
+         CREATE TABLE latest(id int PRIMARY KEY, grp int, newest bool); \
+         CREATE FUNCTION only_one() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+            UPDATE latest SET newest = false WHERE grp = NEW.grp AND newest; RETURN NEW; END $$; \
+         CREATE TRIGGER only_one BEFORE INSERT ON latest FOR EACH ROW EXECUTE FUNCTION only_one(); \
          CREATE TABLE tree(id int PRIMARY KEY, parent int REFERENCES tree ON UPDATE CASCADE ON DELETE CASCADE)",
     );
-    let mut followed = Followed::begin(&server, &["t", "tree"]);
+    let mut followed = Followed::begin(&server, &["t", "tree", "latest"]);
     for statements in [
         "INSERT INTO t SELECT n, n FROM generate_series(1, 4) n",
         "UPDATE t SET v = v + 10",
@@ -146,6 +150,7 @@ fn triggers_of_others_that_change_the_same_rows_are_seen_through() {
         "INSERT INTO tree VALUES (1, NULL), (2, 1), (3, 2), (4, 1)",
         "UPDATE tree SET id = id + 100",
         "DELETE FROM tree WHERE id = 102",
+        "INSERT INTO latest SELECT n, n % 2, true FROM generate_series(1, 6) n",
     ] {
         server.psql("postgres", statements);
         followed.assert_equal(statements);
@@ -177,11 +182,12 @@ fn partitions_are_refused() {
     let Some(server) = PgServer::start(&[]) else { return };
     server.psql(
         "postgres",
-        "CREATE TABLE p(id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (9)",
+        "CREATE TABLE p(id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (9); \
+         CREATE TABLE parent(id int PRIMARY KEY); CREATE TABLE child(PRIMARY KEY (id)) INHERITS (parent)",
     );
     let options = server.options("postgres");
     let mut client = options.connect().unwrap();
-    for name in ["p", "p1"] {
+    for name in ["p", "p1", "parent", "child"] {
         let table = PgTable::discover(&mut client, &PgTableName::parse(name).unwrap()).unwrap();
         let refused = PgTriggerCapture::setup(&PgSource::adopt(&options, vec![table])).unwrap_err().to_string();
         assert!(refused.contains("cdc-log") && refused.contains(name), "{refused}");

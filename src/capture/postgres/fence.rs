@@ -26,7 +26,8 @@ impl PgFence {
     pub fn make(server: &PgOptions) -> Result<PgFence, CaptureError> {
         let mut wire = Wire::connect(server, Mode::Replication)?;
         wire.set_silence_max(SILENCE_MAX);
-        let name = format!("freshbench_fence_{}", std::process::id());
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let name = format!("freshbench_fence_{}_{:x}", std::process::id(), now.as_nanos() & u128::from(u64::MAX));
         let rows = wire.query(&format!("CREATE_REPLICATION_SLOT {name} TEMPORARY LOGICAL pgoutput EXPORT_SNAPSHOT"))?;
         let exported = match rows.first().map(Vec::as_slice) {
             Some([_, Some(point), Some(snapshot), ..]) => {

@@ -266,6 +266,20 @@ impl PgSnapshot {
         Ok(blocks.iter().enumerate().flat_map(|(leaf, &blocks)| cut(leaf, blocks, step)).collect())
     }
 
+    /// About how many rows the table has, by the server's statistics.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub fn estimated_rows(&self, table: TableId) -> Result<u64, CaptureError> {
+        let oids: Vec<u32> = self.table(table)?.leaves.iter().map(|leaf| leaf.oid).collect();
+        let sql = "SELECT coalesce(sum(greatest(reltuples, 0)), 0)::int8 FROM pg_catalog.pg_class WHERE oid = ANY($1)";
+        let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        let row = holder.query_one(sql, &[&oids]);
+        let rows: i64 =
+            row.and_then(|row| row.try_get(0)).map_err(SourceError::postgres("read statistics of", &self.place))?;
+        Ok(rows.unsigned_abs())
+    }
+
     fn blocks(&self, oid: u32) -> Result<u32, CaptureError> {
         let sql = "SELECT pg_catalog.pg_relation_size($1::oid::regclass) \
                    / pg_catalog.current_setting('block_size')::int8";

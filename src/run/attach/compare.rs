@@ -32,17 +32,29 @@ pub(super) fn compare(
     version: &WarehouseVersion,
     promise: Promise,
 ) -> Result<Validation, RunError> {
+    let promised = match promise {
+        Promise::Equality => "equality",
+        Promise::ChangedRows => "changed rows",
+        Promise::Nothing => "none",
+    };
     let mut validation = Validation {
-        promise: if promise == Promise::Nothing { "none" } else { "equality" }.to_owned(),
+        promise: promised.to_owned(),
         position: snapshot.position().0,
         equal: true,
         // There is no ledger here: the source is the truth.
         source_equals_ledger: true,
         ..Validation::default()
     };
+    if promise != Promise::Nothing && version.watermark() > snapshot.position() {
+        let (is, end) = (version.watermark(), snapshot.position());
+        validation
+            .failures
+            .push(format!("the warehouse stands at position {is}, behind the state to compare, at {end}"));
+    }
     let mut digests = Vec::new();
     for (id, schema) in catalog.iter() {
-        let passes = version.row_count(id).div_ceil(ROWS_AT_ONCE).max(1);
+        let known = snapshot.estimated_rows(id).map_err(RunError::measuring)?;
+        let passes = version.row_count(id).max(known).div_ceil(ROWS_AT_ONCE).max(1);
         let mut found = SinkValidation {
             sink: SinkKind::Warehouse.name().to_owned(),
             table: schema.name.clone(),

@@ -58,7 +58,7 @@ impl Attached<'_> {
         }
         self.consistency(&mut sheet, validation);
         sheet.sink = None;
-        self.costs(&mut sheet, sink, streamed.len());
+        self.costs(&mut sheet, sink);
         if by_stream.is_some() {
             warnings.extend(self.disagreement(freshness, &beats));
         }
@@ -89,11 +89,20 @@ impl Attached<'_> {
         if self.plan.strategy != StrategyKind::CdcLog {
             return Vec::new();
         }
-        let commits = self.outcome.commits.iter().map(|&(lsn, time)| {
+        let commits = self.outcome.commits.iter().map(|&(lsn, time, _)| {
             let committed = self.offset.moment(time);
             Commit { lsn, committed, intended: committed }
         });
         commits.filter(|commit| commit.committed <= self.window.end).collect()
+    }
+
+    /// Transactions committed in the window and their changes; for batches none, and the rows that they brought.
+    fn in_window(&self, sink: &crate::strategy::SinkOutcome) -> (u64, u64) {
+        let batches = sink.batches.iter().filter(|batch| self.window.contains(batch.published_at));
+        let rows: u64 = batches.map(|batch| batch.rows).sum();
+        let inside =
+            self.outcome.commits.iter().filter(|&&(_, time, _)| self.window.contains(self.offset.moment(time)));
+        inside.fold((0, rows), |(count, sum), &(_, _, changes)| (count + 1, sum + changes))
     }
 
     fn ages(&self, sheet: &mut Sheet, freshness: &Freshness) {
@@ -162,13 +171,14 @@ impl Attached<'_> {
         }
     }
 
-    fn costs(&self, sheet: &mut Sheet, sink: &crate::strategy::SinkOutcome, commits: usize) {
+    fn costs(&self, sheet: &mut Sheet, sink: &crate::strategy::SinkOutcome) {
         let seconds = self.window.length().as_secs_f64().max(1e-9);
-        let changes = sink.rows;
+        // Of the window alone: a backlog that is drained is no throughput.
+        let (transactions, changes) = self.in_window(sink);
         sheet.put("throughput.changes_per_s", "1/s", Direction::Higher, Some(changes as f64 / seconds)).n = changes;
-        if commits > 0 {
-            let rate = commits as f64 / seconds;
-            sheet.put("throughput.transactions_per_s", "1/s", Direction::Higher, Some(rate)).n = commits as u64;
+        if transactions > 0 {
+            let rate = transactions as f64 / seconds;
+            sheet.put("throughput.transactions_per_s", "1/s", Direction::Higher, Some(rate)).n = transactions;
         }
         let follower = self.usage.cpu_of(Role::Capture)
             + self.usage.cpu_of(Role::Log)

@@ -12,6 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Ten a second cost the server next to nothing.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// How long the server may be away.
+const PATIENCE: Duration = Duration::from_secs(120);
 const OFFSET_SAMPLES: usize = 16;
 
 /// The difference of two clocks.
@@ -62,7 +64,13 @@ fn wall_us() -> i64 {
 /// Commits a message into the source's log again and again, on a thread of its own, which touches no table.
 pub(super) struct Heart {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Result<Vec<Commit>, SourceError>>,
+    thread: Option<JoinHandle<Result<Vec<Commit>, SourceError>>>,
+}
+
+impl Drop for Heart {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Heart {
@@ -72,22 +80,51 @@ impl Heart {
         let name = "prb-heartbeat".to_owned();
         let beat = move || beat(&source, &clock, &stopped);
         let thread = std::thread::Builder::new().name(name.clone()).spawn(beat);
-        Ok(Heart { stop, thread: thread.map_err(|_| SourceError::Thread { name })? })
+        Ok(Heart { stop, thread: Some(thread.map_err(|_| SourceError::Thread { name })?) })
     }
 
     /// Ends it; gives every beat, intended when it was sent, with the place of its message in the log.
-    pub(super) fn stop(self) -> Result<Vec<Commit>, SourceError> {
+    pub(super) fn stop(mut self) -> Result<Vec<Commit>, SourceError> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| SourceError::Thread { name: "prb-heartbeat".to_owned() })?
+        let joined = self.thread.take().map(JoinHandle::join);
+        joined.map_or(Ok(Vec::new()), |joined| {
+            joined.map_err(|_| SourceError::Thread { name: "prb-heartbeat".to_owned() })?
+        })
     }
 }
 
+/// Begins anew when the server went away; what it missed shows in the stream, not here.
 fn beat(source: &PgSource, clock: &Clock, stop: &AtomicBool) -> Result<Vec<Commit>, SourceError> {
+    let (mut beats, mut refusal) = (Vec::new(), None);
+    let mut broken_at = clock.now();
+    while !stop.load(Ordering::Relaxed) {
+        let before = beats.len();
+        match beat_on(source, clock, stop, &mut beats) {
+            Ok(()) => return Ok(beats),
+            Err(cause) => {
+                if beats.len() > before || refusal.is_none() {
+                    broken_at = clock.now();
+                }
+                if clock.now().since(broken_at) > PATIENCE {
+                    return Err(cause);
+                }
+                refusal = Some(cause);
+                std::thread::sleep(INTERVAL);
+            }
+        }
+    }
+    match refusal {
+        Some(cause) if beats.is_empty() => Err(cause),
+        _ => Ok(beats),
+    }
+}
+
+fn beat_on(source: &PgSource, clock: &Clock, stop: &AtomicBool, beats: &mut Vec<Commit>) -> Result<(), SourceError> {
     let failed = || SourceError::postgres("write a heartbeat to", source.place());
     let mut client = source.connect()?;
     let sql = "SELECT pg_catalog.pg_logical_emit_message(true, 'freshbench', 'heartbeat') - '0/0'::pg_catalog.pg_lsn";
     let emit = client.prepare(&format!("SELECT ({})::bigint", sql.trim_start_matches("SELECT "))).map_err(failed())?;
-    let (mut beats, mut due) = (Vec::new(), clock.now());
+    let mut due = clock.now();
     while !stop.load(Ordering::Relaxed) {
         let sent = clock.now();
         let at: i64 = client.query_one(&emit, &[]).map_err(failed())?.get(0);
@@ -98,5 +135,5 @@ fn beat(source: &PgSource, clock: &Clock, stop: &AtomicBool) -> Result<Vec<Commi
         due = due.after(INTERVAL);
         clock.sleep_until(due);
     }
-    Ok(beats)
+    Ok(())
 }

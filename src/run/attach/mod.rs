@@ -208,9 +208,13 @@ fn follow(
     let kind = plan.strategy;
     let failed = |cause: StrategyError| RunError::Strategy { strategy: kind.name(), cause: Box::new(cause) };
     let clock = &setting.clock;
-    let guard = Detach { kind, setting, keep: plan.keep };
+    if let Some(sums) = &plan.invariant {
+        sums.check(setting.output())?;
+    }
     let begun = clock.now();
+    // What a beginning that fails has made it removes itself; what an earlier attach left stays.
     let running = strategy::attach(kind, setting, plan.begin).map_err(failed)?;
+    let mut guard = Detach { kind, setting, keep: plan.keep };
     progress.end();
     let loaded = clock.now();
     let server = RecordSystem::from(source).with_worker(ServerCpu::of_worker)?;
@@ -238,17 +242,41 @@ fn follow(
     let log_bytes = source.log_end()?.0.saturating_sub(log_before.0);
     let beats = heart.stop()?;
     progress.begin("attach: catch up and compare", 0);
-    let fence = if interrupted { None } else { fence(plan, (source, &running, clock))? };
+    let fenced = if interrupted { Ok(None) } else { fence(plan, (source, &running, clock)) };
+    // Everything that was measured so far is of use, whatever becomes of the comparison.
+    let (fence, unfenced) = match fenced {
+        Ok(fence) => (fence, None),
+        Err(cause) => (None, Some(cause.to_string())),
+    };
     let goal = match &fence {
         Some(snapshot) => snapshot.position(),
         None => source.log_end()?,
     };
-    let caught_up = running.drain(goal, clock, plan.patience);
+    let caught_up = running.drain(goal, clock, if interrupted { Duration::ZERO } else { plan.patience });
     let observed_until = clock.now();
     let reads = prober.map(Prober::stop).transpose().map_err(RunError::measuring)?;
-    let mut outcome = running.finish().map_err(failed)?;
+    let mut outcome = match running.finish() {
+        Ok(outcome) => outcome,
+        Err(cause) => {
+            // A stream that stopped can be gone on with when its cause is mended; the slot keeps what comes.
+            guard.keep |= kind == StrategyKind::CdcLog;
+            if guard.keep {
+                eprintln!(
+                    "freshbench: slot and publication stay: go on with --resume, or run freshbench attach --cleanup"
+                );
+            }
+            return Err(failed(cause));
+        }
+    };
     meter.stop().map_err(RunError::measuring)?;
-    let mut validation = validation(plan, setting, fence, &outcome, interrupted)?;
+    let compared = validation(plan, setting, fence, &outcome, interrupted);
+    let mut validation = compared.unwrap_or_else(|cause| {
+        let failures = vec![format!("the warehouse could not be compared: {cause}")];
+        Validation { failures, ..Validation::default() }
+    });
+    if let Some(cause) = unfenced {
+        validation.failures.push(format!("the source's state could not be fixed: {cause}"));
+    }
     if !caught_up && !interrupted {
         let why = format!("the warehouse did not reach position {goal} within {} s", plan.patience.as_secs());
         validation.failures.push(why);
@@ -306,7 +334,7 @@ fn wait(
         let over = running.has_failed()
             || match plan.until {
                 Until::Duration(length) => now.since(start) >= length,
-                Until::Idle(length) => idle.lasted(source, now)? >= length,
+                Until::Idle(length) => idle.lasted(source, now) >= length,
                 Until::Position(position) => running.visible(SinkKind::Warehouse) >= position,
             };
         if over || stop.load(Ordering::Relaxed) {
@@ -320,32 +348,35 @@ fn wait(
 
 /// Whether anybody commits, by the server's count of changed rows in the database.
 struct Idle {
-    client: ::postgres::Client,
+    client: Option<::postgres::Client>,
     changed: i64,
     since: Moment,
 }
 
 impl Idle {
     fn new(source: &PgSource, now: Moment) -> Result<Idle, RunError> {
-        Ok(Idle { client: source.connect()?, changed: -1, since: now })
+        Ok(Idle { client: Some(source.connect()?), changed: -1, since: now })
     }
 
-    fn lasted(&mut self, source: &PgSource, now: Moment) -> Result<Duration, RunError> {
-        let mut changed = 0i64;
-        for table in source.tables() {
-            // Counters lag by a second in a session that goes on, so idle times are to be longer than that.
-            let sql = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint \
-                FROM pg_catalog.pg_stat_all_tables WHERE relid = ANY($1)";
-            let oids: Vec<u32> = table.leaves.iter().map(|leaf| leaf.oid).collect();
-            let row = self.client.query_one(sql, &[&oids]);
-            let count: i64 = row.map_err(SourceError::postgres("read the activity of", source.place()))?.get(0);
-            changed += count;
+    /// A server that is away is not idle: it is asked again when it is back.
+    fn lasted(&mut self, source: &PgSource, now: Moment) -> Duration {
+        let changed = self.client.as_mut().and_then(|client| changed_rows(client, source).ok());
+        match changed {
+            Some(changed) if changed == self.changed => {}
+            Some(changed) => (self.changed, self.since) = (changed, now),
+            None => (self.client, self.since) = (source.connect().ok(), now),
         }
-        if changed != self.changed {
-            (self.changed, self.since) = (changed, now);
-        }
-        Ok(now.since(self.since))
+        now.since(self.since)
     }
+}
+
+/// By the server's counters, which lag by a second in a session that goes on, so idle times are to be longer than that.
+fn changed_rows(client: &mut ::postgres::Client, source: &PgSource) -> Result<i64, ::postgres::Error> {
+    let sql = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint \
+        FROM pg_catalog.pg_stat_all_tables WHERE relid = ANY($1)";
+    let leaves = source.tables().iter().flat_map(|table| &table.leaves);
+    let oids: Vec<u32> = leaves.map(|leaf| leaf.oid).collect();
+    Ok(client.query_one(sql, &[&oids])?.get(0))
 }
 
 /// Where the stream is to stop, and the state of the source there. `None` where the strategy itself keeps the last state.
@@ -358,13 +389,18 @@ fn fence(
     }
     // At rest first, so that nothing behind the fence is in the warehouse already.
     if !running.hold_source(true, REST_PATIENCE) {
-        return Ok(None);
+        running.hold_source(false, Duration::ZERO);
+        return Err(RunError::measuring("the tailer did not come to rest"));
     }
-    let made = PgFence::make(&plan.server).map_err(RunError::measuring)?;
-    let snapshot = PgSnapshot::of_source(source, 1, clock, Some(&made.exported)).map_err(RunError::measuring);
-    let snapshot = SourceSnapshot::of_postgres(snapshot?);
+    let fixed = PgFence::make(&plan.server)
+        .and_then(|made| PgSnapshot::of_source(source, 1, clock, Some(&made.exported)))
+        .map(SourceSnapshot::of_postgres);
+    if let Ok(snapshot) = &fixed {
+        // Before the tailer goes on, or it would take what lies behind.
+        running.end_at(snapshot.position());
+    }
     running.hold_source(false, Duration::ZERO);
-    Ok(Some(snapshot))
+    fixed.map(Some).map_err(RunError::measuring)
 }
 
 fn validation(

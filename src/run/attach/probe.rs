@@ -27,8 +27,17 @@ impl EqualSums {
         Ok(EqualSums { columns })
     }
 
+    /// Whether the catalog has them.
+    pub(super) fn check(&self, catalog: &Catalog) -> Result<(), SourceError> {
+        self.places(catalog).map(drop)
+    }
+
     /// What looks at them in the warehouse of this catalog.
     pub(super) fn target(&self, catalog: &Catalog, reader: WarehouseReader) -> Result<SumsProbe, SourceError> {
+        Ok(SumsProbe { reader, places: self.places(catalog)? })
+    }
+
+    fn places(&self, catalog: &Catalog) -> Result<Vec<(TableId, usize)>, SourceError> {
         let place = |named: &String| -> Option<(TableId, usize)> {
             catalog.iter().find_map(|(id, schema)| {
                 let column = named.strip_prefix(schema.name.as_str())?.strip_prefix('.')?;
@@ -41,7 +50,7 @@ impl EqualSums {
                 what: format!("no followed table has the column {named:?}; the tables are: {}", known.join(", ")),
             })
         });
-        Ok(SumsProbe { reader, places: places.collect::<Result<_, _>>()? })
+        places.collect()
     }
 }
 

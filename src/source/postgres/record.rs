@@ -23,6 +23,7 @@ use crate::workload::Workload;
 use ::postgres::Client;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Everything of this program's in a database stands in this schema, so that one DROP removes it.
 pub const OWN_SCHEMA: &str = "_freshbench";
@@ -34,6 +35,8 @@ const OWN_TABLES: &str = "CREATE SCHEMA _freshbench;
         txn bigint NOT NULL, xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id());";
 
 const PROGRESS_ROWS: u64 = 10_000;
+/// How long a slot may stay in use by a reader that was ended.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A database with a workload's tables. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -150,8 +153,11 @@ impl PgSource {
         let sql = format!("CREATE DATABASE {} TEMPLATE {template}", quote(name));
         client.batch_execute(&sql).map_err(SourceError::postgres("copy the database to", name))?;
         let own = options.with_database(name);
-        let mut client = own.connect()?;
-        PgSource::assemble(&own, catalog.clone(), *durability, &mut client)
+        let assembled =
+            own.connect().and_then(|mut client| PgSource::assemble(&own, catalog.clone(), *durability, &mut client));
+        assembled.inspect_err(|_| {
+            let _ = client.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", quote(name)));
+        })
     }
 
     /// Removes the database, ending whoever is still connected to it, after the slots that were made for it.
@@ -162,8 +168,15 @@ impl PgSource {
         let name = &self.inner.options.database;
         let failed = || SourceError::postgres("remove the database", name);
         let mut client = server.connect()?;
+        // Nobody else uses a database that was made for one case; the server notices a moment later that a reader has gone.
+        let users = "SELECT pg_catalog.pg_terminate_backend(active_pid) FROM pg_catalog.pg_replication_slots \
+            WHERE database = $1 AND slot_name LIKE 'freshbench%' AND active";
         let slots = "SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots \
             WHERE database = $1 AND slot_name LIKE 'freshbench%' AND NOT active";
+        let deadline = Instant::now() + RELEASE_PATIENCE;
+        while client.execute(users, &[name]).map_err(failed())? > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         client.execute(slots, &[name]).map_err(failed())?;
         client.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quote(name))).map_err(failed())
     }

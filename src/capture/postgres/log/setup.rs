@@ -107,7 +107,9 @@ pub(super) fn make_for(
     std::fs::create_dir_all(&options.folder).map_err(SourceError::io("make the folder", &options.folder))?;
     let own_publication = options.own_publication();
     if own_publication {
-        let list: Vec<String> = tables.iter().map(PgTable::quoted).collect();
+        check_leaves(client, &tables)?;
+        let only = |table: &PgTable| if table.kind == PgKind::Partitioned { "" } else { "ONLY " };
+        let list: Vec<String> = tables.iter().map(|table| format!("{}{}", only(table), table.quoted())).collect();
         let sql = format!(
             "CREATE PUBLICATION {} FOR TABLE {} WITH (publish = 'insert, update, delete, truncate', \
              publish_via_partition_root = true)",
@@ -126,6 +128,28 @@ pub(super) fn make_for(
     }
     let (exported, holder) = made?;
     Ok(LogSetup { exported, tables, _holder: holder })
+}
+
+/// The server goes by each partition's own replica identity when somebody changes its rows.
+fn check_leaves(client: &mut Client, tables: &[PgTable]) -> Result<(), CaptureError> {
+    for table in tables.iter().filter(|table| table.kind == PgKind::Partitioned) {
+        let oids: Vec<u32> = table.leaves.iter().map(|leaf| leaf.oid).collect();
+        let sql = "SELECT c.oid::regclass::text FROM pg_class c WHERE c.oid = ANY($1) AND (c.relreplident = 'n' \
+            OR (c.relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)) \
+            OR (c.relreplident = 'i' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident))) \
+            LIMIT 1";
+        let found =
+            client.query_opt(sql, &[&oids]).map_err(SourceError::postgres("read partitions of", table.quoted()))?;
+        if let Some(row) = found {
+            let leaf: String = row.get(0);
+            let reason = format!(
+                "its partition {leaf} has no replica identity, so the server would refuse its updates; give it a primary key, or run \
+                 ALTER TABLE {leaf} REPLICA IDENTITY FULL"
+            );
+            return Err(CaptureError::Unfit { table: table.schema.name.clone(), reason });
+        }
+    }
+    Ok(())
 }
 
 fn make_slot(options: &LogCaptureOptions, tables: &[PgTable]) -> Result<(PgExported, Wire), CaptureError> {

@@ -21,10 +21,14 @@
 //! # Triggers of others
 //!
 //! A trigger of somebody else's that changes *the same rows* again runs, with our triggers behind its own statements, before
-//! ours behind the outer statement, whose transition tables are then out of date. Where a table has any AFTER trigger that is
-//! not ours, or a foreign key to itself, ours log the rows as they are in the table by then, at the cost of a look-up each.
+//! ours behind the outer statement, whose transition tables are then out of date. Where a table has any trigger that is
+//! not ours at the time of the setup, or a foreign key to itself, ours log the rows as they are in the table by then, at the cost of a look-up each.
 //!
-//! Partitioned tables and partitions are refused: a statement may name the one and pass the other's triggers by.
+//! Partitioned tables, partitions, and tables that inherit or are inherited from are refused: a statement may name the one and
+//! pass the other's triggers by. A definition of a followed table that changes makes the users' writes fail, until the triggers
+//! are gone: that is in the nature of triggers that copy columns.
+//!
+//! While a capture runs it holds an advisory lock, so that a clean-up knows of it.
 
 mod poll;
 mod setup;
@@ -36,6 +40,9 @@ use crate::source::{Inside, SourceError};
 use ::postgres::Client;
 use setup::{DELETED, Filled, UPDATED, changelog, names};
 use std::time::Instant;
+
+/// The advisory lock of captures at work: the letters of "freshben".
+const IN_USE: i64 = 0x6672_6573_6862_656e;
 
 /// The tailer of the changelog: whole transactions, each once.
 pub struct PgTriggerCapture {
@@ -71,12 +78,24 @@ impl PgTriggerCapture {
         setup::set_up(source, Filled::ByTheApplication)
     }
 
+    /// Whether some capture is at work on the database's changelog.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn is_in_use(client: &mut Client) -> Result<bool, CaptureError> {
+        let sql = "SELECT CASE WHEN pg_catalog.pg_try_advisory_lock($1) THEN pg_catalog.pg_advisory_unlock($1) ELSE false END";
+        let free: bool =
+            client.query_one(sql, &[&IN_USE]).map_err(CaptureError::postgres("look for", "captures"))?.get(0);
+        Ok(!free)
+    }
+
     /// Whether there is a changelog in the database.
     ///
     /// # Errors
     /// When the server refuses.
     pub fn is_set_up(client: &mut Client) -> Result<bool, CaptureError> {
-        let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '_freshbench')";
+        let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '_freshbench') \
+            AND pg_catalog.to_regclass('_freshbench.change_number') IS NOT NULL";
         let row = client.query_one(sql, &[]).map_err(CaptureError::postgres("look for", "the changelog"))?;
         Ok(row.get(0))
     }
@@ -95,7 +114,10 @@ impl PgTriggerCapture {
     /// # Errors
     /// When the server refuses.
     pub fn resume(source: &PgSource, position: Lsn, cut: PgCut) -> Result<PgTriggerCapture, CaptureError> {
-        let client = source.connect()?;
+        let mut client = source.connect()?;
+        client
+            .execute("SELECT pg_catalog.pg_advisory_lock_shared($1)", &[&IN_USE])
+            .map_err(CaptureError::postgres("say that it is in use to", source.place()))?;
         let cuts = vec![(position, cut.clone())];
         Ok(PgTriggerCapture {
             source: source.clone(),

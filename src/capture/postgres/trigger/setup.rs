@@ -19,40 +19,72 @@ pub(super) enum Filled {
     ByTheApplication,
 }
 
-/// Makes the changelog anew.
+/// Makes the changelog anew. Fails, and changes nothing, when there is one.
 pub(super) fn set_up(source: &PgSource, filled: Filled) -> Result<(), CaptureError> {
     let mut client = source.connect()?;
     let failed = || CaptureError::postgres("set the changelog up in", source.place());
-    let mut sql = format!("BEGIN; CREATE SCHEMA IF NOT EXISTS {OWN_SCHEMA};");
-    sql.push_str("CREATE SEQUENCE IF NOT EXISTS _freshbench.change_number;");
-    client.batch_execute(&sql).map_err(failed())?;
+    let schema = format!("BEGIN; CREATE SCHEMA IF NOT EXISTS {OWN_SCHEMA}; CREATE SEQUENCE _freshbench.change_number");
+    client.batch_execute(&schema).map_err(failed())?;
+    let mut triggers = Vec::new();
     for (id, _) in source.catalog().iter() {
         let table = source.table(id)?;
-        let sql = changelog_sql(id, table);
+        let name = &table.schema.name;
         client
-            .batch_execute(&sql)
-            .map_err(CaptureError::postgres("make the changelog of table", &table.schema.name))?;
+            .batch_execute(&changelog_sql(id, table))
+            .map_err(CaptureError::postgres("make the changelog of table", name))?;
         if filled == Filled::ByTriggers {
-            check_whole(table)?;
+            check_whole(&mut client, table)?;
             let changed_behind = is_changed_behind(&mut client, table)?;
-            let sql = triggers_sql(id, table, changed_behind);
-            client.batch_execute(&sql).map_err(CaptureError::postgres("put triggers on table", &table.schema.name))?;
+            let (functions, on_table) = triggers_sql(id, table, changed_behind);
+            let made = client.batch_execute(&functions);
+            made.map_err(CaptureError::postgres("make the functions that log table", name))?;
+            triggers.push((name, on_table));
         }
     }
-    client.batch_execute("COMMIT").map_err(failed())
+    client.batch_execute("COMMIT").map_err(failed())?;
+    for (name, sql) in triggers {
+        if let Err(error) = with_locks(&mut client, &sql) {
+            // The failure that led here is what the user must hear of.
+            let _ = tear_down(&mut client);
+            return Err(CaptureError::postgres("put triggers on table", name)(error));
+        }
+    }
+    Ok(())
 }
 
-/// Removes changelog and triggers, and with them the schema if nothing else of this program is in it.
+/// Runs statements that lock one table against its writers, in a transaction of their own that does not wait for long: while
+/// it waits, everybody behind it waits as well.
+fn with_locks(client: &mut Client, sql: &str) -> Result<(), ::postgres::Error> {
+    const ATTEMPTS: u32 = 300;
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match client.batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '500ms'; {sql}; COMMIT")) {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                client.batch_execute("ROLLBACK")?;
+                let state = error.code().map(::postgres::error::SqlState::code);
+                if attempts == ATTEMPTS || !matches!(state, Some("55P03" | "40P01")) {
+                    return Err(error);
+                }
+                std::thread::sleep(std::time::Duration::from_millis(200));
+            }
+        }
+    }
+}
+
+/// Removes changelog and triggers, table by table, and with them the schema if nothing else of this program is in it.
 pub(super) fn tear_down(client: &mut Client) -> Result<(), ::postgres::Error> {
     // Whatever depends on a function that is gone, as a trigger does, goes with it.
+    let sql = "SELECT pg_catalog.split_part(p.proname, '_', 2), pg_catalog.string_agg(
+            'DROP FUNCTION ' || p.oid::pg_catalog.regprocedure::text || ' CASCADE', '; ')
+        FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname = '_freshbench' AND p.proname LIKE 'capture\\_%' GROUP BY 1";
+    for row in client.query(sql, &[])? {
+        with_locks(client, row.get(1))?;
+    }
     client.batch_execute(
-        "SET lock_timeout = '60s';
-        DO $$ DECLARE name text; BEGIN
-            FOR name IN SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p
-                JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-                WHERE n.nspname = '_freshbench' AND p.proname LIKE 'capture\\_%' LOOP
-                EXECUTE 'DROP FUNCTION ' || name || ' CASCADE';
-            END LOOP;
+        "DO $$ DECLARE name text; BEGIN
             FOR name IN SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c
                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                 WHERE n.nspname = '_freshbench' AND c.relkind = 'r' AND c.relname LIKE 'changelog\\_%' LOOP
@@ -96,24 +128,27 @@ fn changelog_sql(id: TableId, table: &PgTable) -> String {
     )
 }
 
-/// Whether others' triggers run before ours behind a statement and may change the same rows again: row-level ones, those of
-/// a statement whose names sort before, and foreign keys of the table to itself.
+/// Whether others' triggers run before ours behind a statement and may change the same rows again: any, also those before a
+/// row, which may change a row that the statement changed already; and foreign keys of the table to itself.
 fn is_changed_behind(client: &mut Client, table: &PgTable) -> Result<bool, CaptureError> {
-    // In tgtype, 2 is BEFORE and 64 is INSTEAD OF.
     let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger t
         LEFT JOIN pg_catalog.pg_constraint c ON c.oid = t.tgconstraint
-        WHERE t.tgrelid = $1 AND t.tgtype & 66 = 0 AND t.tgname NOT LIKE '\\_freshbench\\_%'
+        WHERE t.tgrelid = $1 AND t.tgname NOT LIKE '\\_freshbench\\_%'
             AND (NOT t.tgisinternal OR c.conrelid = c.confrelid))";
     let row = client.query_one(sql, &[&table.oid]);
     Ok(row.map_err(CaptureError::postgres("look at the triggers of table", &table.schema.name))?.get(0))
 }
 
-/// Statement triggers fire for the table that a statement names, so a partition can be written past those of its root.
-fn check_whole(table: &PgTable) -> Result<(), CaptureError> {
-    if table.kind != PgKind::Partitioned && table.partition_of.is_none() {
+/// Statement triggers fire for the table that a statement names, with the rows of all that belong to it.
+fn check_whole(client: &mut Client, table: &PgTable) -> Result<(), CaptureError> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE $1 IN (inhparent, inhrelid))";
+    let row = client.query_one(sql, &[&table.oid]);
+    let related: bool = row.map_err(CaptureError::postgres("look at the heirs of table", &table.schema.name))?.get(0);
+    if !related && table.kind != PgKind::Partitioned {
         return Ok(());
     }
-    let reason = "statements that name one of its partitions, or its root, would pass its triggers by; use cdc-log";
+    let reason = "statements that name its parent, or a table that inherits from it or is a partition of it, would pass its \
+        triggers by; use cdc-log";
     Err(CaptureError::Unfit { table: table.schema.name.clone(), reason: reason.to_owned() })
 }
 
@@ -132,8 +167,9 @@ impl Bodies {
             insert: format!("INSERT INTO {log}(op, {c}) SELECT '{INSERTED}', {} FROM new_rows AS n;", columns.row("n")),
             // A statement changes each row once, so its old keys that are no new keys are gone, whatever was swapped.
             update: format!(
-                "INSERT INTO {log}(op, {k}) SELECT '{DELETED}', {0} FROM old_rows AS o
-                    WHERE NOT EXISTS (SELECT FROM new_rows AS n WHERE ({1}) = ({0}));
+                // EXCEPT, since a session plans this once, and a join planned for one row would take a large update's square.
+                "INSERT INTO {log}(op, {k}) SELECT '{DELETED}', gone.* FROM
+                    (SELECT {0} FROM old_rows AS o EXCEPT SELECT {1} FROM new_rows AS n) AS gone;
                 INSERT INTO {log}(op, {c}) SELECT '{UPDATED}', {2} FROM new_rows AS n;",
                 columns.key("o"),
                 columns.key("n"),
@@ -147,7 +183,7 @@ impl Bodies {
     fn of_table(log: &str, target: &str, columns: &Columns) -> Bodies {
         let Columns { k, c, .. } = columns;
         let present = format!(
-            "INSERT INTO {log}(op, {c}) SELECT '{UPDATED}', {} FROM {target} AS t
+            "INSERT INTO {log}(op, {c}) SELECT '{UPDATED}', {} FROM ONLY {target} AS t
                 WHERE EXISTS (SELECT FROM new_rows AS n WHERE ({}) = ({}));",
             columns.row("t"),
             columns.key("n"),
@@ -155,10 +191,13 @@ impl Bodies {
         );
         let absent = format!(
             "INSERT INTO {log}(op, {k}) SELECT '{DELETED}', {0} FROM old_rows AS o
-                WHERE NOT EXISTS (SELECT FROM {target} AS t WHERE ({1}) = ({0}));",
+                WHERE NOT EXISTS (SELECT FROM ONLY {target} AS t WHERE ({1}) = ({0}));",
             columns.key("o"),
             columns.key("t")
         );
+        // Planned at each execution, for as many rows as there are.
+        let planned = |sql: &str| format!("EXECUTE $sql${sql}$sql$;");
+        let (present, absent) = (planned(&present), planned(&absent));
         Bodies { insert: present.clone(), update: format!("{absent} {present}"), delete: absent }
     }
 }
@@ -185,7 +224,8 @@ impl Columns<'_> {
     }
 }
 
-fn triggers_sql(id: TableId, table: &PgTable, changed_behind: bool) -> String {
+/// The functions, and the triggers that call them.
+fn triggers_sql(id: TableId, table: &PgTable, changed_behind: bool) -> (String, String) {
     let (log, schema, target) = (changelog(id), &table.schema, TableReader::new(table).quoted());
     let k = names('k', schema.key.len()).join(", ");
     let c = names('c', schema.columns.len()).join(", ");
@@ -193,7 +233,7 @@ fn triggers_sql(id: TableId, table: &PgTable, changed_behind: bool) -> String {
     let bodies =
         if changed_behind { Bodies::of_table(&log, &target, &columns) } else { Bodies::of_transition(&log, &columns) };
     let truncate = format!("INSERT INTO {log}(op) VALUES('{TRUNCATED}');");
-    let mut sql = String::new();
+    let (mut functions, mut triggers) = (String::new(), String::new());
     for (event, body, transition) in [
         ("insert", bodies.insert, "REFERENCING NEW TABLE AS new_rows"),
         ("update", bodies.update, "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows"),
@@ -201,14 +241,21 @@ fn triggers_sql(id: TableId, table: &PgTable, changed_behind: bool) -> String {
         ("truncate", truncate, ""),
     ] {
         let function = format!("{OWN_SCHEMA}.capture_{}_{event}", id.0);
-        // Writers need no right on the changelog: the function has its owner's. Writing to a String can't fail.
+        // Writers need no right on the changelog: the function has its owner's, who sees every row. Writing to a String can't
+        // fail.
         let _ = write!(
-            sql,
+            functions,
             "CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-                SET search_path = pg_catalog, pg_temp AS $body$ BEGIN {body} RETURN NULL; END $body$;
-            CREATE TRIGGER _freshbench_{event} AFTER {event} ON {target} {transition}
-                FOR EACH STATEMENT EXECUTE FUNCTION {function}();"
+                SET search_path = pg_catalog, pg_temp SET row_security = off
+                AS $body$ BEGIN {body} RETURN NULL; END $body$;"
+        );
+        // Also where a subscription or a restore writes.
+        let _ = write!(
+            triggers,
+            "CREATE TRIGGER _freshbench_{event} AFTER {event} ON {target} {transition}
+                FOR EACH STATEMENT EXECUTE FUNCTION {function}();
+            ALTER TABLE {target} ENABLE ALWAYS TRIGGER _freshbench_{event};"
         );
     }
-    sql
+    (functions, triggers)
 }
