@@ -24,6 +24,8 @@ pub(super) enum Command {
     Run(Box<RunArgs>),
     /// Show the race of dual writes step by step, and how often it happens, reproducibly for a seed
     Race(RaceArgs),
+    /// Make one HTML file from results: of runs (several side by side), a sweep, a comparison, a history
+    Report(ReportArgs),
     /// Load one table of an SQLite database into a new warehouse folder, once
     Load(LoadArgs),
     /// Look into a warehouse folder
@@ -176,6 +178,19 @@ pub(super) struct RaceArgs {
     /// What to print on stdout
     #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
     pub(super) format: OutputFormat,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReportArgs {
+    /// A run's folder, or a result file of run, sweep, ab, compare or history
+    #[arg(value_name = "RUN")]
+    pub(super) runs: Vec<PathBuf>,
+    /// The page [default: report.html beside the result of one run, else in this folder]
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Make an index.html for a folder of runs instead, with a line for each [default: reports]
+    #[arg(long)]
+    pub(super) index: bool,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ mod dump;
 mod load;
 mod progress;
 mod race;
+mod report;
 mod run;
 
 pub use args::Cli;
@@ -81,6 +82,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Run(arguments) => run::run(arguments, cli.quiet),
         Command::Race(arguments) => race::race(arguments, cli.quiet),
+        Command::Report(arguments) => report::report(arguments, cli.quiet),
         Command::Load(arguments) => load::load(arguments),
         Command::Warehouse(WarehouseCommand::Dump(arguments)) => dump::dump(arguments),
         Command::Completions { shell } => {

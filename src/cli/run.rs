@@ -29,6 +29,7 @@ pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
     }
     if !quiet {
         eprintln!("saved in {}", finished.folder.display());
+        eprintln!("look at {}", finished.page.display());
     }
     let kept = finished.result.strategies.iter().all(|case| case.validation.passed);
     Ok(match (finished.interrupted, kept) {

@@ -17,7 +17,7 @@ pub use environment::{environment, utc_now};
 use crate::clock::Clock;
 use crate::plan::Plan;
 use crate::report::headline::sentence;
-use crate::report::{Case, Config, ReportError, RunResult, result, save_result};
+use crate::report::{Case, Config, ReportError, RunResult, result, save_page, save_result};
 use crate::source::{SourceError, SourceOptions, SqliteSource};
 use crate::strategy::{StrategyError, StrategyKind};
 use std::fmt;
@@ -98,6 +98,8 @@ pub struct Finished {
     pub result: RunResult,
     /// Where that was saved.
     pub folder: PathBuf,
+    /// The page about it.
+    pub page: PathBuf,
     /// Whether it was interrupted; the result then holds the cases that had finished.
     pub interrupted: bool,
 }
@@ -179,7 +181,8 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
     }
     result.complete = !interrupted;
     save_result(&folder, &result).map_err(RunError::Report)?;
-    Ok(Finished { result, folder, interrupted })
+    let page = save_page(&folder, &result).map_err(RunError::Report)?;
+    Ok(Finished { result, folder, page, interrupted })
 }
 
 fn load(plan: &Plan, work: &Path, progress: &dyn Progress) -> Result<SqliteSource, RunError> {
