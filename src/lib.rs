@@ -38,6 +38,8 @@ pub mod plan;
 
 pub mod report;
 
+pub mod live;
+
 pub mod run;
 
 pub mod cli;

@@ -129,6 +129,8 @@ pub(super) struct RunArgs {
     /// A short run of about 20 seconds; the other flags still win
     #[arg(long)]
     pub(super) quick: bool,
+    #[command(flatten)]
+    pub(super) live: LiveArgs,
     /// What to print on stdout
     #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
     pub(super) format: OutputFormat,
@@ -178,6 +180,17 @@ pub(super) struct RaceArgs {
     /// What to print on stdout
     #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
     pub(super) format: OutputFormat,
+}
+
+/// For every command that something can be watched of.
+#[derive(Debug, Args)]
+pub(super) struct LiveArgs {
+    /// Show the run in a browser while it goes on, at this port of 127.0.0.1 (0: any that is free), and at /metrics [default port: 7878]
+    #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "7878")]
+    pub(super) live: Option<u16>,
+    /// Show it to other machines as well: listen on this address, with no protection at all
+    #[arg(long, value_name = "ADDRESS", requires = "live")]
+    pub(super) live_address: Option<std::net::IpAddr>,
 }
 
 #[derive(Debug, Args)]

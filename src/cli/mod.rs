@@ -2,6 +2,7 @@
 
 mod args;
 mod dump;
+mod live;
 mod load;
 mod progress;
 mod race;

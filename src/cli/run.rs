@@ -2,7 +2,7 @@
 
 use super::args::{OutputFormat, RunArgs};
 use super::progress::Bars;
-use super::{Exit, Failure};
+use super::{Exit, Failure, live};
 use crate::plan::RawPlan;
 use crate::report::{RunResult, terminal};
 use crate::sink::cache::without_secret;
@@ -21,7 +21,8 @@ pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
         }
     })
     .map_err(|cause| Failure::error(format!("can't listen for Ctrl-C: {cause}")))?;
-    let finished = crate::run::run(&plan, &Bars::new(quiet), &stop).map_err(Failure::error)?;
+    let (feed, _view) = live::start(&arguments.live)?;
+    let finished = crate::run::run(&plan, &Bars::new(quiet, feed), &stop).map_err(Failure::error)?;
     match print(&finished.result, arguments.format) {
         // A reader that went away must not hide how the run ended.
         Err(cause) if cause.kind() != io::ErrorKind::BrokenPipe => return Err(cause.into()),

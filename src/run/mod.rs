@@ -15,6 +15,7 @@ mod verify;
 pub use environment::{environment, utc_now};
 
 use crate::clock::Clock;
+use crate::live::Feed;
 use crate::plan::Plan;
 use crate::report::headline::sentence;
 use crate::report::{Case, Config, ReportError, RunResult, result, save_page, save_result};
@@ -33,6 +34,10 @@ pub trait Progress {
     fn at(&self, done: u64);
     /// It is over.
     fn end(&self);
+    /// Where a live view is told of it, if there is one.
+    fn live(&self) -> Option<&Feed> {
+        None
+    }
 }
 
 /// Why a run failed.
@@ -146,7 +151,7 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
         strategies: Vec::new(),
     };
     // An older result in this folder must not stand for this run.
-    save_result(&folder, &result).map_err(RunError::Report)?;
+    save(&folder, &result, progress)?;
     let mut measured: Vec<(StrategyKind, Vec<Case>)> = plan.strategies.iter().map(|&kind| (kind, Vec::new())).collect();
     let mut interrupted = false;
     'all: for rep in 0..plan.reps {
@@ -168,7 +173,7 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
                 }
             }
             result.strategies = summarise(&measured);
-            save_result(&folder, &result).map_err(RunError::Report)?;
+            save(&folder, &result, progress)?;
             if plan.work.is_none() {
                 // What a case leaves on the disk is of no use once it is verified, and repetitions would fill it.
                 let _ = std::fs::remove_dir_all(work.join(&name));
@@ -180,9 +185,17 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
         }
     }
     result.complete = !interrupted;
-    save_result(&folder, &result).map_err(RunError::Report)?;
+    save(&folder, &result, progress)?;
     let page = save_page(&folder, &result).map_err(RunError::Report)?;
     Ok(Finished { result, folder, page, interrupted })
+}
+
+/// Saves a result and shows it to those who look.
+fn save(folder: &Path, result: &RunResult, progress: &dyn Progress) -> Result<(), RunError> {
+    if let Some(feed) = progress.live() {
+        feed.saved(result);
+    }
+    save_result(folder, result).map_err(RunError::Report)
 }
 
 fn load(plan: &Plan, work: &Path, progress: &dyn Progress) -> Result<SqliteSource, RunError> {

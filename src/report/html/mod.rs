@@ -4,6 +4,7 @@ mod block;
 pub mod chart;
 mod index;
 pub mod input;
+mod live;
 mod palette;
 #[cfg(test)]
 mod sample;
@@ -12,6 +13,7 @@ mod section;
 
 pub use index::{Listed, index};
 pub use input::{Input, InputError};
+pub use live::{Live, live_charts, live_page};
 pub use palette::color_of;
 
 use self::block::{Block, Group, Section};

@@ -60,7 +60,7 @@ pub fn count_tick(value: f64) -> String {
         format!("{}G", short(value / 1e9))
     } else if magnitude >= 1e6 {
         format!("{}M", short(value / 1e6))
-    } else if magnitude >= 1e4 {
+    } else if magnitude >= 1e3 {
         format!("{}k", short(value / 1e3))
     } else {
         short(value)

@@ -222,7 +222,10 @@ impl Plot {
         let named = self.series.iter().filter(|series| series.style != Style::Points && !series.faint);
         let mut ends: Vec<(f64, f64, f64, &Series)> = named
             .filter_map(|series| {
-                let last = series.points.iter().rev().find(|p| p.x.is_finite() && p.y.is_finite())?;
+                // What is only known to be at least so long continues the line of its colour.
+                let same = self.series.iter().rev().filter(|other| other.color == series.color);
+                let last =
+                    same.flat_map(|other| other.points.iter().rev()).find(|p| p.x.is_finite() && p.y.is_finite())?;
                 let y = frame.y(&self.y, last.y);
                 Some((y, y, frame.x(&self.x, last.x), series))
             })
