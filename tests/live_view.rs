@@ -92,7 +92,10 @@ fn a_run_is_seen_while_it_goes_on() {
     let lines = "document.querySelector('#age-warehouse .view0 .wide').querySelectorAll('path.line').length";
     wait(&mut chromium, &format!("{lines} === 2 && document.querySelector('#now b').innerText === 'cdc-trigger'"));
     let shown = chromium.evaluate("document.querySelector('#age-warehouse .view0 .wide path.c3').getAttribute('d')");
-    wait(&mut chromium, &format!("document.querySelector('#age-warehouse .view0 .wide path.c3').getAttribute('d') !== {shown}"));
+    wait(
+        &mut chromium,
+        &format!("document.querySelector('#age-warehouse .view0 .wide path.c3').getAttribute('d') !== {shown}"),
+    );
     let place = chromium.evaluate(
         "(() => { const view = document.querySelector('#age-warehouse .view0'); view.scrollIntoView({block: 'center', behavior: 'instant'}); \
          const box = view.getBoundingClientRect(); return [box.left + box.width / 4, box.top + box.height / 2]; })()",
@@ -119,7 +122,12 @@ fn scrapers_get_openmetrics_and_strangers_nothing() {
     let (mut run, address) = watched(&folder.path().join("out"), "3s");
     assert!(address.starts_with("127.0.0.1:"));
     let begun = Instant::now();
-    let wanted = ["freshbench_age_seconds", "freshbench_commit_lag_seconds_bucket", "freshbench_backlog_commits", "freshbench_changes_total"];
+    let wanted = [
+        "freshbench_age_seconds",
+        "freshbench_commit_lag_seconds_bucket",
+        "freshbench_backlog_commits",
+        "freshbench_changes_total",
+    ];
     loop {
         let answer = get(&address, "/metrics");
         let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");

@@ -54,13 +54,16 @@ fn check(chromium: &mut Chromium, what: &str) {
 /// Points at the middle of each kind of chart and reads what is said there.
 fn hover(chromium: &mut Chromium, selector: &str) -> String {
     let place = chromium.evaluate(&format!(
-        "(() => {{ const view = document.querySelector({selector:?}); view.scrollIntoView({{block: 'center', behavior: 'instant'}}); \
+        "(async () => {{ const view = document.querySelector({selector:?}); view.scrollIntoView({{block: 'center', behavior: 'instant'}}); \
+         for (let n = 0; n < 3; n += 1) await new Promise(requestAnimationFrame); \
          const svg = [...view.querySelectorAll('svg')].find((one) => one.getClientRects().length); \
          const mark = svg.querySelector('.part, .cell, .catch'); const box = (mark || svg).getBoundingClientRect(); \
          return [box.left + box.width / 2, box.top + box.height / 2]; }})()"
     ));
+    chromium.point_at(1.0, 1.0);
     chromium.point_at(place[0].as_f64().unwrap(), place[1].as_f64().unwrap());
-    let told = chromium.evaluate("document.getElementById('tip').hidden ? '' : document.getElementById('tip').innerText");
+    let told =
+        chromium.evaluate("document.getElementById('tip').hidden ? '' : document.getElementById('tip').innerText");
     told.as_str().unwrap().to_owned()
 }
 
@@ -69,7 +72,10 @@ fn a_report_is_drawn_and_legible_on_every_screen() {
     let Some(mut chromium) = Chromium::start() else { return };
     let folder = tempfile::tempdir().unwrap();
     let url = page(folder.path(), &[example()]);
-    chromium.call("Network.emulateNetworkConditions", json!({"offline": true, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}));
+    chromium.call(
+        "Network.emulateNetworkConditions",
+        json!({"offline": true, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}),
+    );
     for (name, size) in [("desk", DESK), ("phone", PHONE)] {
         for scheme in ["light", "dark"] {
             chromium.look(size, scheme);
@@ -84,7 +90,10 @@ fn a_report_is_drawn_and_legible_on_every_screen() {
             assert!(drawn.as_u64().unwrap() >= 12, "{name}: {drawn} charts");
             keep(&mut chromium, &format!("report-{name}-{scheme}"), true);
             let told = hover(&mut chromium, "#age-warehouse .view0");
-            assert!(told.contains("cdc-trigger: ") && told.contains("full-refresh: ") && told.contains(" s"), "{told:?}");
+            assert!(
+                told.contains("cdc-trigger: ") && told.contains("full-refresh: ") && told.contains(" s"),
+                "{told:?}"
+            );
             keep(&mut chromium, &format!("report-hover-{name}-{scheme}"), false);
             assert!(hover(&mut chromium, "#stages-chart .view").contains("cdc-trigger, "), "bars");
             assert!(hover(&mut chromium, "#cost-warehouse .view").contains("CPU "), "points");
@@ -100,11 +109,13 @@ fn the_keys_read_values_and_the_axis_can_be_chosen() {
     let url = page(folder.path(), &[example()]);
     chromium.look(DESK, "light");
     chromium.open(&url);
-    let press = "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight', bubbles: true}))";
+    let press =
+        "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight', bubbles: true}))";
     chromium.evaluate(&format!("document.querySelector('#age-cache .view0').focus(); {press}; {press}"));
     let told = chromium.evaluate("document.getElementById('tip').innerText");
     assert!(told.as_str().unwrap().contains("cdc-trigger: "), "{told}");
-    let shown = "['view0', 'view1'].map((name) => document.querySelector('#age-cache .' + name).getClientRects().length > 0)";
+    let shown =
+        "['view0', 'view1'].map((name) => document.querySelector('#age-cache .' + name).getClientRects().length > 0)";
     assert_eq!(chromium.evaluate(shown), json!([true, false]));
     chromium.evaluate("document.querySelector('#age-cache input[value=\"1\"]').click()");
     assert_eq!(chromium.evaluate(shown), json!([false, true]));
@@ -123,7 +134,10 @@ fn it_prints_whole() {
     chromium.open(&url);
     let sheets = chromium.call("Page.printToPDF", json!({"preferCSSPageSize": true, "printBackground": true}));
     assert!(sheets["data"].as_str().unwrap().len() > 50_000);
-    chromium.call("Emulation.setEmulatedMedia", json!({"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]}));
+    chromium.call(
+        "Emulation.setEmulatedMedia",
+        json!({"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]}),
+    );
     let seen = chromium.evaluate(
         "[getComputedStyle(document.body).backgroundColor, document.querySelector('nav').getClientRects().length, \
          [...document.querySelectorAll('figure .wide svg')].filter((one) => one.getClientRects().length).length > 11]",
@@ -147,15 +161,19 @@ fn others(folder: &Path) -> Vec<PathBuf> {
             let cheapest = if rows > 10_000 * rate { "cdc-log" } else { "full-refresh" };
             cells.push(json!({"rows": rows, "change_rate": rate, "strategy": cheapest, "interval_s": 5.0, "measured": rate < 1000,
                 "cost_cpu_s_per_s": 0.01 * f64::from(rate) / 10.0, "freshness_p99_s": 2.0}));
-            map.push(json!({"target_p99_s": 10.0, "rows": rows, "change_rate": rate, "cheapest": cheapest, "interval_s": 5.0,
-                "cost_cpu_s_per_s": 0.1}));
+            map.push(
+                json!({"target_p99_s": 10.0, "rows": rows, "change_rate": rate, "cheapest": cheapest, "interval_s": 5.0,
+                "cost_cpu_s_per_s": 0.1}),
+            );
         }
     }
     let sweep = json!({"schema": "freshbench.sweep", "schema_version": "1.0", "target_p99_s": [10.0], "cells": cells, "map": map,
         "break_even": [{"rows": 10_000, "interval_s": 5.0, "changed_fraction": 0.2, "ci": [0.15, 0.26]},
                        {"rows": 1_000_000, "interval_s": 5.0, "changed_fraction": 0.05, "ci": [0.04, 0.07]}], "models": []});
-    let metric = |id: &str, ln: f64, verdict: &str| json!({"id": id, "strategy": "cdc-trigger", "sink": "warehouse", "unit": "s",
-        "direction": "lower", "estimate_ln": ln, "ci_ln": [ln - 0.05, ln + 0.05], "p": 0.01, "margin": 0.05, "verdict": verdict});
+    let metric = |id: &str, ln: f64, verdict: &str| {
+        json!({"id": id, "strategy": "cdc-trigger", "sink": "warehouse", "unit": "s",
+        "direction": "lower", "estimate_ln": ln, "ci_ln": [ln - 0.05, ln + 0.05], "p": 0.01, "margin": 0.05, "verdict": verdict})
+    };
     let comparison = json!({"schema": "freshbench.comparison", "schema_version": "1.0", "a": "<img src=x onerror=alert(1)>", "b": "new",
         "pairs": 12, "metrics": [metric("freshness.commit_lag.p99", 0.2, "worse"), metric("freshness.age.mean", -0.1, "better"),
         metric("</script><script>alert(2)</script>", 0.0, "same")], "control": "no difference", "verdict": "regression"});
@@ -164,7 +182,11 @@ fn others(folder: &Path) -> Vec<PathBuf> {
         .collect();
     let history = json!({"series": [{"id": "cdc-trigger/warehouse/freshness.commit_lag.p99", "points": points,
         "change_points": [{"index": 18, "p": 0.001, "before": 0.011, "after": 0.021}]}]});
-    vec![write(folder, "sweep.json", &sweep), write(folder, "comparison.json", &comparison), write(folder, "history.json", &history)]
+    vec![
+        write(folder, "sweep.json", &sweep),
+        write(folder, "comparison.json", &comparison),
+        write(folder, "history.json", &history),
+    ]
 }
 
 #[test]
@@ -186,7 +208,13 @@ fn several_runs_a_sweep_a_comparison_and_a_history_come_on_one_page() {
         chromium.look(size, scheme);
         chromium.open(&url);
         check(&mut chromium, name);
-        assert!(chromium.evaluate("document.querySelector('header .alarm').innerText").as_str().unwrap().contains("7 rows are <b>wrong</b>"));
+        assert!(
+            chromium
+                .evaluate("document.querySelector('header .alarm').innerText")
+                .as_str()
+                .unwrap()
+                .contains("7 rows are <b>wrong</b>")
+        );
         assert!(hover(&mut chromium, "[id^=sweep-map] .view").contains("changes/s"));
         assert!(hover(&mut chromium, "[id^=comparison-][id$=chart] .view").contains('%'));
         assert!(hover(&mut chromium, "[id^=history-] .view").contains("ms"));
@@ -223,7 +251,10 @@ fn bad_input_is_told_in_one_line_and_nothing_is_written() {
         let output = freshbench(&[&example(), input, Path::new("-o"), &page]);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{errors}");
-        assert!(errors.lines().count() == 1 && errors.contains(told) && errors.contains(&*input.to_string_lossy()), "{errors}");
+        assert!(
+            errors.lines().count() == 1 && errors.contains(told) && errors.contains(&*input.to_string_lossy()),
+            "{errors}"
+        );
         assert!(!page.exists());
     }
     let output = freshbench(&[&example(), Path::new("-o"), &folder.path().join("no/such/folder/page.html")]);

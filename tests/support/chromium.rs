@@ -32,7 +32,12 @@ impl Drop for Chromium {
 fn program() -> Option<&'static str> {
     let names = ["chromium", "chromium-browser", "google-chrome"];
     let found = names.into_iter().find(|name| {
-        Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+        Command::new(name)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
     });
     if found.is_none() {
         assert!(
@@ -59,9 +64,10 @@ impl Chromium {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = lines.by_ref().map_while(Result::ok).find_map(|line| {
-            line.strip_prefix("DevTools listening on ").map(str::to_owned)
-        });
+        let address = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("DevTools listening on ").map(str::to_owned));
         // A full pipe would stop the browser.
         std::thread::spawn(move || lines.for_each(drop));
         let (socket, _) = tungstenite::connect(address.expect("the address of the DevTools")).unwrap();
@@ -129,7 +135,7 @@ impl Chromium {
 
     /// The size of the window, and the scheme: `light` or `dark`.
     pub fn look(&mut self, (width, height): (u32, u32), scheme: &str) {
-        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600});
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.call("Emulation.setDeviceMetricsOverride", size);
         let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
         self.call("Emulation.setEmulatedMedia", json!({"media": "", "features": features}));

@@ -156,6 +156,8 @@ pub enum Block {
     Alarm(String),
     /// A list.
     Items(Vec<Item>),
+    /// Colours and what they stand for.
+    Key(Vec<(usize, String)>),
     /// Words and what they mean.
     Terms(Vec<(String, String)>),
     /// A table that is always seen.

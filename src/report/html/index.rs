@@ -1,6 +1,6 @@
 //! The index of a folder of runs: a line and a small chart each.
 
-use super::block::{Block, Cell, Group, Item, Row, Table};
+use super::block::{Block, Cell, Group, Row, Table};
 use super::chart::sparkline;
 use super::palette::color_of;
 use super::section::{self, followers, sinks, verdict::standing};
@@ -88,19 +88,13 @@ pub fn index(runs: &[Listed]) -> String {
             names.push(&case.name);
         }
     }
-    let key = names.iter().map(|name| Item {
-        color: Some(color_of(name)),
-        term: (*name).to_owned(),
-        class: "plain",
-        badge: String::new(),
-        text: String::new(),
-    });
+    let key = names.iter().map(|name| (color_of(name), (*name).to_owned())).collect();
     let table = Table::of(
         "The small charts show the age over time at the first sink, each from 0 to its own largest",
         &["run", "validation", "age over time", "mean age at the first sink", "load"],
         ordered.iter().map(|listed| row(listed)).collect(),
     );
-    let blocks = vec![Block::Table(table), Block::Text("Colours:".to_owned()), Block::Items(key.collect())];
+    let blocks = vec![Block::Key(key), Block::Table(table)];
     let section = section::section("", "list", "Runs", "All runs, the newest first", blocks);
     let groups = [Group {
         id: "runs".to_owned(),

@@ -4,6 +4,7 @@
   const tip = document.getElementById("tip");
   const parsed = new WeakMap();
   let shown = null;
+  let shownAt = 0;
 
   function dataOf(view) {
     if (!parsed.has(view)) {
@@ -66,6 +67,7 @@
 
   function placeTip(x, y) {
     tip.hidden = false;
+    shownAt = scrollY;
     const box = tip.getBoundingClientRect();
     const left = x + 14 + box.width > innerWidth ? x - 14 - box.width : x + 14;
     tip.style.left = Math.max(4, Math.min(left, innerWidth - box.width - 4)) + "px";
@@ -130,7 +132,7 @@
   document.addEventListener("pointermove", point);
   document.addEventListener("pointerdown", point);
   document.addEventListener("pointerleave", clear);
-  document.addEventListener("scroll", () => { if (last) clear(); }, { passive: true });
+  document.addEventListener("scroll", () => { if (!tip.hidden && Math.abs(scrollY - shownAt) > 4) clear(); }, { passive: true });
 
   document.addEventListener("keydown", (event) => {
     const view = document.activeElement && document.activeElement.closest(".view");

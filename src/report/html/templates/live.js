@@ -5,6 +5,21 @@
   const said = lead.textContent;
   let missed = 0;
 
+  // The sections come one after the other, and the list of contents with them.
+  function contents() {
+    const list = document.querySelector("nav ul");
+    const sections = [...main.querySelectorAll("section section[id]")];
+    if (list.children.length === sections.length) return;
+    list.replaceChildren(...sections.map((one) => {
+      const link = document.createElement("a");
+      link.href = "#" + one.id;
+      link.textContent = one.querySelector("h3").textContent;
+      const item = document.createElement("li");
+      item.append(link);
+      return item;
+    }));
+  }
+
   async function redraw() {
     try {
       const answer = await fetch("/charts", { cache: "no-store", signal: AbortSignal.timeout(5000) });
@@ -24,6 +39,7 @@
       }
       const view = focus >= 0 && main.querySelectorAll(".view")[focus];
       if (view) view.focus({ preventScroll: true });
+      contents();
       window.freshbenchRedrawn();
       missed = 0;
       lead.textContent = said;
