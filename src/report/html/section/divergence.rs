@@ -8,7 +8,7 @@ use crate::report::html::say;
 use crate::report::result::{Case, RunResult};
 
 /// Examples that are told of each strategy and sink.
-const EXAMPLES: usize = 3;
+const EXAMPLES: usize = 2;
 
 /// Missing, extra and wrong rows by strategy and sink.
 fn rows(run: &RunResult) -> Table {

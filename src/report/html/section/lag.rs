@@ -14,13 +14,14 @@ const POINTS: u32 = 60;
 const LEAST_S: f64 = 1e-5;
 const TABLE: [f64; 8] = [0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999, 1.0];
 
-/// A share as its percentile is called.
+/// A share as its percentile is called: with as many digits as it has nines.
 fn percentile(p: f64) -> String {
     if p >= 1.0 {
-        "max".to_owned()
-    } else {
-        format!("{} %", say::short((p * 1e6).round() / 1e4).trim_end_matches(".00"))
+        return "max".to_owned();
     }
+    let digits = (-(1.0 - p).log10()).ceil().clamp(1.0, 4.0) as usize;
+    let text = format!("{:.digits$}", p * 100.0);
+    format!("{} %", text.trim_end_matches('0').trim_end_matches('.').trim_start_matches('-'))
 }
 
 /// A spectrum's points up to the last observation, those that were censored apart.
@@ -186,6 +187,9 @@ mod tests {
 
     #[test]
     fn percentiles_are_called_as_people_do() {
-        assert_eq!([0.5, 0.9, 0.999, 0.9999, 1.0].map(percentile), ["50 %", "90 %", "99.9 %", "99.99 %", "max"]);
+        assert_eq!(
+            [0.0, 0.5, 0.9, 0.999, 0.9999, 1.0].map(percentile),
+            ["0 %", "50 %", "90 %", "99.9 %", "99.99 %", "max"]
+        );
     }
 }
