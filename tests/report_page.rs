@@ -81,7 +81,7 @@ fn a_report_is_drawn_and_legible_on_every_screen() {
             chromium.look(size, scheme);
             chromium.open(&url);
             check(&mut chromium, &format!("{name}, {scheme}"));
-            assert_eq!(chromium.asked(), [url.clone()], "it asks for itself alone");
+            assert_eq!(chromium.asked(), std::slice::from_ref(&url), "it asks for itself alone");
             let dark = chromium.evaluate("getComputedStyle(document.body).backgroundColor");
             assert_eq!(dark == json!("rgb(255, 255, 255)"), scheme == "light", "{dark}");
             let drawn = chromium.evaluate(

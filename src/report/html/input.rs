@@ -28,7 +28,7 @@ pub enum Input {
     /// A sweep over table size, change rate and interval.
     Sweep(Sweep),
     /// Two configurations or results against each other.
-    Comparison(Comparison),
+    Comparison(Box<Comparison>),
     /// Figures over many results.
     History(History),
 }
@@ -280,7 +280,7 @@ fn parse(bytes: &[u8]) -> Result<Input, String> {
         return serde_json::from_value(value).map(Input::Sweep).map_err(shape);
     }
     if schema.starts_with("freshbench.comparison") {
-        return serde_json::from_value(value).map(Input::Comparison).map_err(shape);
+        return serde_json::from_value(value).map(|comparison| Input::Comparison(Box::new(comparison))).map_err(shape);
     }
     if value.get("series").is_some_and(Value::is_array) {
         return serde_json::from_value(value).map(Input::History).map_err(shape);
