@@ -38,6 +38,8 @@ pub mod plan;
 
 pub mod report;
 
+pub mod decide;
+
 pub mod run;
 
 pub mod cli;
