@@ -1,5 +1,7 @@
 //! The flags, as clap reads them.
 
+use super::ab::AbArgs;
+use super::compare::CompareArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -15,7 +17,7 @@ pub struct Cli {
     pub(super) quiet: bool,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 ok, 1 error, 2 usage or bad input, 5 validation failed, 130 interrupted \
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 error, 2 usage or bad input, 3 regression, 4 inconclusive, 5 validation failed, 130 interrupted \
                           (what had finished is saved).";
 
 #[derive(Debug, Subcommand)]
@@ -24,6 +26,10 @@ pub(super) enum Command {
     Run(Box<RunArgs>),
     /// Show the race of dual writes step by step, and how often it happens, reproducibly for a seed
     Race(RaceArgs),
+    /// Compare two configurations or two binaries: interleaved runs in fresh processes, and a verdict
+    Ab(Box<AbArgs>),
+    /// Compare two stored results by their repetitions
+    Compare(CompareArgs),
     /// Load one table of an SQLite database into a new warehouse folder, once
     Load(LoadArgs),
     /// Look into a warehouse folder

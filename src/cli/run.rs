@@ -2,25 +2,15 @@
 
 use super::args::{OutputFormat, RunArgs};
 use super::progress::Bars;
-use super::{Exit, Failure};
+use super::{Exit, Failure, stop_on_ctrl_c};
 use crate::plan::RawPlan;
 use crate::report::{RunResult, terminal};
 use crate::sink::cache::without_secret;
 use std::io::{self, IsTerminal, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
     let plan = raw(arguments).resolve(command_line()).map_err(Failure::usage)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let heard = Arc::clone(&stop);
-    // A second Ctrl-C ends at once.
-    ctrlc::set_handler(move || {
-        if heard.swap(true, Ordering::Relaxed) {
-            std::process::exit(Exit::Interrupted as i32);
-        }
-    })
-    .map_err(|cause| Failure::error(format!("can't listen for Ctrl-C: {cause}")))?;
+    let stop = stop_on_ctrl_c()?;
     let finished = crate::run::run(&plan, &Bars::new(quiet), &stop).map_err(Failure::error)?;
     match print(&finished.result, arguments.format) {
         // A reader that went away must not hide how the run ended.

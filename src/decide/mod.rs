@@ -5,6 +5,7 @@ pub mod comparison;
 pub mod judged;
 pub mod stored;
 pub mod verdict;
+pub mod words;
 
 pub use comparison::{Comparison, Control, JudgedMetric, Side};
 pub use judged::{Judged, Series};

@@ -7,6 +7,7 @@ mod case;
 mod environment;
 mod figures;
 mod merge;
+pub mod pairs;
 mod probe_target;
 pub mod race;
 mod sink_rows;
