@@ -2,6 +2,7 @@
 
 use super::ab::AbArgs;
 use super::compare::CompareArgs;
+use super::selftest::SelftestArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -30,6 +31,8 @@ pub(super) enum Command {
     Ab(Box<AbArgs>),
     /// Compare two stored results by their repetitions
     Compare(CompareArgs),
+    /// Does the measuring measure? Makes things happen whose figures are known, in about a minute
+    Selftest(SelftestArgs),
     /// Load one table of an SQLite database into a new warehouse folder, once
     Load(LoadArgs),
     /// Look into a warehouse folder

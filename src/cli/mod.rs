@@ -8,6 +8,7 @@ mod load;
 mod progress;
 mod race;
 mod run;
+mod selftest;
 
 pub use args::Cli;
 
@@ -104,6 +105,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Race(arguments) => race::race(arguments, cli.quiet),
         Command::Ab(arguments) => ab::ab(arguments, cli.quiet),
         Command::Compare(arguments) => compare::compare(arguments, cli.quiet),
+        Command::Selftest(arguments) => selftest::selftest(arguments, cli.quiet),
         Command::Load(arguments) => load::load(arguments),
         Command::Warehouse(WarehouseCommand::Dump(arguments)) => dump::dump(arguments),
         Command::Completions { shell } => {

@@ -60,7 +60,7 @@ impl<'a> Phases<'a> {
     }
 }
 
-fn setting(
+pub(super) fn setting(
     plan: &Plan,
     kind: StrategyKind,
     source: &SqliteSource,
@@ -420,7 +420,7 @@ fn drive_and_measure(
     Ok(Measured { ledger, window, usage, client_cpu, probers: probers.unwrap_or_default() })
 }
 
-fn commit_times(ledger: &Ledger) -> Vec<Commit> {
+pub(super) fn commit_times(ledger: &Ledger) -> Vec<Commit> {
     let commits = ledger.commits();
     commits.map(|(lsn, entry)| Commit { lsn, committed: entry.acknowledged, intended: entry.intended }).collect()
 }

@@ -10,6 +10,7 @@ mod merge;
 pub mod pairs;
 mod probe_target;
 pub mod race;
+pub mod selftest;
 mod sink_rows;
 mod verify;
 
