@@ -2,6 +2,7 @@
 
 use super::args::OutputFormat;
 use super::compare::{FailOn, finish};
+use super::run::shareable;
 use super::{Exit, Failure, stop_on_ctrl_c};
 use crate::decide::Comparison;
 use crate::run::pairs::{PairsError, PairsPlan, Recipe, run_pairs};
@@ -107,13 +108,25 @@ pub(super) fn ab(arguments: &AbArgs, quiet: bool) -> Result<Exit, Failure> {
     if !plan.control {
         warnings.push("no A/A control was run: what this machine calls a change without one is not known".to_owned());
     }
-    for warning in run.pairs.iter().flat_map(|(a, b)| a.warnings.iter().chain(&b.warnings)) {
-        if !warnings.contains(warning) && warnings.len() < 20 {
-            warnings.push(warning.clone());
-        }
+    let warned: Vec<&Vec<String>> = run
+        .pairs
+        .iter()
+        .flat_map(|(a, b)| [&a.warnings, &b.warnings])
+        .filter(|warnings| !warnings.is_empty())
+        .collect();
+    if let Some(first) = warned.first().and_then(|warnings| warnings.first()) {
+        let of = run.pairs.len() * 2;
+        warnings.push(format!("{} of {of} runs gave a warning, the first: {first}", warned.len()));
     }
+    let said = |recipe: &Recipe| {
+        let binary = recipe.binary.file_name().map_or("freshbench".into(), |name| name.to_string_lossy());
+        let words: Vec<String> = recipe.arguments.iter().map(|word| shareable(word)).collect();
+        let words = shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "));
+        format!("{binary} run {words}")
+    };
     let control = plan.control.then_some(run.control.as_slice());
-    let comparison = Comparison::of_pairs(&run.pairs, control, &arguments.metrics, warnings);
+    let comparison =
+        Comparison::of_pairs([said(&plan.a), said(&plan.b)], &run.pairs, control, &arguments.metrics, warnings);
     if comparison.metrics.is_empty() {
         return Err(Failure::usage("--metrics: none of these figures is in the results; see the ids in result.json"));
     }

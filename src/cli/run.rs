@@ -42,7 +42,7 @@ fn print(result: &RunResult, format: OutputFormat) -> io::Result<()> {
     }
 }
 
-fn raw(arguments: &RunArgs) -> RawPlan {
+pub(super) fn raw(arguments: &RunArgs) -> RawPlan {
     RawPlan {
         strategies: arguments.strategies.clone(),
         workload: arguments.workload.clone(),
@@ -75,7 +75,7 @@ fn raw(arguments: &RunArgs) -> RawPlan {
 }
 
 /// The command line for the result, quoted where a shell would split it.
-fn command_line() -> String {
+pub(super) fn command_line() -> String {
     let quoted = std::env::args().skip(1).map(|argument| shareable(&argument)).map(|argument| {
         let plain = argument.chars().all(|c| c.is_ascii_alphanumeric() || "-_./,=:".contains(c));
         if plain && !argument.is_empty() { argument } else { format!("'{}'", argument.replace('\'', "'\\''")) }
@@ -84,7 +84,7 @@ fn command_line() -> String {
 }
 
 /// An argument as it may be passed on: a URL in it without what may be a secret.
-fn shareable(argument: &str) -> String {
+pub(super) fn shareable(argument: &str) -> String {
     let begins = |scheme: &str| argument.find(scheme).filter(|_| argument.contains("://") || scheme == "unix:");
     match ["redis", "unix:"].into_iter().filter_map(begins).min() {
         Some(at) => {

@@ -220,8 +220,9 @@ fn repetitions(metric: Option<&crate::report::Metric>) -> Vec<f64> {
 }
 
 impl Comparison {
-    /// From pairs that ran interleaved, and from pairs of A with a second A, if there are any.
+    /// From pairs that ran interleaved, and from pairs of A with a second A, if there are any. `commands` say what A and B are.
     pub fn of_pairs(
+        commands: [String; 2],
         pairs: &[(RunResult, RunResult)],
         control: Option<&[(RunResult, RunResult)]>,
         chosen: &[String],
@@ -244,10 +245,12 @@ impl Comparison {
         });
         let fired = control.as_ref().is_some_and(|control| control.fired);
         let verdict = if fired { Verdict::Unproven } else { overall(metrics.iter().map(|metric| metric.verdict)) };
-        let side = |pick: fn(&(RunResult, RunResult)) -> &RunResult| {
-            pairs.first().map(|pair| Side::of(pick(pair))).unwrap_or_default()
+        let side = |command, pick: fn(&(RunResult, RunResult)) -> &RunResult| {
+            let side = pairs.first().map(|pair| Side::of(pick(pair))).unwrap_or_default();
+            Side { command, ..side }
         };
-        let (a, b) = (side(|pair| &pair.0), side(|pair| &pair.1));
+        let [a, b] = commands;
+        let (a, b) = (side(a, |pair| &pair.0), side(b, |pair| &pair.1));
         Comparison::new("signed-rank", (a, b), pairs.len(), metrics, control, warnings, verdict)
     }
 

@@ -1,5 +1,6 @@
-//! What a run leaves behind: `result.json`, the tables in the terminal and `summary.md`.
+//! What a run leaves behind: `result.json`, the tables in the terminal and `summary.md`; other tools' formats.
 
+pub mod export;
 pub mod headline;
 pub mod result;
 pub mod save;

@@ -24,6 +24,7 @@ pub(super) fn equal_runs(folder: &Path, stop: &AtomicBool) -> Result<Found, RunE
             let own = folder.join(format!("{pair}-{which}"));
             let plan = plan(&own, "cdc-trigger", |raw| {
                 raw.rows = Some("200".to_owned());
+                raw.rate = Some("200".to_owned());
                 raw.duration = Some("800ms".to_owned());
                 raw.warmup = Some("200ms".to_owned());
             })?;
@@ -36,7 +37,7 @@ pub(super) fn equal_runs(folder: &Path, stop: &AtomicBool) -> Result<Found, RunE
             pairs.push(both);
         }
     }
-    let comparison = Comparison::of_pairs(&pairs, None, &[], Vec::new());
+    let comparison = Comparison::of_pairs(Default::default(), &pairs, None, &[], Vec::new());
     let alarm = |verdict| matches!(verdict, Verdict::Regression | Verdict::Improvement);
     let alarms: Vec<String> = comparison
         .metrics

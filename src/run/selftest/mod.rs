@@ -82,6 +82,9 @@ fn plan(folder: &Path, strategy: &str, change: impl FnOnce(&mut RawPlan)) -> Res
         duration: text("2s"),
         sinks: text("warehouse"),
         no_control: true,
+        // Nothing here is about a disk, and what else writes to it must not decide.
+        durability: text("off"),
+        log_fsync: text("none"),
         out: Some(folder.join("out")),
         seed: Some(42),
         ..RawPlan::default()

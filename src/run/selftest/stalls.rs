@@ -8,6 +8,7 @@ use super::super::case::{commit_times, setting};
 use super::{Found, plan};
 use crate::clock::Clock;
 use crate::model::{Lsn, Moment};
+use crate::plan::Plan;
 use crate::probe::{Commit, Freshness, FreshnessInput, Window, visible_by_watermark};
 use crate::sink::SinkKind;
 use crate::source::{Application, Driver, Ledger, Outcome, SourceOptions, SqliteSource};
@@ -41,13 +42,18 @@ struct Story {
     looks: Vec<(Moment, Lsn)>,
 }
 
+fn loaded(folder: &Path, plan: &Plan) -> Result<SqliteSource, RunError> {
+    let options = SourceOptions { durability: plan.durability, ..SourceOptions::default() };
+    let source = SqliteSource::create(&folder.join("source.db"), plan.workload.catalog(), options)?;
+    source.load(&plan.workload, &mut |_| {})?;
+    Ok(source)
+}
+
 impl Rig {
     fn start(folder: &Path) -> Result<Rig, RunError> {
         let plan = plan(folder, "cdc-trigger", |_| {})?;
         let clock = Clock::monotonic();
-        let source =
-            SqliteSource::create(&folder.join("source.db"), plan.workload.catalog(), SourceOptions::default())?;
-        source.load(&plan.workload, &mut |_| {})?;
+        let source = loaded(folder, &plan)?;
         let setting = setting(&plan, StrategyKind::CdcTrigger, &source, folder, &clock)?;
         let running = strategy::start(StrategyKind::CdcTrigger, &setting).map_err(RunError::measuring)?;
         let running = running.ok_or_else(|| RunError::measuring("a strategy that follows nothing"))?;
@@ -169,9 +175,8 @@ impl Application for Pause {
 /// The one client stands still between two transactions: what was due meanwhile is late, though each takes as long as ever.
 pub(super) fn stalled_generator(folder: &Path) -> Result<Found, RunError> {
     const AT: u64 = 100;
-    let plan = plan(folder, "control", |_| {})?;
-    let source = SqliteSource::create(&folder.join("source.db"), plan.workload.catalog(), SourceOptions::default())?;
-    source.load(&plan.workload, &mut |_| {})?;
+    let plan = plan(folder, "control", |raw| raw.rate = Some("200".to_owned()))?;
+    let source = loaded(folder, &plan)?;
     let clock = Clock::monotonic();
     let start = clock.now().after(Duration::from_millis(20));
     let mut pause = |_| Some(Box::new(Pause { at: AT, length: STALL / 2 }) as Box<dyn Application>);
