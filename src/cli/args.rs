@@ -2,6 +2,8 @@
 
 use super::ab::AbArgs;
 use super::compare::CompareArgs;
+use super::export::ExportArgs;
+use super::history::HistoryCommand;
 use super::selftest::SelftestArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -31,6 +33,11 @@ pub(super) enum Command {
     Ab(Box<AbArgs>),
     /// Compare two stored results by their repetitions
     Compare(CompareArgs),
+    /// Results over time, and the changes in them
+    #[command(subcommand)]
+    History(HistoryCommand),
+    /// Write results in the formats of other tools
+    Export(ExportArgs),
     /// Does the measuring measure? Makes things happen whose figures are known, in about a minute
     Selftest(SelftestArgs),
     /// Load one table of an SQLite database into a new warehouse folder, once

@@ -4,6 +4,8 @@ mod ab;
 mod args;
 mod compare;
 mod dump;
+mod export;
+mod history;
 mod load;
 mod progress;
 mod race;
@@ -105,6 +107,8 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Race(arguments) => race::race(arguments, cli.quiet),
         Command::Ab(arguments) => ab::ab(arguments, cli.quiet),
         Command::Compare(arguments) => compare::compare(arguments, cli.quiet),
+        Command::History(command) => history::history(command, cli.quiet),
+        Command::Export(arguments) => export::export(arguments, cli.quiet),
         Command::Selftest(arguments) => selftest::selftest(arguments, cli.quiet),
         Command::Load(arguments) => load::load(arguments),
         Command::Warehouse(WarehouseCommand::Dump(arguments)) => dump::dump(arguments),

@@ -2,6 +2,7 @@
 //! the search for a sustainable rate. No process is started and nothing is measured here.
 
 pub mod comparison;
+pub mod history;
 pub mod judged;
 pub mod stored;
 pub mod verdict;

@@ -14,7 +14,7 @@ pub mod selftest;
 mod sink_rows;
 mod verify;
 
-pub use environment::{environment, utc_now};
+pub use environment::{environment, git_state, utc_now};
 
 use crate::clock::Clock;
 use crate::plan::Plan;
@@ -139,7 +139,7 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
         run_id,
         started_at: started.rfc3339,
         complete: false,
-        git: environment::git_state(),
+        git: git_state(),
         warnings: environment::warnings(&env),
         env,
         config: config(plan),
