@@ -146,6 +146,12 @@ pub(super) struct RunArgs {
     /// What to print on stdout
     #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
     pub(super) format: OutputFormat,
+    /// Find the highest rate that each strategy sustains, beginning at --rate: bracket, halve, and confirm by a run three times as long
+    #[arg(long, requires = "slo")]
+    pub(super) find_rate: bool,
+    /// For --find-rate: the objective for the commit lag at the slowest sink, such as p99=100ms
+    #[arg(long, value_name = "p99=TIME", requires = "find_rate")]
+    pub(super) slo: Option<String>,
     /// Leave the control run out; the burden on the source is then not known
     #[arg(long, hide = true)]
     pub(super) no_control: bool,

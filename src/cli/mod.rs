@@ -5,6 +5,7 @@ mod args;
 mod compare;
 mod dump;
 mod export;
+mod find_rate;
 mod history;
 mod load;
 mod progress;

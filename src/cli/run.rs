@@ -1,6 +1,7 @@
 //! `freshbench run`
 
 use super::args::{OutputFormat, RunArgs};
+use super::find_rate::find_rate;
 use super::progress::Bars;
 use super::{Exit, Failure, stop_on_ctrl_c};
 use crate::plan::RawPlan;
@@ -10,6 +11,9 @@ use std::io::{self, IsTerminal, Write};
 
 pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
     let plan = raw(arguments).resolve(command_line()).map_err(Failure::usage)?;
+    if let (true, Some(slo)) = (arguments.find_rate, &arguments.slo) {
+        return find_rate(&raw(arguments), &plan, (slo, arguments.format), quiet);
+    }
     let stop = stop_on_ctrl_c()?;
     let finished = crate::run::run(&plan, &Bars::new(quiet), &stop).map_err(Failure::error)?;
     match print(&finished.result, arguments.format) {

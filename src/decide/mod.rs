@@ -4,6 +4,7 @@
 pub mod comparison;
 pub mod history;
 pub mod judged;
+pub mod rate_search;
 pub mod stored;
 pub mod verdict;
 pub mod words;

@@ -6,6 +6,7 @@ mod cache_reader;
 mod case;
 mod environment;
 mod figures;
+pub mod find_rate;
 mod merge;
 pub mod pairs;
 mod probe_target;

@@ -16,7 +16,9 @@ pub(super) fn bmf(result: &RunResult, wanted: Wanted<'_>) -> Result<String, Expo
             metric.insert("lower_value".to_owned(), Value::from(low));
             metric.insert("upper_value".to_owned(), Value::from(high));
         }
-        let measure = slug(&format!("{} {}", figure.id(), figure.metric.unit));
+        // The unit of a rate is in its name already.
+        let unit = if figure.metric.unit == "1/s" { "" } else { figure.metric.unit.as_str() };
+        let measure = slug(&format!("{} {unit}", figure.id()));
         let measures = benchmarks.entry(benchmark).or_insert_with(|| Value::Object(Map::new()));
         if let Value::Object(measures) = measures {
             measures.insert(measure, Value::Object(metric));
@@ -27,7 +29,7 @@ pub(super) fn bmf(result: &RunResult, wanted: Wanted<'_>) -> Result<String, Expo
 
 /// Small letters, digits and single hyphens.
 fn slug(text: &str) -> String {
-    let spelled = text.replace("1/s", "per s").to_lowercase();
+    let spelled = text.to_lowercase();
     let words = spelled.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join("-")
 }

@@ -37,7 +37,9 @@ pub(super) fn openmetrics(result: &RunResult, wanted: Wanted<'_>) -> String {
         let help = format!("{} ({})", figure.metric.id, figure.metric.unit);
         families.entry(name).or_insert(Family { help, unit, samples: Vec::new() }).samples.push((labels, figure.value));
     }
-    let mut text = String::from("# TYPE freshbench_run info\n# HELP freshbench_run The run that the figures are of.\n");
+    // A gauge and not an info, which the older text format does not know: the file is then right in both.
+    let mut text =
+        String::from("# TYPE freshbench_run_info gauge\n# HELP freshbench_run_info The run that the figures are of.\n");
     let _ = writeln!(
         text,
         "freshbench_run_info{{run_id=\"{}\",config_hash=\"{}\",commit=\"{}\",version=\"{}\"}} 1",
