@@ -5,6 +5,7 @@ use super::compare::CompareArgs;
 use super::export::ExportArgs;
 use super::history::HistoryCommand;
 use super::selftest::SelftestArgs;
+use super::sweep::SweepArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -29,6 +30,8 @@ pub(super) enum Command {
     Run(Box<RunArgs>),
     /// Show the race of dual writes step by step, and how often it happens, reproducibly for a seed
     Race(RaceArgs),
+    /// Sizes x change rates x intervals: break-even and the cheapest strategy for a freshness target
+    Sweep(Box<SweepArgs>),
     /// Compare two configurations or two binaries: interleaved runs in fresh processes, and a verdict
     Ab(Box<AbArgs>),
     /// Compare two stored results by their repetitions

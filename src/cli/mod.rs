@@ -12,6 +12,7 @@ mod progress;
 mod race;
 mod run;
 mod selftest;
+mod sweep;
 
 pub use args::Cli;
 
@@ -106,6 +107,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Run(arguments) => run::run(arguments, cli.quiet),
         Command::Race(arguments) => race::race(arguments, cli.quiet),
+        Command::Sweep(arguments) => sweep::sweep(arguments, cli.quiet),
         Command::Ab(arguments) => ab::ab(arguments, cli.quiet),
         Command::Compare(arguments) => compare::compare(arguments, cli.quiet),
         Command::History(command) => history::history(command, cli.quiet),

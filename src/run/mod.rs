@@ -13,6 +13,7 @@ mod probe_target;
 pub mod race;
 pub mod selftest;
 mod sink_rows;
+pub mod sweep;
 mod verify;
 
 pub use environment::{environment, git_state, utc_now};
