@@ -31,7 +31,7 @@ pub(super) struct CompareArgs {
     /// Figures to judge, separated by commas [default: a few of each kind]
     #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
     metrics: Vec<String>,
-    /// Write comparison.json there
+    /// Write comparison.json there, and the tables as Markdown beside it
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Exit 3 when the verdict is a regression, and 4 when nothing could be proven
@@ -104,6 +104,8 @@ pub(super) fn finish(
     json.push(b'\n');
     if let Some(path) = save {
         write_whole(path, &json).map_err(Failure::error)?;
+        // Beside it the same for people, such as the comment on a pull request.
+        write_whole(&path.with_extension("md"), words::markdown(comparison).as_bytes()).map_err(Failure::error)?;
     }
     if github_summary {
         add_to_step_summary(&words::markdown(comparison))?;

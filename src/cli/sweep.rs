@@ -94,8 +94,10 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A length of time; `m` is short for minutes here, as `10m` is what people write for a budget.
 fn length(text: &str) -> Result<Duration, String> {
-    let length = parse_duration(text)?;
+    let minutes = text.strip_suffix('m').filter(|number| number.ends_with(|c: char| c.is_ascii_digit()));
+    let length = parse_duration(&minutes.map_or(text.to_owned(), |number| format!("{number}min")))?;
     let allowed = Duration::from_millis(1)..=Duration::from_secs(400 * 86_400);
     if allowed.contains(&length) { Ok(length) } else { Err("expected 1ms to 400d".to_owned()) }
 }
@@ -370,6 +372,13 @@ mod tests {
             let failure = place(text).err().map(|failure| failure.message).unwrap_or_default();
             assert!(failure.starts_with("--predict "), "{text}: {failure}");
         }
+    }
+
+    #[test]
+    fn minutes_may_be_short() {
+        assert_eq!(length("10m"), Ok(Duration::from_secs(600)));
+        assert_eq!(length("10ms"), Ok(Duration::from_millis(10)));
+        assert!(length("m").is_err());
     }
 
     #[test]
