@@ -75,14 +75,9 @@ pub(super) fn compare(arguments: &CompareArgs, quiet: bool) -> Result<Exit, Fail
         if !result.complete {
             warnings.push(format!("{name} was interrupted"));
         }
-        for case in result.strategies.iter().filter(|case| !case.validation.passed) {
-            return Err(Failure {
-                exit: Exit::ValidationFailed,
-                message: format!(
-                    "{name}: {} did not pass its validation: its figures are not worth comparing",
-                    case.name
-                ),
-            });
+        if let Some(case) = result.strategies.iter().find(|case| !case.validation.passed) {
+            let why = "did not pass its validation: its figures are not worth comparing";
+            return Err(Failure { exit: Exit::ValidationFailed, message: format!("{name}: {} {why}", case.name) });
         }
     }
     let comparison = Comparison::of_stored(&a, &b, &arguments.metrics, warnings);

@@ -550,6 +550,6 @@ mod tests {
     fn the_ends_of_an_axis_come_first() {
         assert_eq!(ends_first(&[1, 2, 3, 4]), [1, 4, 2, 3]);
         assert_eq!(ends_first(&[1]), [1]);
-        assert_eq!(ends_first::<u8>(&[]), []);
+        assert!(ends_first::<u8>(&[]).is_empty());
     }
 }
