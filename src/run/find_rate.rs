@@ -200,7 +200,7 @@ fn backlog(
     let clients = plan.workload.settings().clients;
     let driver = Driver::start_with(&source, &plan.workload, clients, &clock, start, plan.duration, &mut application)?;
     clock.sleep_until(start.after(HELD));
-    // Before the load ends with the backlog, all of it must be in the log: reading the changelog is not what is measured.
+    // What is not in the log yet is read from the changelog while the sinks drain, so the rate is that of the whole way.
     let ledger = if load == Load::Ends { Some(driver_ended(&driver, &clock)) } else { None };
     let let_go = clock.now();
     hold(false);
