@@ -40,6 +40,8 @@ pub mod report;
 
 pub mod live;
 
+pub mod decide;
+
 pub mod run;
 
 pub mod cli;

@@ -1,5 +1,11 @@
 //! The flags, as clap reads them.
 
+use super::ab::AbArgs;
+use super::compare::CompareArgs;
+use super::export::ExportArgs;
+use super::history::HistoryCommand;
+use super::selftest::SelftestArgs;
+use super::sweep::SweepArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -15,7 +21,7 @@ pub struct Cli {
     pub(super) quiet: bool,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 ok, 1 error, 2 usage or bad input, 5 validation failed, 130 interrupted \
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 error, 2 usage or bad input, 3 regression, 4 inconclusive, 5 validation failed, 130 interrupted \
                           (what had finished is saved).";
 
 #[derive(Debug, Subcommand)]
@@ -26,6 +32,19 @@ pub(super) enum Command {
     Race(RaceArgs),
     /// Make one HTML file from results: of runs (several side by side), a sweep, a comparison, a history
     Report(ReportArgs),
+    /// Sizes x change rates x intervals: break-even and the cheapest strategy for a freshness target
+    Sweep(Box<SweepArgs>),
+    /// Compare two configurations or two binaries: interleaved runs in fresh processes, and a verdict
+    Ab(Box<AbArgs>),
+    /// Compare two stored results by their repetitions
+    Compare(CompareArgs),
+    /// Results over time, and the changes in them
+    #[command(subcommand)]
+    History(HistoryCommand),
+    /// Write results in the formats of other tools
+    Export(ExportArgs),
+    /// Does the measuring measure? Makes things happen whose figures are known, in about a minute
+    Selftest(SelftestArgs),
     /// Load one table of an SQLite database into a new warehouse folder, once
     Load(LoadArgs),
     /// Look into a warehouse folder
@@ -134,6 +153,12 @@ pub(super) struct RunArgs {
     /// What to print on stdout
     #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
     pub(super) format: OutputFormat,
+    /// Find the highest rate that each strategy sustains, beginning at --rate: bracket, halve, and confirm by a run three times as long
+    #[arg(long, requires = "slo")]
+    pub(super) find_rate: bool,
+    /// For --find-rate: the objective for the commit lag at the slowest sink, such as p99=100ms
+    #[arg(long, value_name = "p99=TIME", requires = "find_rate")]
+    pub(super) slo: Option<String>,
     /// Leave the control run out; the burden on the source is then not known
     #[arg(long, hide = true)]
     pub(super) no_control: bool,

@@ -1,26 +1,20 @@
 //! `freshbench run`
 
 use super::args::{OutputFormat, RunArgs};
+use super::find_rate::find_rate;
 use super::progress::Bars;
-use super::{Exit, Failure, live};
+use super::{Exit, Failure, live, stop_on_ctrl_c};
 use crate::plan::RawPlan;
 use crate::report::{RunResult, terminal};
 use crate::sink::cache::without_secret;
 use std::io::{self, IsTerminal, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
     let plan = raw(arguments).resolve(command_line()).map_err(Failure::usage)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let heard = Arc::clone(&stop);
-    // A second Ctrl-C ends at once.
-    ctrlc::set_handler(move || {
-        if heard.swap(true, Ordering::Relaxed) {
-            std::process::exit(Exit::Interrupted as i32);
-        }
-    })
-    .map_err(|cause| Failure::error(format!("can't listen for Ctrl-C: {cause}")))?;
+    if let (true, Some(slo)) = (arguments.find_rate, &arguments.slo) {
+        return find_rate(&raw(arguments), &plan, (slo, arguments.format), quiet);
+    }
+    let stop = stop_on_ctrl_c()?;
     let (feed, _view) = live::start(&arguments.live)?;
     let finished = crate::run::run(&plan, &Bars::new(quiet, feed), &stop).map_err(Failure::error)?;
     match print(&finished.result, arguments.format) {
@@ -54,7 +48,7 @@ fn print(result: &RunResult, format: OutputFormat) -> io::Result<()> {
     }
 }
 
-fn raw(arguments: &RunArgs) -> RawPlan {
+pub(super) fn raw(arguments: &RunArgs) -> RawPlan {
     RawPlan {
         strategies: arguments.strategies.clone(),
         workload: arguments.workload.clone(),
@@ -87,7 +81,7 @@ fn raw(arguments: &RunArgs) -> RawPlan {
 }
 
 /// The command line for the result, quoted where a shell would split it.
-fn command_line() -> String {
+pub(super) fn command_line() -> String {
     let quoted = std::env::args().skip(1).map(|argument| shareable(&argument)).map(|argument| {
         let plain = argument.chars().all(|c| c.is_ascii_alphanumeric() || "-_./,=:".contains(c));
         if plain && !argument.is_empty() { argument } else { format!("'{}'", argument.replace('\'', "'\\''")) }
@@ -96,7 +90,7 @@ fn command_line() -> String {
 }
 
 /// An argument as it may be passed on: a URL in it without what may be a secret.
-fn shareable(argument: &str) -> String {
+pub(super) fn shareable(argument: &str) -> String {
     let begins = |scheme: &str| argument.find(scheme).filter(|_| argument.contains("://") || scheme == "unix:");
     match ["redis", "unix:"].into_iter().filter_map(begins).min() {
         Some(at) => {

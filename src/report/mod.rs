@@ -1,5 +1,6 @@
-//! What a run leaves behind: `result.json`, the tables in the terminal, `summary.md` and `report.html`.
+//! What a run leaves behind: `result.json`, the tables in the terminal, `summary.md` and `report.html`; other tools' formats.
 
+pub mod export;
 pub mod headline;
 pub mod html;
 pub mod result;

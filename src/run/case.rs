@@ -64,7 +64,7 @@ impl<'a> Phases<'a> {
     }
 }
 
-fn setting(
+pub(super) fn setting(
     plan: &Plan,
     kind: StrategyKind,
     source: &SqliteSource,
@@ -443,7 +443,7 @@ fn tell(feed: &Feed, plan: &Plan, running: Option<&Running>, driver: &Driver, (n
     feed.sample(&Sample { t_s, newest, changes, visible: &visible });
 }
 
-fn commit_times(ledger: &Ledger) -> Vec<Commit> {
+pub(super) fn commit_times(ledger: &Ledger) -> Vec<Commit> {
     let commits = ledger.commits();
     commits.map(|(lsn, entry)| Commit { lsn, committed: entry.acknowledged, intended: entry.intended }).collect()
 }

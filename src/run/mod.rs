@@ -6,13 +6,17 @@ mod cache_reader;
 mod case;
 mod environment;
 mod figures;
+pub mod find_rate;
 mod merge;
+pub mod pairs;
 mod probe_target;
 pub mod race;
+pub mod selftest;
 mod sink_rows;
+pub mod sweep;
 mod verify;
 
-pub use environment::{environment, utc_now};
+pub use environment::{environment, git_state, utc_now};
 
 use crate::clock::Clock;
 use crate::live::Feed;
@@ -144,7 +148,7 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
         run_id,
         started_at: started.rfc3339,
         complete: false,
-        git: environment::git_state(),
+        git: git_state(),
         warnings: environment::warnings(&env),
         env,
         config: config(plan),
