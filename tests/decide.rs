@@ -69,6 +69,8 @@ fn a_comparison_of_stored_results_has_a_verdict_and_an_exit_code() {
         let comparison: Value = serde_json::from_slice(&fs::read(at.join("c.json")).unwrap()).unwrap();
         assert_eq!(comparison["schema"], "freshbench.comparison");
         assert!(at.join("c.md").exists());
+        let page = fs::read_to_string(at.join("c.html")).unwrap();
+        assert!(page.contains(METRIC) && page.contains(&comparison["verdict"].as_str().unwrap().replace('-', " ")));
         comparison
     };
     assert_eq!(compare("same.json", 0)["verdict"], "no-regression");
@@ -106,6 +108,8 @@ fn what_does_not_compare_is_refused() {
     refused(at, &["compare", "a.json", "other.json"], &["other.json", "something"]);
     refused(at, &["compare", "a.json", "gone.json"], &["gone.json"]);
     refused(at, &["compare", "a.json", "a.json", "--metrics", "no.such"], &["--metrics"]);
+    refused(at, &["compare", "a.json", "a.json", "--out", "c.html"], &["--out c.html", ".json"]);
+    assert!(!at.join("c.html").exists());
     refused(at, &["compare", "a.json", "a.json", "--github-summary"], &["GITHUB_STEP_SUMMARY"]);
     exits(at, &["compare", "a.json", "machine.json", "--different-machine"], 0);
     result(at, "failed.json", 1.0, |result| result["strategies"][1]["validation"]["passed"] = json!(false));
@@ -169,6 +173,14 @@ fn a_history_grows_and_is_analyzed() {
         assert!(series["id"].as_str().unwrap().contains(METRIC), "{}", series["id"]);
         assert_eq!(series["change_points"][0]["index"], 16, "{}", series["id"]);
     }
+    let page = fs::read_to_string(at.join("analysis.html")).unwrap();
+    assert!(page.contains("1 change point") && page.contains(METRIC));
+    // The history itself can be looked at as well, and so can a folder that holds one.
+    fs::create_dir(at.join("kept")).unwrap();
+    fs::copy(at.join("h.jsonl"), at.join("kept/history.jsonl")).unwrap();
+    assert_eq!(exits(at, &["report", "kept"], 0).0.trim(), Path::new("kept").join("history.html").to_string_lossy());
+    let page = fs::read_to_string(at.join("kept/history.html")).unwrap();
+    assert!(page.contains("24 results") && page.contains(METRIC));
     exits(at, &["export", "h.jsonl", "--to", "otava", "--out", "otava"], 0);
     let csv = fs::read_to_string(at.join("otava/otava.csv")).unwrap();
     assert_eq!(csv.lines().count(), 25);

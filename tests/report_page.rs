@@ -163,7 +163,7 @@ fn others(folder: &Path) -> Vec<PathBuf> {
                 "cost_cpu_s_per_s": 0.01 * f64::from(rate) / 10.0, "freshness_p99_s": 2.0}));
             map.push(
                 json!({"target_p99_s": 10.0, "rows": rows, "change_rate": rate, "cheapest": cheapest, "interval_s": 5.0,
-                "cost_cpu_s_per_s": 0.1}),
+                "cost_cpu_s_per_s": 0.1, "measured": rate < 1000}),
             );
         }
     }
@@ -174,13 +174,13 @@ fn others(folder: &Path) -> Vec<PathBuf> {
         json!({"id": id, "strategy": "cdc-trigger", "sink": "warehouse", "unit": "s",
         "direction": "lower", "estimate_ln": ln, "ci_ln": [ln - 0.05, ln + 0.05], "p": 0.01, "margin": 0.05, "verdict": verdict})
     };
-    let comparison = json!({"schema": "freshbench.comparison", "schema_version": "1.0", "a": "<img src=x onerror=alert(1)>", "b": "new",
-        "pairs": 12, "metrics": [metric("freshness.commit_lag.p99", 0.2, "worse"), metric("freshness.age.mean", -0.1, "better"),
-        metric("</script><script>alert(2)</script>", 0.0, "same")], "control": "no difference", "verdict": "regression"});
+    let comparison = json!({"schema": "freshbench.comparison", "schema_version": "1.0", "a": {"command": "<img src=x onerror=alert(1)>"}, "b": {"command": "new", "git": {"commit": "abcdef"}},
+        "pairs": 12, "metrics": [metric("freshness.commit_lag.p99", 0.2, "regression"), metric("freshness.age.mean", -0.1, "improvement"),
+        metric("</script><script>alert(2)</script>", 0.0, "no-regression")], "control": {"pairs": 12, "fired": false, "metrics": []}, "verdict": "regression"});
     let points: Vec<Value> = (0..30)
         .map(|n| json!({"time": format!("2026-01-{:02}", n + 1), "git": "abcdef", "value": if n < 18 { 0.01 } else { 0.02 } + f64::from(n % 3) * 1e-3}))
         .collect();
-    let history = json!({"series": [{"id": "cdc-trigger/warehouse/freshness.commit_lag.p99", "points": points,
+    let history = json!({"schema": "freshbench.history-analysis", "schema_version": "1.0", "series": [{"id": "orders/cdc-trigger/freshness.commit_lag.p99/warehouse", "unit": "s", "points": points,
         "change_points": [{"index": 18, "p": 0.001, "before": 0.011, "after": 0.021}]}]});
     vec![
         write(folder, "sweep.json", &sweep),

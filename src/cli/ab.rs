@@ -39,7 +39,7 @@ pub(super) struct AbArgs {
     /// The seed of the order in which the runs of a pair go
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// The folder for comparison.json and the results [default: a new one below reports/]
+    /// The folder for comparison.json, its page and the results [default: a new one below reports/]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Exit 3 when the verdict is a regression, and 4 when nothing could be proven

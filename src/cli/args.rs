@@ -220,10 +220,10 @@ pub(super) struct LiveArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ReportArgs {
-    /// A run's folder, or a result file of run, sweep, ab, compare or history
+    /// The folder or the result file of run, sweep, ab, compare or history
     #[arg(value_name = "RUN")]
     pub(super) runs: Vec<PathBuf>,
-    /// The page [default: report.html beside the result of one run, else in this folder]
+    /// The page [default: beside the file if it is one, as report.html, sweep.html.., else report.html in this folder]
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
     /// Make an index.html for a folder of runs instead, with a line for each [default: reports]

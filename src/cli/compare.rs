@@ -1,6 +1,7 @@
 //! `freshbench compare`
 
 use super::args::OutputFormat;
+use super::report::{check_out, write_page_of};
 use super::{Exit, Failure};
 use crate::decide::stored::{machine_in_words, write_whole};
 use crate::decide::{Comparison, Verdict, read_result, words};
@@ -31,7 +32,7 @@ pub(super) struct CompareArgs {
     /// Figures to judge, separated by commas [default: a few of each kind]
     #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
     metrics: Vec<String>,
-    /// Write comparison.json there, and the tables as Markdown beside it
+    /// Write comparison.json there, and beside it the tables as Markdown and a page to look at
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Exit 3 when the verdict is a regression, and 4 when nothing could be proven
@@ -46,6 +47,7 @@ pub(super) struct CompareArgs {
 }
 
 pub(super) fn compare(arguments: &CompareArgs, quiet: bool) -> Result<Exit, Failure> {
+    check_out(arguments.out.as_deref())?;
     let a = read_result(&arguments.a).map_err(Failure::usage)?;
     let b = read_result(&arguments.b).map_err(Failure::usage)?;
     let mut warnings = Vec::new();
@@ -97,10 +99,12 @@ pub(super) fn finish(
 ) -> Result<Exit, Failure> {
     let mut json = serde_json::to_vec_pretty(comparison).map_err(Failure::error)?;
     json.push(b'\n');
+    let mut page = None;
     if let Some(path) = save {
         write_whole(path, &json).map_err(Failure::error)?;
         // Beside it the same for people, such as the comment on a pull request.
         write_whole(&path.with_extension("md"), words::markdown(comparison).as_bytes()).map_err(Failure::error)?;
+        page = Some(write_page_of(path)?);
     }
     if github_summary {
         add_to_step_summary(&words::markdown(comparison))?;
@@ -117,6 +121,9 @@ pub(super) fn finish(
     }
     if let Some(path) = save.filter(|_| !quiet) {
         eprintln!("saved in {}", path.display());
+    }
+    if let Some(page) = page.filter(|_| !quiet) {
+        eprintln!("look at {}", page.display());
     }
     Ok(exit_of(comparison.verdict, fail_on))
 }

@@ -1,8 +1,8 @@
 //! `freshbench run --find-rate`
 
-use super::args::OutputFormat;
+use super::args::{LiveArgs, OutputFormat};
 use super::progress::Bars;
-use super::{Exit, Failure, stop_on_ctrl_c};
+use super::{Exit, Failure, live, stop_on_ctrl_c};
 use crate::decide::rate_search::Trial;
 use crate::decide::stored::write_whole;
 use crate::plan::{Plan, RawPlan};
@@ -26,18 +26,19 @@ pub(super) fn find_rate(
     raw: &RawPlan,
     plan: &Plan,
     (slo, format): (&str, OutputFormat),
-    quiet: bool,
+    (watched, quiet): (&LiveArgs, bool),
 ) -> Result<Exit, Failure> {
     let theta_s = objective(slo)?;
     let name = format!("{}-{}-rates", utc_now().compact, plan.workload.settings().name);
     let folder = plan.out.clone().unwrap_or_else(|| Path::new("reports").join(name));
     let stop = stop_on_ctrl_c()?;
+    let (feed, _view) = live::start(watched)?;
     let tell = |strategy: &str, trial: &Trial| {
         if !quiet {
             eprintln!("{strategy}: {}", told_trial(trial));
         }
     };
-    let rates = match find_rates((raw, plan), theta_s, &folder, (&Bars::new(quiet, None), &stop), &tell) {
+    let rates = match find_rates((raw, plan), theta_s, &folder, (&Bars::new(quiet, feed), &stop), &tell) {
         Err(RunError::Interrupted) => return Ok(Exit::Interrupted),
         other => other.map_err(Failure::error)?,
     };

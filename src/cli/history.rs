@@ -2,6 +2,7 @@
 
 use super::args::OutputFormat;
 use super::compare::{FailOn, add_to_step_summary};
+use super::report::{check_out, write_page_of};
 use super::{Exit, Failure};
 use crate::clock::Clock;
 use crate::decide::history::{HistoryAnalysis, HistoryEntry, POINTS_MIN, analyze, append_history, read_history};
@@ -42,7 +43,7 @@ pub(super) struct AnalyzeArgs {
     /// Figures to look at, separated by commas, or all [default: those that ab judges, and every bench of criterion]
     #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
     metrics: Vec<String>,
-    /// Write history-analysis.json there
+    /// Write history-analysis.json there, and a page to look at beside it
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Exit 3 when a figure became worse within the last results, and 4 when no series is long enough. Without it the findings are
@@ -97,6 +98,7 @@ fn add(arguments: &AddArgs, quiet: bool) -> Result<Exit, Failure> {
 }
 
 fn look(arguments: &AnalyzeArgs, quiet: bool) -> Result<Exit, Failure> {
+    check_out(arguments.out.as_deref())?;
     let entries = read_history(&arguments.history).map_err(Failure::usage)?;
     let all = arguments.metrics.iter().any(|id| id == "all");
     let criterion: Vec<&String> =
@@ -117,8 +119,10 @@ fn look(arguments: &AnalyzeArgs, quiet: bool) -> Result<Exit, Failure> {
     json.push(b'\n');
     if let Some(path) = &arguments.out {
         write_whole(path, &json).map_err(Failure::error)?;
+        let page = write_page_of(path)?;
         if !quiet {
             eprintln!("saved in {}", path.display());
+            eprintln!("look at {}", page.display());
         }
     }
     let said = told(&analysis);

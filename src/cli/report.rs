@@ -28,12 +28,42 @@ pub(super) fn report(arguments: &ReportArgs, quiet: bool) -> Result<Exit, Failur
     write(&arguments.output.clone().unwrap_or_else(|| default_output(&arguments.runs)), &page, quiet)
 }
 
-/// One run's page belongs beside its result; a page about several belongs where it was asked for.
+/// A page about one thing belongs beside its file, one about several where it was asked for.
 fn default_output(runs: &[PathBuf]) -> PathBuf {
     match runs {
-        [only] if only.is_dir() => only.join("report.html"),
-        [only] if only.file_name().is_some_and(|name| name == "result.json") => only.with_file_name("report.html"),
+        [only] => page_of(&input::file_of(only)),
         _ => PathBuf::from("report.html"),
+    }
+}
+
+/// The page about a file, beside it: `report.html` of a run, `sweep.html` of `sweep.json`.
+fn page_of(file: &Path) -> PathBuf {
+    if file.file_name().is_some_and(|name| name == "result.json") {
+        file.with_file_name("report.html")
+    } else {
+        file.with_extension("html")
+    }
+}
+
+/// Writes the page about a file that a command has just left, beside it.
+pub(super) fn write_page_of(file: &Path) -> Result<PathBuf, Failure> {
+    let page = page_of(file);
+    let given = input::read(file).map_err(Failure::error)?;
+    save::replace_file(&page, html::report(&[given]).as_bytes()).map_err(Failure::error)?;
+    Ok(page)
+}
+
+/// A file of JSON that a command is asked for: its page, and for some its Markdown, come beside it under its name.
+pub(super) fn check_out(out: Option<&Path>) -> Result<(), Failure> {
+    let taken = |path: &&Path| path.extension().is_some_and(|ending| ending == "html" || ending == "md");
+    match out.filter(taken) {
+        Some(path) => {
+            let path = path.display();
+            Err(Failure::usage(format!(
+                "--out {path}: names a file for JSON, beside which the page comes; end it in .json"
+            )))
+        }
+        None => Ok(()),
     }
 }
 
@@ -46,31 +76,34 @@ fn index(arguments: &ReportArgs, quiet: bool) -> Result<Exit, Failure> {
     let unread = |cause: std::io::Error| {
         Failure::usage(format!("{}: can't be listed: {cause}; name a folder of runs", folder.display()))
     };
-    let mut listed = Vec::new();
+    let (mut listed, mut others) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(folder).map_err(unread)? {
         let entry = entry.map_err(unread)?;
-        let path = entry.path();
-        if !path.join("result.json").is_file() {
+        let file = input::file_of(&entry.path());
+        let of_folder = entry.path().is_dir() && file.is_file();
+        if !of_folder && file.extension().is_none_or(|ending| ending != "jsonl") {
             continue;
         }
-        match input::read(&path) {
-            Ok(Input::Run(run)) => listed.push(html::Listed {
-                folder: entry.file_name().to_string_lossy().into_owned(),
-                has_page: path.join("report.html").is_file(),
-                run: *run,
-            }),
-            Ok(_) => {}
+        let page = Some(page_of(&file)).filter(|page| page.is_file());
+        let shown = page.as_deref().unwrap_or(&file);
+        let link = shown.strip_prefix(folder).unwrap_or(shown).to_string_lossy().into_owned();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        match input::read(&file) {
+            Ok(Input::Run(run)) => listed.push(html::Listed { link, run: *run }),
+            Ok(other) => others.push(html::OtherListed::of(&other, name, link)),
             // One result of another version must not hide the others.
             Err(InputError { path, why }) => eprintln!("freshbench: left out: {}: {why}", path.display()),
         }
     }
-    if listed.is_empty() {
+    if listed.is_empty() && others.is_empty() {
         return Err(Failure::usage(format!(
             "{}: no run in it; name a folder whose folders hold a result.json",
             folder.display()
         )));
     }
-    write(&arguments.output.clone().unwrap_or_else(|| folder.join("index.html")), &html::index(&listed), quiet)
+    others.sort_by(|a, b| b.name.cmp(&a.name));
+    let page = html::index(&listed, &others);
+    write(&arguments.output.clone().unwrap_or_else(|| folder.join("index.html")), &page, quiet)
 }
 
 fn write(path: &Path, page: &str, quiet: bool) -> Result<Exit, Failure> {

@@ -12,7 +12,7 @@ use std::io::{self, IsTerminal, Write};
 pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
     let plan = raw(arguments).resolve(command_line()).map_err(Failure::usage)?;
     if let (true, Some(slo)) = (arguments.find_rate, &arguments.slo) {
-        return find_rate(&raw(arguments), &plan, (slo, arguments.format), quiet);
+        return find_rate(&raw(arguments), &plan, (slo, arguments.format), (&arguments.live, quiet));
     }
     let stop = stop_on_ctrl_c()?;
     let (feed, _view) = live::start(&arguments.live)?;

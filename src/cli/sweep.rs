@@ -1,9 +1,10 @@
 //! `freshbench sweep`
 
-use super::args::OutputFormat;
+use super::args::{LiveArgs, OutputFormat};
 use super::progress::Bars;
+use super::report::write_page_of;
 use super::run::command_line;
-use super::{Exit, Failure, stop_on_ctrl_c};
+use super::{Exit, Failure, live, stop_on_ctrl_c};
 use crate::decide::stored::write_whole;
 use crate::plan::{RawPlan, parse_count};
 use crate::report::headline::{count, seconds};
@@ -55,9 +56,11 @@ pub(super) struct SweepArgs {
     /// The seed of rows and transactions
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// The folder for sweep.json and the results [default: a new one below reports/]
+    /// The folder for sweep.json, its page and the results [default: a new one below reports/]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    live: LiveArgs,
     /// What to print on stdout
     #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
     format: OutputFormat,
@@ -157,12 +160,13 @@ fn plan(arguments: &SweepArgs) -> Result<SweepPlan, Failure> {
 pub(super) fn sweep(arguments: &SweepArgs, quiet: bool) -> Result<Exit, Failure> {
     let plan = plan(arguments)?;
     let stop = stop_on_ctrl_c()?;
+    let (feed, _view) = live::start(&arguments.live)?;
     let mut tell = |run: &SweepRun| {
         if !quiet {
             eprintln!("{}", told_run(run));
         }
     };
-    let swept = match run_sweep(&plan, command_line(), (&Bars::new(quiet, None), &stop), &mut tell) {
+    let swept = match run_sweep(&plan, command_line(), (&Bars::new(quiet, feed), &stop), &mut tell) {
         Err(RunError::Interrupted) => return Ok(Exit::Interrupted),
         other => other.map_err(Failure::error)?,
     };
@@ -170,6 +174,7 @@ pub(super) fn sweep(arguments: &SweepArgs, quiet: bool) -> Result<Exit, Failure>
     json.push(b'\n');
     let path = plan.folder.join("sweep.json");
     write_whole(&path, &json).map_err(Failure::error)?;
+    let page = write_page_of(&path)?;
     let mut out = io::stdout().lock();
     match arguments.format {
         OutputFormat::Human => write!(out, "{}", told(&swept))?,
@@ -177,6 +182,7 @@ pub(super) fn sweep(arguments: &SweepArgs, quiet: bool) -> Result<Exit, Failure>
     }
     if !quiet {
         eprintln!("saved in {}", path.display());
+        eprintln!("look at {}", page.display());
     }
     Ok(Exit::Ok)
 }

@@ -4,122 +4,20 @@
 //! up with (what one costs does not depend on how long the pause before it is), and that is foretold from the sizes done so far. And
 //! what is left of the budget repeats places, in the same order, so that the residuals mean something.
 
+mod figures;
+mod shape;
+
+pub use shape::{Checked, Sweep, SweepPlan, SweepRun};
+
+use self::figures::figures;
 use super::{Progress, RunError, environment, git_state, run, utc_now};
 use crate::clock::Clock;
-use crate::decide::break_even::{BreakEven, Cell, Forecast, MapCell, Model, Models, SCHEMA, SCHEMA_VERSION, map};
+use crate::decide::break_even::{Cell, Model, Models, SCHEMA, SCHEMA_VERSION, map};
 use crate::plan::RawPlan;
-use crate::report::{Case, Environment, GitState, RunResult};
 use crate::workload::Workload;
-use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
-
-/// What to sweep over.
-#[derive(Clone, Debug)]
-pub struct SweepPlan {
-    /// Everything that is the same in all runs.
-    pub base: RawPlan,
-    /// Rows of the main table, ascending.
-    pub rows: Vec<u64>,
-    /// Changes a second, ascending.
-    pub change_rates: Vec<f64>,
-    /// Intervals between batches, ascending.
-    pub intervals: Vec<Duration>,
-    /// Whether full refreshes are compared.
-    pub refresh: bool,
-    /// The change streams that are compared, by name.
-    pub streams: Vec<String>,
-    /// Targets for p99 commit lag.
-    pub targets: Vec<Duration>,
-    /// The time for measuring.
-    pub budget: Duration,
-    /// Places to foretell: rows, changes a second, interval.
-    pub predict: Vec<(u64, f64, Duration)>,
-    /// Whether to run the forecasts' places as well, and compare.
-    pub check: bool,
-    /// Where runs leave their results.
-    pub folder: PathBuf,
-}
-
-/// One measured run.
-#[derive(Clone, Debug, Serialize)]
-pub struct SweepRun {
-    /// The strategy.
-    pub strategy: String,
-    /// Rows of the main table.
-    pub rows: u64,
-    /// Rows of all tables.
-    pub rows_total: u64,
-    /// Changes a second, as they were.
-    pub change_rate: f64,
-    /// Changes a second that were asked for.
-    pub asked_rate: f64,
-    /// The interval it was run with.
-    pub interval_s: f64,
-    /// CPU seconds a second.
-    pub cost_cpu_s_per_s: f64,
-    /// CPU seconds a refresh.
-    pub cpu_s_per_refresh: Option<f64>,
-    /// Length of a refresh at the slowest sink.
-    pub refresh_s: Option<f64>,
-    /// p99 commit lag at the slowest sink.
-    pub freshness_p99_s: Option<f64>,
-    /// How long it took altogether.
-    pub took_s: f64,
-}
-
-/// A forecast and what came out when it was run.
-#[derive(Clone, Debug, Serialize)]
-pub struct Checked {
-    /// The strategy.
-    pub strategy: String,
-    /// CPU seconds: of one refresh, or of one second of the stream.
-    pub predicted_cpu_s: f64,
-    /// The same, measured.
-    pub measured_cpu_s: f64,
-    /// `measured / predicted - 1`.
-    pub error: f64,
-    /// Whether it lies within a quarter.
-    pub within_25_percent: bool,
-}
-
-/// `sweep.json`
-#[derive(Clone, Debug, Serialize)]
-pub struct Sweep {
-    /// Always [`SCHEMA`].
-    pub schema: String,
-    /// See [`SCHEMA_VERSION`].
-    pub schema_version: String,
-    /// RFC 3339, UTC.
-    pub started_at: String,
-    /// The command that gives it again.
-    pub command: String,
-    /// The workload.
-    pub workload: String,
-    /// The machine.
-    pub env: Environment,
-    /// The build's source.
-    pub git: GitState,
-    /// Targets for p99 commit lag, in seconds.
-    pub target_p99_s: Vec<f64>,
-    /// Every place of the grid.
-    pub cells: Vec<Cell>,
-    /// The cheapest strategy for each target.
-    pub map: Vec<MapCell>,
-    /// Where a change stream becomes dearer than a refresh.
-    pub break_even: Vec<BreakEven>,
-    /// The fitted lines.
-    pub models: Vec<Model>,
-    /// Every run.
-    pub runs: Vec<SweepRun>,
-    /// Forecasts.
-    pub forecasts: Vec<Forecast>,
-    /// What came out when forecasts were run.
-    pub checks: Vec<Checked>,
-    /// What a reader must know.
-    pub warnings: Vec<String>,
-}
 
 /// The shortest interval of a refresh that is run, and the least measured time.
 const INTERVAL_MIN: Duration = Duration::from_millis(500);
@@ -499,46 +397,6 @@ impl Sweeper<'_> {
             }
         }
         Ok(checks)
-    }
-}
-
-/// What a run says of cost and freshness.
-fn figures(
-    place: &Place,
-    (result, case): (&RunResult, &Case),
-    (rows_total, interval, window): (u64, Duration, Duration),
-    took: Duration,
-) -> SweepRun {
-    let value = |id: &str| case.value(id).unwrap_or(0.0);
-    let change_rate = value("throughput.changes_per_s");
-    let each = |case: &Case, id: &str| case.value(id).unwrap_or(0.0) * change_rate / 1000.0;
-    let own = each(case, "cost.source_cpu_s_per_1k_changes");
-    // Triggers and indexes work inside the source's own threads: what the control run does without them is not the strategy's.
-    let burden = result
-        .case("control")
-        .map_or(0.0, |control| (own - each(control, "cost.source_cpu_s_per_1k_changes")).max(0.0));
-    let cost = each(case, "cost.cpu_s_per_1k_changes") + burden;
-    let worst = |id: &str| case.metrics.iter().filter(|m| m.id == id).filter_map(|m| m.value).max_by(f64::total_cmp);
-    let refresh_s = worst("batch.duration.mean").filter(|_| place.strategy == "full-refresh");
-    let longest = worst("batch.duration.max").unwrap_or(0.0);
-    let seconds = window.as_secs_f64();
-    // One that overran its interval let the next one go: then those that ended are counted.
-    let batches = case.metrics.iter().filter(|m| m.id == "batch.duration.mean").map(|m| m.n).max().unwrap_or(0);
-    let overran = longest > interval.as_secs_f64();
-    let refreshes = if overran { batches as f64 } else { seconds / interval.as_secs_f64() };
-    let interval_s = if overran && batches > 0 { seconds / batches as f64 } else { interval.as_secs_f64() };
-    SweepRun {
-        strategy: place.strategy.clone(),
-        rows: place.rows,
-        rows_total,
-        change_rate,
-        asked_rate: place.rate,
-        interval_s,
-        cost_cpu_s_per_s: cost,
-        cpu_s_per_refresh: refresh_s.filter(|_| refreshes > 0.0).map(|_| cost * seconds / refreshes),
-        refresh_s,
-        freshness_p99_s: worst("freshness.commit_lag.p99"),
-        took_s: took.as_secs_f64(),
     }
 }
 

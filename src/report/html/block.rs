@@ -58,7 +58,7 @@ pub struct Table {
     pub head: Vec<String>,
     /// The rows.
     pub rows: Vec<Row>,
-    /// The class of the whole: `plain`, or `score` for one whose colours mean something.
+    /// The class of the whole: `plain`, `words`, or `score` for one whose colours mean something.
     pub class: &'static str,
 }
 
@@ -126,6 +126,8 @@ pub struct Figure {
     pub note: String,
     /// Colours and what they stand for.
     pub legend: Vec<(usize, String)>,
+    /// Whether the drawing does not say it itself, even where there is room.
+    pub unlabelled: bool,
     /// One, or several to choose from.
     pub views: Vec<View>,
     /// The same as figures.

@@ -5,17 +5,51 @@ use super::chart::sparkline;
 use super::palette::color_of;
 use super::section::{self, followers, sinks, verdict::standing};
 use super::{Frame, page, say};
+use crate::report::html::input::Input;
 use crate::report::result::RunResult;
 
 /// What the index knows of a run.
 #[derive(Clone, Debug)]
 pub struct Listed {
-    /// Its folder, relative to the index.
-    pub folder: String,
-    /// Whether it has a page of its own.
-    pub has_page: bool,
+    /// Its page or its result, relative to the index.
+    pub link: String,
     /// Its result.
     pub run: RunResult,
+}
+
+/// What the index knows of a sweep, a comparison or a history.
+#[derive(Clone, Debug)]
+pub struct OtherListed {
+    /// What it is called.
+    pub name: String,
+    /// Its page or its file, relative to the index.
+    pub link: String,
+    /// What it is.
+    pub kind: &'static str,
+    /// What it says, in a few words.
+    pub told: String,
+}
+
+impl OtherListed {
+    /// What is to be said of it.
+    pub fn of(input: &Input, name: String, link: String) -> OtherListed {
+        let (kind, told) = match input {
+            Input::Run(run) => ("run", run.run_id.clone()),
+            Input::Sweep(sweep) => ("sweep", sweep.command.clone().unwrap_or_default()),
+            Input::Comparison(comparison) => ("comparison", comparison.verdict.replace('-', " ")),
+            Input::History(history) => ("history", format!("{} figures", history.series.len())),
+        };
+        OtherListed { name, link, kind, told }
+    }
+
+    fn row(&self) -> Row {
+        let head = Cell { text: self.name.clone(), link: Some(in_url(&self.link)), ..Cell::default() };
+        Row {
+            head,
+            cells: vec![Cell::text(self.kind), Cell { class: "words", ..Cell::text(self.told.clone()) }],
+            group: false,
+        }
+    }
 }
 
 fn row(listed: &Listed) -> Row {
@@ -43,16 +77,11 @@ fn row(listed: &Listed) -> Row {
         let mark = if stands == "equals the source" { String::new() } else { format!(" ({stands})") };
         format!("{} {}{mark}", case.name, age.map_or("-".to_owned(), say::seconds))
     });
-    let link = if listed.has_page {
-        format!("{}/report.html", listed.folder)
-    } else {
-        format!("{}/result.json", listed.folder)
-    };
     Row {
         head: Cell {
             text: run.run_id.clone(),
             sub: Some(run.started_at.clone()),
-            link: Some(in_url(&link)),
+            link: Some(in_url(&listed.link)),
             ..Cell::default()
         },
         cells: vec![
@@ -79,9 +108,9 @@ fn in_url(path: &str) -> String {
 }
 
 /// The page; the newest run first.
-pub fn index(runs: &[Listed]) -> String {
+pub fn index(runs: &[Listed], others: &[OtherListed]) -> String {
     let mut ordered: Vec<&Listed> = runs.iter().collect();
-    ordered.sort_by(|a, b| (&b.run.started_at, &b.folder).cmp(&(&a.run.started_at, &a.folder)));
+    ordered.sort_by(|a, b| (&b.run.started_at, &b.link).cmp(&(&a.run.started_at, &a.link)));
     let mut names: Vec<&str> = Vec::new();
     for case in ordered.iter().flat_map(|listed| followers(&listed.run)) {
         if !names.contains(&case.name.as_str()) {
@@ -94,14 +123,20 @@ pub fn index(runs: &[Listed]) -> String {
         &["run", "validation", "age over time", "mean age at the first sink", "load"],
         ordered.iter().map(|listed| row(listed)).collect(),
     );
-    let blocks = vec![Block::Key(key), Block::Table(table)];
-    let section = section::section("", "list", "Runs", "All runs, the newest first", blocks);
-    let groups = [Group {
-        id: "runs".to_owned(),
-        title: format!("{} runs", runs.len()),
-        facts: Vec::new(),
-        sections: vec![section],
-    }];
+    let mut sections = Vec::new();
+    if !runs.is_empty() {
+        let blocks = vec![Block::Key(key), Block::Table(table)];
+        sections.push(section::section("", "list", "Runs", "All runs, the newest first", blocks));
+    }
+    if !others.is_empty() {
+        let rows = others.iter().map(OtherListed::row).collect();
+        let of = Table::of("What other commands left in this folder", &["name", "kind", "what it says"], rows);
+        let table = Table { class: "words", ..of };
+        let title = "Sweeps, comparisons and histories";
+        sections.push(section::section("", "others", "Others", title, vec![Block::Table(table)]));
+    }
+    let title = if runs.len() == 1 { "1 run".to_owned() } else { format!("{} runs", runs.len()) };
+    let groups = [Group { id: "runs".to_owned(), title, facts: Vec::new(), sections }];
     let frame = Frame {
         title: "freshbench reports",
         lead: "Every run of this folder.",
@@ -119,14 +154,17 @@ mod tests {
 
     #[test]
     fn every_run_has_a_line_and_hostile_names_stay_names() {
-        let listed = |folder: &str, has_page| Listed {
-            folder: folder.to_owned(),
-            has_page,
-            run: sample::run(&[("cdc-trigger", 0.1)]),
-        };
-        let mut hostile = listed("a\"onclick=x' b", true);
+        let listed = |link: &str| Listed { link: link.to_owned(), run: sample::run(&[("cdc-trigger", 0.1)]) };
+        let mut hostile = listed("a\"onclick=x' b/report.html");
         hostile.run.run_id = "<script>alert(1)</script>".to_owned();
-        let html = index(&[listed("one", false), hostile]);
+        let other = OtherListed {
+            name: "<b>".to_owned(),
+            link: "s/sweep.html".to_owned(),
+            kind: "sweep",
+            told: "<i>".to_owned(),
+        };
+        let html = index(&[listed("one/result.json"), hostile], &[other]);
+        assert!(html.contains("href=\"s/sweep.html\"") && !html.contains("<b></") && !html.contains("<i>"));
         assert!(html.contains("href=\"one/result.json\""));
         assert!(html.contains("href=\"a%22onclick%3Dx%27%20b/report.html\""), "{html}");
         assert!(!html.contains("<script>alert"));

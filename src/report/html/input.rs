@@ -4,21 +4,32 @@
 //! nothing could be drawn are required. Each file names its `schema`; a history is JSON lines.
 //!
 //! * `freshbench.sweep`: `cells` (rows, change_rate, strategy, interval_s, measured, cost_cpu_s_per_s, freshness_p99_s), `map`
-//!   (target_p99_s, rows, change_rate, cheapest, interval_s, cost_cpu_s_per_s), `break_even` (rows, interval_s, changed_fraction, ci).
-//! * `freshbench.comparison`: `a`, `b`, `pairs`, `verdict`, `control`, `metrics` (id, strategy, sink, unit, direction,
-//!   estimate_ln, ci_ln, p, margin, verdict), where the estimate is `ln(b / a)` and the margin a share.
-//! * history: a line a result (benchmark, config_hash, machine, time, git, metrics), or its analysis: `series` (id, points (time,
-//!   git, value), change_points (index, p, before, after)).
+//!   (target_p99_s, rows, change_rate, cheapest, interval_s, cost_cpu_s_per_s, measured), `break_even` (rows, interval_s,
+//!   changed_fraction, ci), `models`, `forecasts`, `checks`.
+//! * `freshbench.comparison`: `a`, `b`, `pairs`, `verdict`, `control`, `metrics` (id, strategy, sink, unit, direction, a, b,
+//!   estimate_ln, ci_ln, p, p_adjusted, margin, verdict, note), where the estimate is `ln(b / a)` and the margin a share.
+//! * history: a line a result (benchmark, config_hash, machine, time, git, metrics (value, unit, direction, by name)), or its
+//!   analysis, `freshbench.history-analysis`: `series` (id, unit, points (time, git, value), change_points (index, p, before,
+//!   after, worse)).
 
+mod lines;
+mod shapes;
+
+pub use shapes::{
+    BreakEven, ChangePoint, Check, Compared, Comparison, Control, Forecast, ForecastOf, History, HistoryPoint,
+    HistorySeries, MapCell, Model, Sweep, SweepCell,
+};
+
+use self::lines::lines;
 use crate::report::result::{self, RunResult};
-use serde::Deserialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The largest file that is read, in bytes: a result of many repetitions is a megabyte.
 const FILE_BYTES_MAX: u64 = 256 << 20;
+/// The version of all schemas but that of a result.
+const OTHERS_VERSION: &str = "1.0";
 
 /// Something that a page shows.
 #[derive(Clone, Debug)]
@@ -31,184 +42,6 @@ pub enum Input {
     Comparison(Box<Comparison>),
     /// Figures over many results.
     History(History),
-}
-
-/// See the module's documentation.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Sweep {
-    /// Freshness targets: the p99 of the commit lag, in seconds.
-    pub target_p99_s: Vec<f64>,
-    /// What was measured or computed.
-    pub cells: Vec<SweepCell>,
-    /// The cheapest for each target.
-    pub map: Vec<MapCell>,
-    /// Where CDC costs as much as a full refresh.
-    pub break_even: Vec<BreakEven>,
-}
-
-/// One strategy at one point of a sweep.
-#[derive(Clone, Debug, Deserialize)]
-pub struct SweepCell {
-    /// Rows of the table.
-    pub rows: f64,
-    /// Changes a second.
-    pub change_rate: f64,
-    /// Which.
-    pub strategy: String,
-    /// Seconds between batches, where there are any.
-    #[serde(default)]
-    pub interval_s: Option<f64>,
-    /// Measured, or computed by a model.
-    #[serde(default)]
-    pub measured: bool,
-    /// CPU seconds a second.
-    #[serde(default)]
-    pub cost_cpu_s_per_s: Option<f64>,
-    /// p99 of the commit lag, in seconds.
-    #[serde(default)]
-    pub freshness_p99_s: Option<f64>,
-}
-
-/// The cheapest strategy at one point.
-#[derive(Clone, Debug, Deserialize)]
-pub struct MapCell {
-    /// The target, in seconds.
-    #[serde(default)]
-    pub target_p99_s: Option<f64>,
-    /// Rows of the table.
-    pub rows: f64,
-    /// Changes a second.
-    pub change_rate: f64,
-    /// The strategy; none where none reaches the target.
-    #[serde(default)]
-    pub cheapest: Option<String>,
-    /// Its interval, in seconds.
-    #[serde(default)]
-    pub interval_s: Option<f64>,
-    /// CPU seconds a second.
-    #[serde(default)]
-    pub cost_cpu_s_per_s: Option<f64>,
-}
-
-/// A break-even point.
-#[derive(Clone, Debug, Deserialize)]
-pub struct BreakEven {
-    /// Rows of the table.
-    pub rows: f64,
-    /// Seconds between batches.
-    #[serde(default)]
-    pub interval_s: Option<f64>,
-    /// The share of the rows that changes in an interval.
-    #[serde(default)]
-    pub changed_fraction: Option<f64>,
-    /// Its interval.
-    #[serde(default)]
-    pub ci: Option<[Option<f64>; 2]>,
-}
-
-/// See the module's documentation.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Comparison {
-    /// The first, by name or with its facts.
-    pub a: Value,
-    /// The second.
-    pub b: Value,
-    /// Pairs of runs.
-    pub pairs: Option<u64>,
-    /// What was compared.
-    pub metrics: Vec<Compared>,
-    /// What a comparison of the first with itself gave.
-    pub control: Value,
-    /// In a word.
-    pub verdict: Value,
-}
-
-/// One figure of a comparison.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Compared {
-    /// Which.
-    pub id: String,
-    /// Of which strategy.
-    #[serde(default)]
-    pub strategy: Option<String>,
-    /// At which sink.
-    #[serde(default)]
-    pub sink: Option<String>,
-    /// `lower`, `higher` or `neutral`.
-    #[serde(default)]
-    pub direction: Option<String>,
-    /// `ln(b / a)`.
-    #[serde(default)]
-    pub estimate_ln: Option<f64>,
-    /// Its interval.
-    #[serde(default)]
-    pub ci_ln: Option<[Option<f64>; 2]>,
-    /// How likely so much is by chance.
-    #[serde(default)]
-    pub p: Option<f64>,
-    /// The share up to which a change counts as none.
-    #[serde(default)]
-    pub margin: Option<f64>,
-    /// In a word.
-    #[serde(default)]
-    pub verdict: Option<String>,
-}
-
-/// See the module's documentation.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct History {
-    /// A figure each.
-    pub series: Vec<HistorySeries>,
-}
-
-/// One figure over many results.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct HistorySeries {
-    /// Which.
-    pub id: String,
-    /// From the oldest to the newest.
-    pub points: Vec<HistoryPoint>,
-    /// Where it changed.
-    pub change_points: Vec<ChangePoint>,
-}
-
-/// One result's figure.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct HistoryPoint {
-    /// When.
-    pub time: Value,
-    /// From which source.
-    pub git: Value,
-    /// The figure.
-    pub value: Option<f64>,
-}
-
-/// A change point.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct ChangePoint {
-    /// The first point after it, from 0.
-    pub index: usize,
-    /// How likely so much is by chance.
-    pub p: Option<f64>,
-    /// The mean before.
-    pub before: Option<f64>,
-    /// The mean after.
-    pub after: Option<f64>,
-}
-
-/// One line of a history.
-#[derive(Deserialize)]
-struct HistoryLine {
-    #[serde(default)]
-    time: Value,
-    #[serde(default)]
-    git: Value,
-    metrics: BTreeMap<String, Option<f64>>,
 }
 
 /// Why a file can't be shown.
@@ -234,24 +67,33 @@ pub(super) fn in_words(value: &Value) -> String {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
         Value::Object(fields) => {
-            let told =
-                ["label", "name", "run_id", "verdict", "commit", "command"].iter().find_map(|name| fields.get(*name));
+            let told = ["label", "name", "run_id", "commit", "command"].iter().find_map(|name| fields.get(*name));
             told.map_or_else(|| value.to_string(), in_words)
         }
         other => other.to_string(),
     }
 }
 
-/// Reads a file, or the `result.json` of a run's folder.
+/// The file that a path names: itself, or what a command left in that folder.
+pub fn file_of(path: &Path) -> PathBuf {
+    if !path.is_dir() {
+        return path.to_owned();
+    }
+    let left = ["result.json", "sweep.json", "comparison.json", "history-analysis.json", "history.jsonl"];
+    let found = left.iter().map(|name| path.join(name)).find(|file| file.is_file());
+    found.unwrap_or_else(|| path.join("result.json"))
+}
+
+/// Reads a file, or what a command left in a folder.
 ///
 /// # Errors
 /// [`InputError`] that names the file, what is wrong and the remedy.
 pub fn read(path: &Path) -> Result<Input, InputError> {
-    let path = if path.is_dir() { path.join("result.json") } else { path.to_owned() };
+    let path = file_of(path);
     let wrong = |why: String| InputError { path: path.clone(), why };
     let unread = |cause: std::io::Error| {
         wrong(format!(
-            "can't be read: {cause}; name a run's folder, or a result file of run, sweep, ab, compare or history"
+            "can't be read: {cause}; name the folder or the result file of run, sweep, ab, compare or history"
         ))
     };
     let size = std::fs::metadata(&path).map_err(unread)?.len();
@@ -273,8 +115,11 @@ fn parse(bytes: &[u8]) -> Result<Input, String> {
         format!("is not what its schema says: {cause}; write it anew with this version of freshbench")
     };
     if schema == result::SCHEMA {
-        check_version(&value)?;
+        check_version(&value, result::SCHEMA_VERSION)?;
         return serde_json::from_value(value).map(|run| Input::Run(Box::new(run))).map_err(shape);
+    }
+    if schema.starts_with("freshbench.") {
+        check_version(&value, OTHERS_VERSION)?;
     }
     if schema.starts_with("freshbench.sweep") {
         return serde_json::from_value(value).map(Input::Sweep).map_err(shape);
@@ -291,29 +136,13 @@ fn parse(bytes: &[u8]) -> Result<Input, String> {
 }
 
 /// A reader of version 1 would misread a later first number.
-fn check_version(value: &Value) -> Result<(), String> {
+fn check_version(value: &Value, known: &str) -> Result<(), String> {
     let version = value.get("schema_version").and_then(Value::as_str).unwrap_or("");
     let major = |version: &str| version.split('.').next().and_then(|first| first.parse::<u32>().ok());
-    if major(version) == major(result::SCHEMA_VERSION) {
+    if major(version) == major(known) {
         return Ok(());
     }
-    Err(format!(
-        "has schema version {version:?}, and this freshbench reads {}; use the version that wrote it",
-        result::SCHEMA_VERSION
-    ))
-}
-
-fn lines(bytes: &[u8]) -> Option<Input> {
-    let mut series: BTreeMap<String, HistorySeries> = BTreeMap::new();
-    for line in serde_json::Deserializer::from_slice(bytes).into_iter::<HistoryLine>() {
-        let line = line.ok()?;
-        for (id, value) in line.metrics {
-            let point = HistoryPoint { time: line.time.clone(), git: line.git.clone(), value };
-            let entry = series.entry(id.clone()).or_insert_with(|| HistorySeries { id, ..HistorySeries::default() });
-            entry.points.push(point);
-        }
-    }
-    (!series.is_empty()).then(|| Input::History(History { series: series.into_values().collect() }))
+    Err(format!("has schema version {version:?}, and this freshbench reads {known}; use the version that wrote it"))
 }
 
 #[cfg(test)]
@@ -322,18 +151,12 @@ mod tests {
 
     #[test]
     fn each_kind_of_file_is_known_by_what_it_says() {
-        let sweep = br#"{"schema":"freshbench.sweep","cells":[{"rows":1,"change_rate":2,"strategy":"cdc-log","new":1}],"models":[]}"#;
+        let sweep = br#"{"schema":"freshbench.sweep","schema_version":"1.0","cells":[{"rows":1,"change_rate":2,"strategy":"cdc-log","new":1}],"models":[]}"#;
         assert!(matches!(parse(sweep), Ok(Input::Sweep(sweep)) if sweep.cells.len() == 1));
         let comparison =
-            br#"{"schema":"freshbench.comparison","a":"x","b":{"label":"y"},"metrics":[{"id":"m","estimate_ln":0.1}]}"#;
+            br#"{"schema":"freshbench.comparison","schema_version":"1.3","control":null,"a":"x","b":{"label":"y"},"metrics":[{"id":"m","estimate_ln":0.1}]}"#;
         let Ok(Input::Comparison(comparison)) = parse(comparison) else { panic!("a comparison") };
         assert_eq!((in_words(&comparison.a), in_words(&comparison.b)), ("x".to_owned(), "y".to_owned()));
-        let lines = b"{\"time\":\"t1\",\"git\":\"a\",\"metrics\":{\"m\":1}}\n{\"time\":\"t2\",\"metrics\":{\"m\":2,\"k\":null}}\n";
-        let Ok(Input::History(history)) = parse(lines) else { panic!("a history") };
-        assert_eq!(
-            history.series.iter().map(|s| (s.id.as_str(), s.points.len())).collect::<Vec<_>>(),
-            [("k", 1), ("m", 2)]
-        );
     }
 
     #[test]
@@ -344,7 +167,8 @@ mod tests {
             ("[1]", "no known \"schema\""),
             (r#"{"schema":"freshbench.result","schema_version":"9.0"}"#, "schema version \"9.0\""),
             (r#"{"schema":"freshbench.result","schema_version":"1.1"}"#, "not what its schema says"),
-            (r#"{"schema":"freshbench.sweep","cells":7}"#, "not what its schema says"),
+            (r#"{"schema":"freshbench.sweep","schema_version":"2.0"}"#, "schema version \"2.0\""),
+            (r#"{"schema":"freshbench.sweep","schema_version":"1.0","cells":7}"#, "not what its schema says"),
         ] {
             let why = parse(text.as_bytes()).unwrap_err();
             assert!(why.contains(told), "{text}: {why}");

@@ -11,7 +11,7 @@ mod sample;
 mod say;
 mod section;
 
-pub use index::{Listed, index};
+pub use index::{Listed, OtherListed, index};
 pub use input::{Input, InputError};
 pub use live::{Live, live_charts, live_page};
 pub use palette::color_of;
@@ -191,7 +191,11 @@ fn groups(inputs: &[Input], runs: &[&RunResult], shown: usize) -> Vec<Group> {
         }
     }
     if !others.is_empty() {
-        groups.push(shared("more", "Sweeps, comparisons and history", others));
+        let title = match others.as_slice() {
+            [only] => only.short,
+            _ => "Sweeps, comparisons and history",
+        };
+        groups.push(shared("more", title, others));
     }
     groups.push(shared("words", "What the figures mean", vec![section::about::definitions()]));
     groups

@@ -39,10 +39,7 @@ impl Forest {
         const STEP: f64 = 42.0;
         let (left, right) = (8.0, width.px() - 8.0);
         let height = STEP * self.leans.len() as f64 + 34.0;
-        let ends = self.leans.iter().flat_map(|lean| {
-            [Some(lean.estimate), lean.range.map(|r| r[0]), lean.range.map(|r| r[1]), lean.margin].into_iter().flatten()
-        });
-        let most = ends.filter(|end| end.is_finite()).map(f64::abs).fold(0.02, f64::max) * 1.1;
+        let most = self.most();
         let scale = Scale::Linear { low: -most, high: most };
         let x = |ln: f64| left + scale.place(ln) * (right - left);
         let bottom = height - 28.0;
@@ -57,7 +54,15 @@ impl Forest {
                 }
             }
             if let Some([low, high]) = lean.range {
+                let (low, high) = (low.max(-most), high.min(most));
                 svg.line(&format!("whisker {}", lean.class), [x(low), y, x(high), y]);
+                // What goes on beyond the drawing ends in an arrow.
+                for (beyond, end, back) in [(low <= -most, x(-most), 7.0), (high >= most, x(most), -7.0)] {
+                    if beyond {
+                        let arrow = [(end + back, y - 5.0), (end, y), (end + back, y + 5.0)];
+                        svg.path(&format!("whisker open {}", lean.class), &arrow);
+                    }
+                }
             }
             svg.sign(&format!("sign {}", lean.class), 1, (x(lean.estimate), y), 10.0);
             svg.text("name", (0.0, top + 13.0), Anchor::Start, &lean.name);
@@ -70,6 +75,18 @@ impl Forest {
         svg.finish()
     }
 
+    /// How far the drawing reaches to either side. An interval that is far wider than all that was estimated, such as one of a
+    /// figure that hardly varies, must not squeeze the others into a point.
+    fn most(&self) -> f64 {
+        let largest = |values: &mut dyn Iterator<Item = f64>| {
+            values.map(f64::abs).filter(|value| value.is_finite()).fold(0.02, f64::max)
+        };
+        let estimates = largest(&mut self.leans.iter().flat_map(|lean| [lean.estimate, lean.margin.unwrap_or(0.0)]));
+        let ends = self.leans.iter().filter_map(|lean| lean.range).flatten().map(f64::abs);
+        let within = ends.filter(|end| *end <= estimates * 5.0).fold(estimates, f64::max);
+        within * 1.1
+    }
+
     fn ticks(&self, svg: &mut Svg, most: f64, x: &dyn Fn(f64) -> f64, bottom: f64) {
         svg.line("base", [x(0.0), 0.0, x(0.0), bottom]);
         let share = (most.exp() - 1.0) / 1.5;
@@ -79,5 +96,28 @@ impl Forest {
             svg.line("grid", [x(ln), 0.0, x(ln), bottom]);
             svg.text("tick", (x(ln), bottom + 16.0), Anchor::Middle, &(self.tick)(ln));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endless_interval_squeezes_nothing() {
+        let lean = |estimate, range| Lean {
+            name: "m".to_owned(),
+            estimate,
+            range: Some(range),
+            margin: Some(0.05),
+            said: String::new(),
+            class: "good",
+            tip: String::new(),
+        };
+        let forest = |leans| Forest { said: String::new(), leans, tick: |ln| format!("{ln:.2}") };
+        let wild = forest(vec![lean(0.1, [0.05, 0.2]), lean(0.0, [-1e300, f64::INFINITY])]);
+        assert!((wild.most() - 0.22).abs() < 1e-9);
+        assert_eq!(wild.draw(Width::Wide).matches("whisker open").count(), 2);
+        assert_eq!(forest(vec![lean(0.1, [0.05, 0.2])]).draw(Width::Narrow).matches("whisker open").count(), 0);
     }
 }

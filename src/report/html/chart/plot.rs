@@ -137,7 +137,7 @@ impl Plot {
             .map(|v| (v, (self.y.tick)(v)))
             .collect();
         let left = y_ticks.iter().map(|(_, text)| text_width(text)).fold(24.0, f64::max) + 10.0;
-        let labelled = wide && self.series.iter().any(|series| series.style != Style::Points);
+        let labelled = wide && self.series.iter().any(|s| s.style != Style::Points && !s.name.is_empty());
         let right = if labelled { self.label_room() } else { 14.0 };
         let frame = Frame { left, top: 24.0, width: width.px() - left - right, height: self.height - 24.0 - 42.0 };
         let plot = [frame.left, frame.top, frame.width, frame.height];
@@ -219,7 +219,7 @@ impl Plot {
     /// Names at the ends of the lines, moved apart where lines end together.
     fn end_labels(&self, svg: &mut Svg, frame: &Frame) {
         const APART: f64 = 15.0;
-        let named = self.series.iter().filter(|series| series.style != Style::Points && !series.faint);
+        let named = self.series.iter().filter(|s| s.style != Style::Points && !s.faint && !s.name.is_empty());
         let mut ends: Vec<(f64, f64, f64, &Series)> = named
             .filter_map(|series| {
                 // What is only known to be at least so long continues the line of its colour.

@@ -34,7 +34,12 @@ impl Scale {
     /// A linear axis around all values.
     pub fn around(values: impl Iterator<Item = f64>) -> Scale {
         let (low, high) = ends(values).unwrap_or((0.0, 1.0));
-        let room = if high > low { (high - low) * 0.05 } else { high.abs().max(1.0) * 0.05 };
+        let room = match high - low {
+            0.0 if high == 0.0 => 1.0,
+            // One value alone gets room by its own size, so that a time of some ms does not lie in a whole second.
+            0.0 => high.abs() * 0.5,
+            span => span * 0.05,
+        };
         Scale::Linear { low: low - room, high: high + room }
     }
 

@@ -5,6 +5,7 @@ pub mod age;
 pub mod comparison;
 pub mod cost;
 pub mod divergence;
+mod forecast;
 pub mod history;
 pub mod lag;
 pub mod runs;
@@ -73,7 +74,7 @@ pub(super) fn section(prefix: &str, id: &str, short: &'static str, title: &str, 
 
 /// A figure of one plot or several views of it.
 pub(super) fn figure(id: String, title: String, note: &str, views: Vec<View>, table: Table) -> Figure {
-    Figure { id, title, note: note.to_owned(), legend: Vec::new(), views, table }
+    Figure { id, title, note: note.to_owned(), legend: Vec::new(), unlabelled: false, views, table }
 }
 
 /// A column of values over a common one, as the rows of a table.

@@ -19,15 +19,13 @@ fn every(interval_s: Option<f64>) -> String {
     interval_s.map_or(String::new(), |s| format!("every {}", say::seconds_tick(s)))
 }
 
-/// Whether the cheapest of a cell was measured there, or computed by a model.
-fn measured(sweep: &Sweep, cell: &MapCell) -> bool {
-    sweep.cells.iter().any(|measured| {
-        measured.measured
-            && measured.rows == cell.rows
-            && measured.change_rate == cell.change_rate
-            && Some(measured.strategy.as_str()) == cell.cheapest.as_deref()
-            && (measured.interval_s.is_none() || measured.interval_s == cell.interval_s)
-    })
+/// The interval of a strategy that has one; that of a change stream in a sweep is only what it is held against.
+fn own_interval(strategy: Option<&str>, interval_s: Option<f64>) -> Option<f64> {
+    interval_s.filter(|_| strategy == Some("full-refresh"))
+}
+
+fn interval_of(cell: &MapCell) -> Option<f64> {
+    own_interval(cell.cheapest.as_deref(), cell.interval_s)
 }
 
 fn map_figure(sweep: &Sweep, target: Option<f64>, n: usize) -> Option<Figure> {
@@ -40,15 +38,17 @@ fn map_figure(sweep: &Sweep, target: Option<f64>, n: usize) -> Option<Figure> {
         format!("The cheapest strategy with p99 commit lag within {}", say::seconds_tick(s))
     });
     let told = |cell: &MapCell| {
-        let name = cell.cheapest.as_deref().unwrap_or("none reaches it");
+        let Some(name) = &cell.cheapest else {
+            return format!(
+                "{} rows, {} changes/s: none is known to reach it",
+                say::count_tick(cell.rows),
+                say::short(cell.change_rate)
+            );
+        };
+        let name = [name.as_str(), &every(interval_of(cell))].join(" ").trim_end().to_owned();
         let cost = cell.cost_cpu_s_per_s.map_or(String::new(), |cost| format!(", {} of a core", say::percent(cost)));
-        let how = if measured(sweep, cell) { "" } else { ", by the model" };
-        format!(
-            "{} rows, {} changes/s: {name} {}{cost}{how}",
-            say::count_tick(cell.rows),
-            say::short(cell.change_rate),
-            every(cell.interval_s)
-        )
+        let how = if cell.measured { "" } else { ", by the model" };
+        format!("{} rows, {} changes/s: {name}{cost}{how}", say::count_tick(cell.rows), say::short(cell.change_rate))
     };
     let drawn = cells.iter().filter_map(|cell| {
         let name = cell.cheapest.as_deref().unwrap_or("none");
@@ -56,9 +56,9 @@ fn map_figure(sweep: &Sweep, target: Option<f64>, n: usize) -> Option<Figure> {
             column: columns.iter().position(|rows| *rows == cell.rows)?,
             row: rows.iter().position(|rate| *rate == cell.change_rate)?,
             color: if cell.cheapest.is_some() { color_of(name) } else { 0 },
-            lines: vec![name.to_owned(), every(cell.interval_s)],
+            lines: vec![name.to_owned(), every(interval_of(cell))],
             tip: told(cell),
-            modelled: !measured(sweep, cell),
+            modelled: cell.cheapest.is_some() && !cell.measured,
         })
     });
     let grid = Grid {
@@ -75,9 +75,14 @@ fn map_figure(sweep: &Sweep, target: Option<f64>, n: usize) -> Option<Figure> {
             [
                 say::short(cell.change_rate),
                 cell.cheapest.clone().unwrap_or_else(|| "none".to_owned()),
-                cell.interval_s.map_or("-".to_owned(), say::seconds_tick),
+                interval_of(cell).map_or("-".to_owned(), say::seconds_tick),
                 cell.cost_cpu_s_per_s.map_or("-".to_owned(), say::percent),
-                if measured(sweep, cell) { "measured" } else { "model" }.to_owned(),
+                match (&cell.cheapest, cell.measured) {
+                    (None, _) => "-",
+                    (_, true) => "measured",
+                    (_, false) => "model",
+                }
+                .to_owned(),
             ],
         )
     });
@@ -112,19 +117,20 @@ fn break_even_figure(sweep: &Sweep) -> Option<Figure> {
     let points = || series.iter().flat_map(|series| series.points.iter());
     points().next()?;
     let title =
-        "Break-even: the share of rows changed in an interval at which CDC costs as much as a full refresh".to_owned();
+        "Break-even: the share of rows changed in an interval at which a change stream costs as much as a full refresh"
+            .to_owned();
     let rows = sweep.break_even.iter().map(|point| {
         let range = point.ci.and_then(|[low, high]| Some(format!("{} – {}", say::percent(low?), say::percent(high?))));
         Row::of(
             say::count_tick(point.rows),
             [
                 point.interval_s.map_or("-".to_owned(), say::seconds_tick),
-                point.changed_fraction.map_or("-".to_owned(), say::percent),
+                point.changed_fraction.map_or("always dearer".to_owned(), say::percent),
                 range.unwrap_or_else(|| "-".to_owned()),
             ],
         )
     });
-    let table = Table::of(title.clone(), &["rows", "batches every", "changed share", "interval"], rows.collect());
+    let table = Table::of(title.clone(), &["rows", "batches every", "changed share", "95 % interval"], rows.collect());
     let ends = || points().flat_map(|p| [Some(p.y), p.y_range.map(|r| r[0]), p.y_range.map(|r| r[1])]).flatten();
     let said = format!("{title}. {}", points().filter_map(|p| p.tip.clone()).collect::<Vec<_>>().join("; "));
     let x = Axis {
@@ -141,7 +147,7 @@ fn break_even_figure(sweep: &Sweep) -> Option<Figure> {
     };
     let legend = series.iter().map(|series| (series.color, series.name.clone())).collect();
     let plot = Plot { said, x, y, series, marks: Vec::new(), pointing: Pointing::Nearest, height: 260.0 };
-    let note = "Below a line CDC is cheaper, above it the full refresh.";
+    let note = "Below a line the change stream is cheaper, above it the full refresh. Above 100 % each row changes more than once in an interval.";
     let mut figure = super::figure("sweep-break-even".to_owned(), title, note, vec![View::plot("", &plot)], table);
     figure.legend = legend;
     Some(figure)
@@ -149,19 +155,26 @@ fn break_even_figure(sweep: &Sweep) -> Option<Figure> {
 
 /// Every point of the sweep, freshness against cost, an interval beside those that have one.
 fn points_figure(sweep: &Sweep) -> Option<Figure> {
-    let known = || {
-        sweep
-            .cells
-            .iter()
-            .filter_map(|cell| Some((cell, cell.cost_cpu_s_per_s?, cell.freshness_p99_s?)))
-            .filter(|(cell, ..)| cell.measured)
-    };
+    // A stream stands in the file once for each interval that it is held against.
+    let mut points: Vec<(&SweepCell, f64, f64)> = Vec::new();
+    for cell in sweep.cells.iter().filter(|cell| cell.measured) {
+        let (Some(cost), Some(p99)) = (cell.cost_cpu_s_per_s, cell.freshness_p99_s) else { continue };
+        let same = |other: &&(&SweepCell, f64, f64)| {
+            (&other.0.strategy, other.0.rows, other.0.change_rate) == (&cell.strategy, cell.rows, cell.change_rate)
+                && (other.1, other.2) == (cost, p99)
+        };
+        if !points.iter().any(|other| same(&other)) {
+            points.push((cell, cost, p99));
+        }
+    }
+    let interval = |cell: &SweepCell| own_interval(Some(&cell.strategy), cell.interval_s);
+    let known = || points.iter().copied();
     known().next()?;
     let told = |cell: &SweepCell, cost: f64, p99: f64| {
         let (rows, rate) = (say::count_tick(cell.rows), say::short(cell.change_rate));
         format!(
-            "{rows} rows, {rate} changes/s {}: p99 {}, {} of a core",
-            every(cell.interval_s),
+            "{rows} rows, {rate} changes/s{}: p99 {}, {} of a core",
+            interval(cell).map_or(String::new(), |s| format!(" {}", every(Some(s)))),
             say::seconds(p99),
             say::percent(cost)
         )
@@ -183,7 +196,7 @@ fn points_figure(sweep: &Sweep) -> Option<Figure> {
         faint: false,
     });
     let rows = known().map(|(cell, cost, p99)| {
-        let interval = cell.interval_s.map_or("-".to_owned(), say::seconds_tick);
+        let interval = interval(cell).map_or("-".to_owned(), say::seconds_tick);
         Row::of(
             cell.strategy.clone(),
             [say::count_tick(cell.rows), say::short(cell.change_rate), interval, say::percent(cost), say::seconds(p99)],
@@ -214,6 +227,7 @@ fn points_figure(sweep: &Sweep) -> Option<Figure> {
     };
     let mut figure = super::figure("sweep-points".to_owned(), title, "", vec![View::plot("", &plot)], table);
     figure.legend = names.iter().map(|name| (color_of(name), (*name).to_owned())).collect();
+    figure.unlabelled = true;
     Some(figure)
 }
 
@@ -232,9 +246,13 @@ pub fn sweep(given: &Sweep, n: usize) -> Section {
     for figure in &mut figures {
         figure.id = format!("{}-{n}", figure.id);
     }
-    let mut blocks: Vec<Block> = figures.into_iter().map(|figure| Block::Figure(Box::new(figure))).collect();
-    if blocks.is_empty() {
+    let mut blocks: Vec<Block> = given.warnings.iter().map(|told| Block::Text(format!("Warning: {told}"))).collect();
+    blocks.extend(given.command.iter().map(|command| Block::Text(format!("Measured by: {command}"))));
+    let drawn = !figures.is_empty();
+    blocks.extend(figures.into_iter().map(|figure| Block::Figure(Box::new(figure))));
+    if !drawn {
         blocks.push(Block::Text("The sweep holds no point that could be drawn.".to_owned()));
     }
+    blocks.extend(super::forecast::blocks(given));
     section("", &format!("sweep-{n}"), "Break-even", "Break-even map", blocks)
 }
