@@ -112,3 +112,59 @@ pub struct Sweep {
     /// What a reader must know.
     pub warnings: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::decide::break_even::{SCHEMA, SCHEMA_VERSION, map};
+    use crate::report::html::{Input, input, report};
+
+    #[test]
+    fn a_page_is_made_from_what_is_written() {
+        let cell = |strategy: &str, cost, measured| Cell {
+            rows: 1000,
+            rows_total: 6620,
+            change_rate: 50.0,
+            strategy: strategy.to_owned(),
+            interval_s: 1.0,
+            measured,
+            cost_cpu_s_per_s: cost,
+            freshness_p99_s: cost,
+        };
+        let cells = vec![cell("full-refresh", None, false), cell("cdc-trigger", Some(0.1), true)];
+        let targets = vec![0.01, 1.0];
+        let none = BreakEven { rows: 1000, rows_total: 6620, interval_s: 1.0, changed_fraction: None, ci: None };
+        let folder = tempfile::tempdir().unwrap();
+        let sweep = Sweep {
+            schema: SCHEMA.to_owned(),
+            schema_version: SCHEMA_VERSION.to_owned(),
+            started_at: String::new(),
+            command: "freshbench sweep".to_owned(),
+            workload: "orders".to_owned(),
+            env: crate::run::environment(folder.path(), &Clock::monotonic()),
+            git: GitState::default(),
+            map: map(&cells, &targets),
+            target_p99_s: targets,
+            cells,
+            break_even: vec![none],
+            models: Model::fit("cdc-trigger", ("cpu_s_per_s", "changes_per_s"), &[(1.0, 2.0), (2.0, 3.0)])
+                .into_iter()
+                .collect(),
+            runs: Vec::new(),
+            forecasts: Vec::new(),
+            checks: Vec::new(),
+            warnings: vec!["be warned".to_owned()],
+        };
+        let file = folder.path().join("sweep.json");
+        std::fs::write(&file, serde_json::to_vec(&sweep).unwrap()).unwrap();
+        let read = input::read(folder.path()).unwrap();
+        let Input::Sweep(seen) = &read else { panic!("a sweep") };
+        assert_eq!((seen.cells.len(), seen.map.len(), seen.models.len()), (2, 2, 1));
+        assert!(seen.map[0].cheapest.is_none() && seen.map[1].cheapest.as_deref() == Some("cdc-trigger"));
+        assert!(seen.map[1].measured);
+        let page = report(&[read]);
+        assert!(page.contains("none is known to reach it") && page.contains("be warned"));
+        assert!(!page.contains("cdc-trigger every"), "a change stream has no interval");
+    }
+}

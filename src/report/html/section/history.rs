@@ -33,14 +33,13 @@ struct Unit {
 }
 
 fn unit_of(series: &HistorySeries) -> Unit {
-    let (say, tick, label): (fn(f64) -> String, fn(f64) -> String, &str) = match series.unit.as_deref().unwrap_or("") {
-        "s" => (say::seconds, say::seconds_tick, "time"),
-        "bytes" => (bytes, bytes, "bytes"),
-        "share" => (say::percent, say::percent_tick, "share"),
-        "" => (say::short, say::count_tick, "value"),
-        other => (say::short, say::count_tick, other),
-    };
-    Unit { say, tick, label: label.to_owned() }
+    match series.unit.as_deref().unwrap_or("") {
+        "s" => Unit { say: say::seconds, tick: say::seconds_tick, label: "time".to_owned() },
+        "bytes" => Unit { say: bytes, tick: bytes, label: "bytes".to_owned() },
+        "share" => Unit { say: say::percent, tick: say::percent_tick, label: "share".to_owned() },
+        "" => Unit { say: say::short, tick: say::count_tick, label: "value".to_owned() },
+        other => Unit { say: say::short, tick: say::count_tick, label: other.to_owned() },
+    }
 }
 
 /// The series as it is drawn: without what is older than its newest points.
