@@ -38,6 +38,10 @@ pub mod plan;
 
 pub mod report;
 
+pub mod live;
+
+pub mod decide;
+
 pub mod run;
 
 pub mod cli;

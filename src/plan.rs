@@ -460,16 +460,19 @@ impl RawPlan {
         }
         let planted = match self.plant.as_deref() {
             None => None,
-            Some("drop-change") => Some(PlantedFault::DropChange),
-            Some(other) => return Err(flag_error("--plant", other, "expected drop-change")),
+            Some(name) => {
+                let known = PlantedFault::ALL.into_iter().find(|fault| fault.name() == name);
+                let remedy = "expected drop-change, lose-delete or swap-updates";
+                Some(known.ok_or_else(|| flag_error("--plant", name, remedy))?)
+            }
         };
         let source = SourceChoice::parse(self.source.as_deref())?;
         let mut strategies = strategies(self.strategies.as_deref(), &source)?;
         if self.no_control {
             strategies.retain(|kind| *kind != StrategyKind::Control);
         }
-        if planted.is_some() && !strategies.contains(&StrategyKind::CdcTrigger) {
-            return Err(flag_error("--plant", "drop-change", "needs --strategies cdc-trigger"));
+        if let Some(fault) = planted.filter(|_| !strategies.contains(&StrategyKind::CdcTrigger)) {
+            return Err(flag_error("--plant", fault.name(), "needs --strategies cdc-trigger"));
         }
         if let Some(work) = self.work.as_ref().filter(|work| work.join("base.db").exists()) {
             let given = work.display().to_string();

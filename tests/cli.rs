@@ -95,7 +95,11 @@ fn without_a_fault_the_warehouse_equals_the_source() {
         assert_eq!(validation["source_equals_ledger"], true, "{validation}");
         assert_eq!(validation["equal"], name != "control", "{validation}");
     }
-    assert_eq!(names(&folder.path().join("out")), ["result.json", "summary.md"], "the working folder is gone");
+    assert_eq!(
+        names(&folder.path().join("out")),
+        ["report.html", "result.json", "summary.md"],
+        "the working folder is gone"
+    );
 }
 
 #[test]

@@ -1,5 +1,11 @@
 //! The flags, as clap reads them.
 
+use super::ab::AbArgs;
+use super::compare::CompareArgs;
+use super::export::ExportArgs;
+use super::history::HistoryCommand;
+use super::selftest::SelftestArgs;
+use super::sweep::SweepArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -15,7 +21,7 @@ pub struct Cli {
     pub(super) quiet: bool,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 ok, 1 error, 2 usage or bad input, 5 validation failed, 130 interrupted \
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 error, 2 usage or bad input, 3 regression, 4 inconclusive, 5 validation failed, 130 interrupted \
                           (what had finished is saved).";
 
 #[derive(Debug, Subcommand)]
@@ -24,6 +30,21 @@ pub(super) enum Command {
     Run(Box<RunArgs>),
     /// Show the race of dual writes step by step, and how often it happens, reproducibly for a seed
     Race(RaceArgs),
+    /// Make one HTML file from results: of runs (several side by side), a sweep, a comparison, a history
+    Report(ReportArgs),
+    /// Sizes x change rates x intervals: break-even and the cheapest strategy for a freshness target
+    Sweep(Box<SweepArgs>),
+    /// Compare two configurations or two binaries: interleaved runs in fresh processes, and a verdict
+    Ab(Box<AbArgs>),
+    /// Compare two stored results by their repetitions
+    Compare(CompareArgs),
+    /// Results over time, and the changes in them
+    #[command(subcommand)]
+    History(HistoryCommand),
+    /// Write results in the formats of other tools
+    Export(ExportArgs),
+    /// Does the measuring measure? Makes things happen whose figures are known, in about a minute
+    Selftest(SelftestArgs),
     /// Load one table of an SQLite or PostgreSQL database into a new warehouse folder, once
     Load(LoadArgs),
     /// Follow tables of a live PostgreSQL that somebody else writes to, measure how fresh the warehouse is, and compare
@@ -136,9 +157,17 @@ pub(super) struct RunArgs {
     /// A short run of about 20 seconds; the other flags still win
     #[arg(long)]
     pub(super) quick: bool,
+    #[command(flatten)]
+    pub(super) live: LiveArgs,
     /// What to print on stdout
     #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
     pub(super) format: OutputFormat,
+    /// Find the highest rate that each strategy sustains, beginning at --rate: bracket, halve, and confirm by a run three times as long
+    #[arg(long, requires = "slo")]
+    pub(super) find_rate: bool,
+    /// For --find-rate: the objective for the commit lag at the slowest sink, such as p99=100ms
+    #[arg(long, value_name = "p99=TIME", requires = "find_rate")]
+    pub(super) slo: Option<String>,
     /// Leave the control run out; the burden on the source is then not known
     #[arg(long, hide = true)]
     pub(super) no_control: bool,
@@ -185,6 +214,30 @@ pub(super) struct RaceArgs {
     /// What to print on stdout
     #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
     pub(super) format: OutputFormat,
+}
+
+/// For every command that something can be watched of.
+#[derive(Debug, Args)]
+pub(super) struct LiveArgs {
+    /// Show the run in a browser while it goes on, at this port of 127.0.0.1 (0: any that is free), and at /metrics [default port: 7878]
+    #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "7878")]
+    pub(super) live: Option<u16>,
+    /// Show it to other machines as well: listen on this address, with no protection at all
+    #[arg(long, value_name = "ADDRESS", requires = "live")]
+    pub(super) live_address: Option<std::net::IpAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReportArgs {
+    /// The folder or the result file of run, sweep, ab, compare or history
+    #[arg(value_name = "RUN")]
+    pub(super) runs: Vec<PathBuf>,
+    /// The page [default: beside the file if it is one, as report.html, sweep.html.., else report.html in this folder]
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Make an index.html for a folder of runs instead, with a line for each [default: reports]
+    #[arg(long)]
+    pub(super) index: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,8 +1,8 @@
 //! `freshbench attach`
 
-use super::args::OutputFormat;
+use super::args::{LiveArgs, OutputFormat};
 use super::progress::Bars;
-use super::run::{command_line, heard_stop, print};
+use super::run::{command_line, print};
 use super::{Exit, Failure};
 use crate::capture::CaptureError;
 use crate::capture::postgres::{PgTriggerCapture, clean_up, parse_lsn};
@@ -73,6 +73,8 @@ pub(super) struct AttachArgs {
     /// The folder of the result [default: a new one below reports/]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    live: LiveArgs,
     /// What to print on stdout
     #[arg(long, value_enum, default_value_t = OutputFormat::Human)]
     format: OutputFormat,
@@ -87,14 +89,16 @@ pub(super) fn attach(arguments: &AttachArgs, quiet: bool) -> Result<Exit, Failur
         return cleanup(&server);
     }
     let plan = plan(arguments, server)?;
-    let stop = heard_stop("; what was added to the database stays, until: freshbench attach --cleanup")?;
-    let ended = crate::run::attach::attach(&plan, &Bars::new(quiet), &stop).map_err(failure)?;
+    let stop = super::stop_on_ctrl_c("; what was added to the database stays, until: freshbench attach --cleanup")?;
+    let (feed, _view) = super::live::start(&arguments.live)?;
+    let ended = crate::run::attach::attach(&plan, &Bars::new(quiet, feed), &stop).map_err(failure)?;
     match print(&ended.result, arguments.format) {
         Err(cause) if cause.kind() != io::ErrorKind::BrokenPipe => return Err(cause.into()),
         _ => {}
     }
     if !quiet {
         eprintln!("saved in {}", ended.folder.display());
+        eprintln!("look at {}", ended.page.display());
     }
     let equal = ended.result.strategies.iter().all(|case| case.validation.passed);
     Ok(match (ended.interrupted, equal) {

@@ -1,13 +1,22 @@
 //! The command line: raw flags in, an exit code out. Data goes to stdout, progress and messages to stderr.
 
+mod ab;
 mod args;
 mod attach;
+mod compare;
 mod doctor;
 mod dump;
+mod export;
+mod find_rate;
+mod history;
+mod live;
 mod load;
 mod progress;
 mod race;
+mod report;
 mod run;
+mod selftest;
+mod sweep;
 
 pub use args::Cli;
 
@@ -16,6 +25,8 @@ use clap::{CommandFactory, Parser};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +37,10 @@ pub enum Exit {
     Error = 1,
     /// Wrong usage or bad input.
     Usage = 2,
+    /// A regression, where the user wants to fail on one.
+    Regression = 3,
+    /// Nothing was proven, where the user wants to fail on a regression.
+    Inconclusive = 4,
     /// A derived system does not equal the record system, though its strategy promises it.
     ValidationFailed = 5,
     /// Ctrl-C; what had finished is saved.
@@ -79,11 +94,34 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// A flag that Ctrl-C raises. A second Ctrl-C ends at once.
+fn stop_on_ctrl_c(at_once: &'static str) -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let heard = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if heard.swap(true, Ordering::Relaxed) {
+            if !at_once.is_empty() {
+                eprintln!("freshbench: ended at once{at_once}");
+            }
+            std::process::exit(Exit::Interrupted as i32);
+        }
+    })
+    .map_err(|cause| Failure::error(format!("can't listen for Ctrl-C: {cause}")))?;
+    Ok(stop)
+}
+
 fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Run(arguments) => run::run(arguments, cli.quiet),
         Command::Race(arguments) => race::race(arguments, cli.quiet),
         Command::Attach(arguments) => attach::attach(arguments, cli.quiet),
+        Command::Report(arguments) => report::report(arguments, cli.quiet),
+        Command::Sweep(arguments) => sweep::sweep(arguments, cli.quiet),
+        Command::Ab(arguments) => ab::ab(arguments, cli.quiet),
+        Command::Compare(arguments) => compare::compare(arguments, cli.quiet),
+        Command::History(command) => history::history(command, cli.quiet),
+        Command::Export(arguments) => export::export(arguments, cli.quiet),
+        Command::Selftest(arguments) => selftest::selftest(arguments, cli.quiet),
         Command::Load(arguments) => load::load(arguments),
         Command::Doctor(arguments) => doctor::doctor(arguments),
         Command::Warehouse(WarehouseCommand::Dump(arguments)) => dump::dump(arguments),

@@ -1,5 +1,6 @@
 //! Progress bars on a terminal, nothing elsewhere.
 
+use crate::live::Feed;
 use crate::run::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
@@ -9,11 +10,12 @@ use std::sync::{Mutex, PoisonError};
 pub(super) struct Bars {
     shown: bool,
     bar: Mutex<Option<ProgressBar>>,
+    feed: Option<Feed>,
 }
 
 impl Bars {
-    pub(super) fn new(quiet: bool) -> Bars {
-        Bars { shown: !quiet && std::io::stderr().is_terminal(), bar: Mutex::new(None) }
+    pub(super) fn new(quiet: bool, feed: Option<Feed>) -> Bars {
+        Bars { shown: !quiet && std::io::stderr().is_terminal(), bar: Mutex::new(None), feed }
     }
 
     fn with(&self, act: impl FnOnce(&mut Option<ProgressBar>)) {
@@ -22,7 +24,14 @@ impl Bars {
 }
 
 impl Progress for Bars {
+    fn live(&self) -> Option<&Feed> {
+        self.feed.as_ref()
+    }
+
     fn begin(&self, what: &str, total: u64) {
+        if let Some(feed) = &self.feed {
+            feed.begin(what);
+        }
         if !self.shown {
             return;
         }

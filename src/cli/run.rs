@@ -1,20 +1,26 @@
 //! `freshbench run`
 
 use super::args::{OutputFormat, RunArgs};
+use super::find_rate::find_rate;
 use super::progress::Bars;
-use super::{Exit, Failure};
-use crate::plan::RawPlan;
+use super::{Exit, Failure, live, stop_on_ctrl_c};
+use crate::plan::{RawPlan, SourceChoice};
 use crate::report::{RunResult, terminal};
 use crate::sink::cache;
 use crate::source::postgres;
 use std::io::{self, IsTerminal, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
     let plan = raw(arguments).resolve(command_line()).map_err(Failure::usage)?;
-    let stop = heard_stop("")?;
-    let finished = crate::run::run(&plan, &Bars::new(quiet), &stop).map_err(Failure::error)?;
+    if let (true, Some(slo)) = (arguments.find_rate, &arguments.slo) {
+        if plan.source != SourceChoice::Sqlite {
+            return Err(Failure::usage("--find-rate: searches on SQLite only; leave --source out"));
+        }
+        return find_rate(&raw(arguments), &plan, (slo, arguments.format), (&arguments.live, quiet));
+    }
+    let stop = stop_on_ctrl_c("")?;
+    let (feed, _view) = live::start(&arguments.live)?;
+    let finished = crate::run::run(&plan, &Bars::new(quiet, feed), &stop).map_err(Failure::error)?;
     match print(&finished.result, arguments.format) {
         // A reader that went away must not hide how the run ended.
         Err(cause) if cause.kind() != io::ErrorKind::BrokenPipe => return Err(cause.into()),
@@ -22,6 +28,7 @@ pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
     }
     if !quiet {
         eprintln!("saved in {}", finished.folder.display());
+        eprintln!("look at {}", finished.page.display());
     }
     let kept = finished.result.strategies.iter().all(|case| case.validation.passed);
     Ok(match (finished.interrupted, kept) {
@@ -29,22 +36,6 @@ pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
         (false, true) => Exit::Ok,
         (false, false) => Exit::ValidationFailed,
     })
-}
-
-/// Becomes true at the first Ctrl-C; the second ends at once, and says what that leaves.
-pub(super) fn heard_stop(at_once: &'static str) -> Result<Arc<AtomicBool>, Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let heard = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if heard.swap(true, Ordering::Relaxed) {
-            if !at_once.is_empty() {
-                eprintln!("freshbench: ended at once{at_once}");
-            }
-            std::process::exit(Exit::Interrupted as i32);
-        }
-    })
-    .map_err(|cause| Failure::error(format!("can't listen for Ctrl-C: {cause}")))?;
-    Ok(stop)
 }
 
 pub(super) fn print(result: &RunResult, format: OutputFormat) -> io::Result<()> {
@@ -61,7 +52,7 @@ pub(super) fn print(result: &RunResult, format: OutputFormat) -> io::Result<()> 
     }
 }
 
-fn raw(arguments: &RunArgs) -> RawPlan {
+pub(super) fn raw(arguments: &RunArgs) -> RawPlan {
     RawPlan {
         source: arguments.source.clone(),
         strategies: arguments.strategies.clone(),
@@ -104,7 +95,7 @@ pub(super) fn command_line() -> String {
 }
 
 /// An argument as it may be passed on: a URL in it without what may be a secret.
-fn shareable(argument: &str) -> String {
+pub(super) fn shareable(argument: &str) -> String {
     if let Some(at) = argument.find("postgres:").or_else(|| argument.find("postgresql:")) {
         let (flag, url) = argument.split_at(at);
         return format!("{flag}{}", postgres::without_secret(url));

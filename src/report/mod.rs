@@ -1,12 +1,14 @@
-//! What a run leaves behind: `result.json`, the tables in the terminal and `summary.md`.
+//! What a run leaves behind: `result.json`, the tables in the terminal, `summary.md` and `report.html`; other tools' formats.
 
+pub mod export;
 pub mod headline;
+pub mod html;
 pub mod result;
 pub mod save;
 pub mod terminal;
 
 pub use result::{
-    Case, Config, Direction, Environment, GitState, Hist, Metric, Phase, RunResult, Series, SinkDivergence,
+    Case, Config, Direction, Environment, Event, GitState, Hist, Metric, Phase, RunResult, Series, SinkDivergence,
     SinkValidation, Validation,
 };
-pub use save::{ReportError, save_result};
+pub use save::{ReportError, save_page, save_result};

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 /// The schema's name, in every file.
 pub const SCHEMA: &str = "freshbench.result";
 /// The schema's version: the first number rises when a reader of the old one would misread the new one.
-pub const SCHEMA_VERSION: &str = "1.1";
+pub const SCHEMA_VERSION: &str = "1.2";
 
 /// One run: every strategy on one identical stream.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -187,6 +187,21 @@ pub struct Series {
     pub backlog: Vec<f64>,
     /// Changes acknowledged by the source a second.
     pub changes_per_s: Vec<f64>,
+    /// What happened in the measured part at an instant, in the order of time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Event>,
+}
+
+/// Something that happened at an instant.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Event {
+    /// Seconds since the measuring began.
+    pub t_s: f64,
+    /// The sink it happened at; none if it met all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sink: Option<String>,
+    /// In words, such as `batch visible`.
+    pub what: String,
 }
 
 /// A stretch of work with a name.

@@ -1,7 +1,7 @@
 //! Writing results so that a reader never sees half a file.
 
 use super::result::RunResult;
-use super::terminal;
+use super::{html, terminal};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -46,7 +46,11 @@ pub fn save_result(folder: &Path, result: &RunResult) -> Result<(), ReportError>
     replace_file(&folder.join("summary.md"), terminal::markdown(result).as_bytes())
 }
 
-fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
+/// Writes a file whole or not at all.
+///
+/// # Errors
+/// [`ReportError`] naming the file; nothing is left behind then.
+pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
     let temporary = path.with_extension("tmp");
     let write = || -> io::Result<()> {
         let mut file = File::create(&temporary)?;
@@ -54,5 +58,19 @@ fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
         file.sync_all()?;
         fs::rename(&temporary, path)
     };
-    write().map_err(|cause| ReportError { path: path.to_owned(), cause })
+    write().map_err(|cause| {
+        let _ = fs::remove_file(&temporary);
+        ReportError { path: path.to_owned(), cause }
+    })
+}
+
+/// Writes `report.html` into `folder`, whole or not at all, and tells where.
+///
+/// # Errors
+/// [`ReportError`] naming the file.
+pub fn save_page(folder: &Path, result: &RunResult) -> Result<PathBuf, ReportError> {
+    let path = folder.join("report.html");
+    let page = html::report(&[html::Input::Run(Box::new(result.clone()))]);
+    replace_file(&path, page.as_bytes())?;
+    Ok(path)
 }

@@ -8,8 +8,9 @@ use super::probe_target::{SearchProbe, WarehouseProbe};
 use super::verify::{History, Judged, SinkViews, images, initial_keys, place, replay, verify};
 use super::{Progress, RunError};
 use crate::clock::Clock;
+use crate::live::{Feed, Sample};
 use crate::model::{KeyRef, Lsn, Moment, TableId};
-use crate::plan::Plan;
+use crate::plan::{Plan, SourceChoice};
 use crate::probe::{
     Commit, Conflict, Divergence, Freshness, FreshnessInput, KeyReadFigures, KeyReadRecord, KeyReader, Meter,
     ProbeRecord, Prober, ProberOptions, RowChange, ServerCpu, Usage, Window, visible_by_arrival, visible_by_delivery,
@@ -30,6 +31,9 @@ use std::time::Duration;
 const PROBE_READS_PER_S: f64 = 5.0;
 /// Reads of single keys a second, at the cache.
 const KEY_READS_PER_S: f64 = 50.0;
+
+/// From one sample of a live view to the next; it is as exact as that.
+const LIVE_STEP: Duration = Duration::from_millis(10);
 
 /// Begins and ends phases, and keeps them for the result.
 struct Phases<'a> {
@@ -61,7 +65,7 @@ impl<'a> Phases<'a> {
     }
 }
 
-fn setting(
+pub(super) fn setting(
     plan: &Plan,
     kind: StrategyKind,
     source: &RecordSystem,
@@ -423,7 +427,14 @@ fn drive_and_measure(
                 return Ok(());
             }
             progress.at(u64::try_from(clock.now().since(start).as_millis()).unwrap_or(u64::MAX));
-            std::thread::sleep(until.since(clock.now()).min(Duration::from_millis(50)));
+            let mut step = Duration::from_millis(50);
+            if let Some(feed) = progress.live() {
+                // Of a dual write only the arrivals of all writes together tell what is visible, at the end.
+                let followed = running.filter(|_| !kind.is_dual_write());
+                tell(feed, plan, followed, &driver, (clock.now(), window.start));
+                step = LIVE_STEP;
+            }
+            std::thread::sleep(until.since(clock.now()).min(step));
         }
         Ok(())
     };
@@ -450,7 +461,23 @@ fn drive_and_measure(
     Ok(Measured { ledger, window, usage, server_cpu, client_cpu, probers: probers.unwrap_or_default() })
 }
 
-fn commit_times(ledger: &Ledger) -> Vec<Commit> {
+/// Tells a live view how far the source and each sink are.
+fn tell(feed: &Feed, plan: &Plan, running: Option<&Running>, driver: &Driver, (now, begun): (Moment, Moment)) {
+    if plan.source != SourceChoice::Sqlite {
+        // Its clients count commits by numbers and its sinks by the log, which are brought together at the end.
+        return;
+    }
+    // The sinks first: what they show by then the source has acknowledged by the time it is asked, or will be soon.
+    let visible: Vec<(&str, u64)> = running.map_or_else(Vec::new, |running| {
+        plan.sinks.iter().map(|&sink| (sink.name(), running.visible(sink).0)).collect()
+    });
+    let progress = driver.progress();
+    let t_s = if now >= begun { now.since(begun).as_secs_f64() } else { -begun.since(now).as_secs_f64() };
+    let (newest, changes) = (progress.last_lsn().0, progress.changes());
+    feed.sample(&Sample { t_s, newest, changes, visible: &visible });
+}
+
+pub(super) fn commit_times(ledger: &Ledger) -> Vec<Commit> {
     let commits = ledger.commits();
     commits.map(|(lsn, entry)| Commit { lsn, committed: entry.acknowledged, intended: entry.intended }).collect()
 }

@@ -119,7 +119,7 @@ fn calibrate(folder: &Path, clock: &Clock) -> BTreeMap<String, f64> {
 }
 
 /// The commit of the checkout in which the command runs, if it runs in one.
-pub(super) fn git_state() -> GitState {
+pub fn git_state() -> GitState {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").args(arguments).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -6,7 +6,7 @@ use crate::probe::{
     Commit, Divergence, DivergenceCause, Freshness, KeyReadFigures, LagFigures, ProbeFigures, ProbeRecord, Role,
     StageFigures, Staleness, Usage, Window,
 };
-use crate::report::{Case, Direction, Hist, Metric, Series, Validation};
+use crate::report::{Case, Direction, Event, Hist, Metric, Series, Validation};
 use crate::sink::SinkKind;
 use crate::source::{Ledger, Outcome as TxnOutcome};
 use crate::stats::{Histogram, Interval, Samples};
@@ -431,7 +431,26 @@ fn series(seen: &Observed<'_>) -> Series {
             series.backlog.push(offered.saturating_sub(visible) as f64);
         }
     }
+    series.events = events(seen);
     series
+}
+
+/// When each batch of the window became visible.
+fn events(seen: &Observed<'_>) -> Vec<Event> {
+    const EVENTS_MAX: usize = 500;
+    let of_sink = |sink: &SinkSeen| {
+        let batches = sink.outcome.batches.iter().filter(|batch| seen.window.contains(batch.published_at));
+        let event = |at: Moment| Event {
+            t_s: at.since(seen.window.start).as_secs_f64(),
+            sink: Some(sink.kind.name().to_owned()),
+            what: "batch visible".to_owned(),
+        };
+        batches.map(|batch| event(batch.published_at)).collect::<Vec<_>>()
+    };
+    let mut events: Vec<Event> = seen.sinks.iter().flat_map(of_sink).collect();
+    events.sort_by(|a, b| a.t_s.total_cmp(&b.t_s));
+    events.truncate(EVENTS_MAX);
+    events
 }
 
 /// When commits had become visible, in the order of time.

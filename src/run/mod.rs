@@ -8,18 +8,23 @@ mod case;
 mod disposable;
 mod environment;
 mod figures;
+pub mod find_rate;
 mod merge;
+pub mod pairs;
 mod probe_target;
 pub mod race;
+pub mod selftest;
 mod sink_rows;
+pub mod sweep;
 mod verify;
 
-pub use environment::{environment, utc_now, warnings};
+pub use environment::{environment, git_state, utc_now, warnings};
 
 use crate::clock::Clock;
+use crate::live::Feed;
 use crate::plan::{Plan, SourceChoice};
 use crate::report::headline::sentence;
-use crate::report::{Case, Config, ReportError, RunResult, result, save_result};
+use crate::report::{Case, Config, ReportError, RunResult, result, save_page, save_result};
 use crate::source::postgres::PgSource;
 use crate::source::{SourceError, SourceOptions, SqliteSource};
 use crate::strategy::{StrategyError, StrategyKind};
@@ -37,6 +42,10 @@ pub trait Progress {
     fn at(&self, done: u64);
     /// It is over.
     fn end(&self);
+    /// Where a live view is told of it, if there is one.
+    fn live(&self) -> Option<&Feed> {
+        None
+    }
 }
 
 /// Why a run failed.
@@ -102,6 +111,8 @@ pub struct Finished {
     pub result: RunResult,
     /// Where that was saved.
     pub folder: PathBuf,
+    /// The page about it.
+    pub page: PathBuf,
     /// Whether it was interrupted; the result then holds the cases that had finished.
     pub interrupted: bool,
 }
@@ -141,14 +152,14 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
         run_id,
         started_at: started.rfc3339,
         complete: false,
-        git: environment::git_state(),
+        git: git_state(),
         warnings: environment::warnings(&env),
         env,
         config: config(plan),
         strategies: Vec::new(),
     };
     // An older result in this folder must not stand for this run.
-    save_result(&folder, &result).map_err(RunError::Report)?;
+    save(&folder, &result, progress)?;
     let mut measured: Vec<(StrategyKind, Vec<Case>)> = plan.strategies.iter().map(|&kind| (kind, Vec::new())).collect();
     let mut interrupted = false;
     'all: for rep in 0..plan.reps {
@@ -170,7 +181,7 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
                 }
             }
             result.strategies = summarise(&measured);
-            save_result(&folder, &result).map_err(RunError::Report)?;
+            save(&folder, &result, progress)?;
             if plan.work.is_none() {
                 // What a case leaves on the disk is of no use once it is verified, and repetitions would fill it.
                 let _ = std::fs::remove_dir_all(work.join(&name));
@@ -182,8 +193,17 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
         }
     }
     result.complete = !interrupted;
-    save_result(&folder, &result).map_err(RunError::Report)?;
-    Ok(Finished { result, folder, interrupted })
+    save(&folder, &result, progress)?;
+    let page = save_page(&folder, &result).map_err(RunError::Report)?;
+    Ok(Finished { result, folder, page, interrupted })
+}
+
+/// Saves a result and shows it to those who look.
+fn save(folder: &Path, result: &RunResult, progress: &dyn Progress) -> Result<(), RunError> {
+    if let Some(feed) = progress.live() {
+        feed.saved(result);
+    }
+    save_result(folder, result).map_err(RunError::Report)
 }
 
 fn load(plan: &Plan, work: &Path, progress: &dyn Progress) -> Result<Disposable, RunError> {

@@ -119,6 +119,16 @@ impl Histogram {
         Some(Duration::from_nanos(ns.clamp(self.min_ns, self.max_ns)))
     }
 
+    /// How many of them are at most `length`, to 0.1 % of it.
+    pub fn count_at_most(&self, length: Duration) -> u64 {
+        self.counts.count_between(0, nanos(length))
+    }
+
+    /// The sum of them, in seconds; exact, but for what [`Histogram::decode`] gives.
+    pub fn sum_s(&self) -> f64 {
+        self.sum_ns as f64 / 1e9
+    }
+
     /// The exact mean; `None` when empty.
     pub fn mean(&self) -> Option<Duration> {
         let mean = self.sum_ns.checked_div(u128::from(self.len()))?;

@@ -3,7 +3,7 @@
 use super::random::SplitMix64;
 use super::{nearest_rank, trend::Summary};
 
-/// A 95 % confidence interval.
+/// A confidence interval: of 95 % unless something else is said.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
     /// The lower end.
@@ -125,7 +125,7 @@ pub fn mean_interval_of_batch_means(means: &[f64]) -> Option<Interval> {
 
 /// The 97.5 % quantile of Student's t: a table to 30 degrees of freedom, above it the Cornish-Fisher expansion
 /// (Abramowitz and Stegun 26.7.5), whose error is there below 0.0002.
-fn student_t_975(degrees: usize) -> f64 {
+pub(super) fn student_t_975(degrees: usize) -> f64 {
     const TABLE: [f64; 30] = [
         12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
         2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,

@@ -1,21 +1,32 @@
-//! Statistics: histograms, quantiles of samples that may be censored, intervals, time-weighted curves, trends.
+//! Statistics: histograms, quantiles of samples that may be censored, intervals, time-weighted curves, trends,
+//! comparisons and change points.
 //!
 //! Pure: no clock, no I/O, and no randomness but from a seed. Lengths of time are [`std::time::Duration`]s;
 //! what has no unit of its own is `f64`.
 
 pub mod age_curve;
+pub mod change_point;
+pub mod cost_line;
 pub mod histogram;
 pub mod interval;
+pub mod multiple;
 pub mod random;
 pub mod samples;
+pub mod signed_rank;
 pub mod trend;
+pub mod two_samples;
 
 pub use age_curve::{AgeCurve, AgeDistribution, AgeSegment, Slope};
+pub use change_point::{ChangePoint, ChangePointOptions, change_points};
+pub use cost_line::CostLine;
 pub use histogram::{Histogram, HistogramError};
 pub use interval::{Interval, RankInterval, mean_interval_batches, mean_interval_bootstrap, quantile_ranks};
+pub use multiple::benjamini_hochberg;
 pub use random::SplitMix64;
 pub use samples::{Quantile, QuantileInterval, Samples};
+pub use signed_rank::{SignedRank, median};
 pub use trend::{Line, Summary};
+pub use two_samples::TwoSamples;
 
 use std::time::Duration;
 

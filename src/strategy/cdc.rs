@@ -416,7 +416,7 @@ fn consume<S: Sink>(
     let clock = &setting.clock;
     let mut reader = handle.reader_after(sink.visible())?;
     let mut folder = Folder::new(Arc::clone(&setting.transforms));
-    let mut planted = setting.planted.map(Planted::new);
+    let mut planted = setting.planted.map(|fault| Planted::new(fault, &setting.transforms));
     let mut outcome = SinkOutcome::default();
     let written_before = sink.counters().bytes_written;
     let publish_interval = setting.publish_interval(S::KIND);

@@ -126,6 +126,24 @@ impl StrategyKind {
 pub enum PlantedFault {
     /// The applier drops the last insert of some transactions.
     DropChange,
+    /// It loses some deletes.
+    LoseDelete,
+    /// It applies the second of two updates of a row before the first.
+    SwapUpdates,
+}
+
+impl PlantedFault {
+    /// All.
+    pub const ALL: [PlantedFault; 3] = [PlantedFault::DropChange, PlantedFault::LoseDelete, PlantedFault::SwapUpdates];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            PlantedFault::DropChange => "drop-change",
+            PlantedFault::LoseDelete => "lose-delete",
+            PlantedFault::SwapUpdates => "swap-updates",
+        }
+    }
 }
 
 /// What a strategy is started with.

@@ -1,54 +1,121 @@
 //! Deliberate faults, to show that verification finds them.
 
 use super::{PlantedFault, StrategyError};
-use crate::model::{ChangeBuf, ChangeRef, Transaction};
-
-/// Of the transactions that insert, those from this one on are spoilt...
-const FIRST_SPOILT: u32 = 50;
-/// ...to this one.
-const LAST_SPOILT: u32 = 70;
+use crate::model::{ChangeBuf, ChangeRef, Key, TableId, Transaction, Value};
+use crate::transform::TransformSet;
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 /// A deliberate fault at work.
 #[derive(Debug)]
 pub(super) struct Planted {
     fault: PlantedFault,
+    transforms: Arc<TransformSet>,
+    /// Chances that there were so far.
     seen: u32,
+    /// For swapped updates: the first of a pair, by table and key.
+    first: HashMap<(TableId, Key), Vec<Value>>,
+}
+
+impl PlantedFault {
+    /// Which of its chances are taken. Not all, so that there is a right beginning and the loss is small; and several, since the
+    /// workload itself may heal one: the next update of a row brings it whole, and a delete takes it away.
+    fn spoilt(self) -> RangeInclusive<u32> {
+        match self {
+            PlantedFault::DropChange => 50..=70,
+            PlantedFault::LoseDelete => 5..=15,
+            PlantedFault::SwapUpdates => 20..=400,
+        }
+    }
+}
+
+/// Appends a change as it is.
+fn keep(kept: &mut ChangeBuf, change: ChangeRef<'_>) -> Result<(), StrategyError> {
+    match change {
+        ChangeRef::Insert { table, row } => kept.push_insert(table, row.values()?)?,
+        ChangeRef::Update { table, old_key, row } => {
+            let old_key = old_key.map(|key| key.values()).transpose()?;
+            kept.push_update(table, old_key.as_deref(), row.values()?)?;
+        }
+        ChangeRef::Delete { table, key } => kept.push_delete(table, key.values()?)?,
+        ChangeRef::Truncate { table } => kept.push_truncate(table),
+    }
+    Ok(())
 }
 
 impl Planted {
-    pub(super) fn new(fault: PlantedFault) -> Planted {
-        Planted { fault, seen: 0 }
+    pub(super) fn new(fault: PlantedFault, transforms: &Arc<TransformSet>) -> Planted {
+        Planted { fault, transforms: Arc::clone(transforms), seen: 0, first: HashMap::new() }
+    }
+
+    /// Counts a chance; whether it is one to take.
+    fn takes(&mut self) -> bool {
+        self.seen += 1;
+        self.fault.spoilt().contains(&self.seen)
     }
 
     pub(super) fn spoil(&mut self, transaction: &mut Transaction) -> Result<(), StrategyError> {
-        let PlantedFault::DropChange = self.fault;
-        if self.seen >= LAST_SPOILT || !transaction.changes.iter().any(|c| matches!(c, Ok(ChangeRef::Insert { .. }))) {
-            return Ok(());
+        match self.fault {
+            PlantedFault::DropChange => self.drop_insert(transaction),
+            PlantedFault::LoseDelete => self.lose_delete(transaction),
+            PlantedFault::SwapUpdates => self.swap_updates(transaction),
         }
-        self.seen += 1;
-        if self.seen < FIRST_SPOILT {
-            return Ok(());
-        }
+    }
+
+    fn drop_insert(&mut self, transaction: &mut Transaction) -> Result<(), StrategyError> {
         // The last insert is dropped: the loss of an update may be healed by the next one of its row, and so may that of
-        // an order, while nothing updates the items that follow it. A cancel heals even that one, by deleting the row
-        // in the source, so several transactions are spoilt.
+        // an order, while nothing updates the items that follow it.
         let inserts = transaction.changes.iter().filter(|c| matches!(c, Ok(ChangeRef::Insert { .. }))).count();
+        if inserts == 0 || !self.takes() {
+            return Ok(());
+        }
         let mut kept = ChangeBuf::new();
         let mut seen = 0;
         for change in transaction.changes.iter() {
-            match change? {
-                ChangeRef::Insert { table, row } => {
-                    seen += 1;
-                    if seen < inserts {
-                        kept.push_insert(table, row.values()?)?;
+            let change = change?;
+            seen += usize::from(matches!(change, ChangeRef::Insert { .. }));
+            if seen < inserts || !matches!(change, ChangeRef::Insert { .. }) {
+                keep(&mut kept, change)?;
+            }
+        }
+        transaction.changes = kept;
+        Ok(())
+    }
+
+    fn lose_delete(&mut self, transaction: &mut Transaction) -> Result<(), StrategyError> {
+        let mut kept = ChangeBuf::new();
+        for change in transaction.changes.iter() {
+            let change = change?;
+            if !(matches!(change, ChangeRef::Delete { .. }) && self.takes()) {
+                keep(&mut kept, change)?;
+            }
+        }
+        transaction.changes = kept;
+        Ok(())
+    }
+
+    /// Of two updates of one row the second comes first: behind both the row is as the first left it.
+    fn swap_updates(&mut self, transaction: &mut Transaction) -> Result<(), StrategyError> {
+        let mut kept = ChangeBuf::new();
+        for change in transaction.changes.iter() {
+            let change = change?;
+            let ChangeRef::Update { table, old_key: None, row } = change else {
+                keep(&mut kept, change)?;
+                continue;
+            };
+            let values = row.values()?;
+            let key = Key::of_row(self.transforms.table(table)?.source(), &values)?;
+            match self.first.remove(&(table, key.clone())) {
+                Some(first) if self.takes() => kept.push_update(table, None, first.iter().map(Value::as_ref))?,
+                Some(_) => kept.push_update(table, None, values)?,
+                None => {
+                    // A row with a value that was not sent is no whole image, and takes no part.
+                    if let Some(whole) = values.iter().map(|value| value.to_value()).collect::<Option<Vec<Value>>>() {
+                        self.first.insert((table, key), whole);
                     }
+                    kept.push_update(table, None, values)?;
                 }
-                ChangeRef::Update { table, old_key, row } => {
-                    let old_key = old_key.map(|key| key.values()).transpose()?;
-                    kept.push_update(table, old_key.as_deref(), row.values()?)?;
-                }
-                ChangeRef::Delete { table, key } => kept.push_delete(table, key.values()?)?,
-                ChangeRef::Truncate { table } => kept.push_truncate(table),
             }
         }
         transaction.changes = kept;

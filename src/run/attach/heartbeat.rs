@@ -6,7 +6,7 @@ use crate::probe::Commit;
 use crate::source::SourceError;
 use crate::source::postgres::PgSource;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -64,6 +64,7 @@ fn wall_us() -> i64 {
 /// Commits a message into the source's log again and again, on a thread of its own, which touches no table.
 pub(super) struct Heart {
     stop: Arc<AtomicBool>,
+    newest: Arc<AtomicU64>,
     thread: Option<JoinHandle<Result<Vec<Commit>, SourceError>>>,
 }
 
@@ -75,12 +76,18 @@ impl Drop for Heart {
 
 impl Heart {
     pub(super) fn start(source: &PgSource, clock: &Clock) -> Result<Heart, SourceError> {
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, newest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let told = Arc::clone(&newest);
         let (source, clock, stopped) = (source.clone(), clock.clone(), Arc::clone(&stop));
         let name = "prb-heartbeat".to_owned();
-        let beat = move || beat(&source, &clock, &stopped);
+        let beat = move || beat(&source, &clock, (&stopped, &told));
         let thread = std::thread::Builder::new().name(name.clone()).spawn(beat);
-        Ok(Heart { stop, thread: Some(thread.map_err(|_| SourceError::Thread { name })?) })
+        Ok(Heart { stop, newest, thread: Some(thread.map_err(|_| SourceError::Thread { name })?) })
+    }
+
+    /// The place of the newest beat that was acknowledged.
+    pub(super) fn newest(&self) -> Lsn {
+        Lsn(self.newest.load(Ordering::Acquire))
     }
 
     /// Ends it; gives every beat, intended when it was sent, with the place of its message in the log.
@@ -94,12 +101,16 @@ impl Heart {
 }
 
 /// Begins anew when the server went away; what it missed shows in the stream, not here.
-fn beat(source: &PgSource, clock: &Clock, stop: &AtomicBool) -> Result<Vec<Commit>, SourceError> {
+fn beat(
+    source: &PgSource,
+    clock: &Clock,
+    (stop, newest): (&AtomicBool, &AtomicU64),
+) -> Result<Vec<Commit>, SourceError> {
     let (mut beats, mut refusal) = (Vec::new(), None);
     let mut broken_at = clock.now();
     while !stop.load(Ordering::Relaxed) {
         let before = beats.len();
-        match beat_on(source, clock, stop, &mut beats) {
+        match beat_on(source, clock, (stop, newest), &mut beats) {
             Ok(()) => return Ok(beats),
             Err(cause) => {
                 if beats.len() > before || refusal.is_none() {
@@ -119,7 +130,12 @@ fn beat(source: &PgSource, clock: &Clock, stop: &AtomicBool) -> Result<Vec<Commi
     }
 }
 
-fn beat_on(source: &PgSource, clock: &Clock, stop: &AtomicBool, beats: &mut Vec<Commit>) -> Result<(), SourceError> {
+fn beat_on(
+    source: &PgSource,
+    clock: &Clock,
+    (stop, newest): (&AtomicBool, &AtomicU64),
+    beats: &mut Vec<Commit>,
+) -> Result<(), SourceError> {
     let failed = || SourceError::postgres("write a heartbeat to", source.place());
     let mut client = source.connect()?;
     let sql = "SELECT pg_catalog.pg_logical_emit_message(true, 'freshbench', 'heartbeat') - '0/0'::pg_catalog.pg_lsn";
@@ -131,6 +147,7 @@ fn beat_on(source: &PgSource, clock: &Clock, stop: &AtomicBool, beats: &mut Vec<
         let acknowledged = clock.now();
         // Behind the message, and before anything that begins later: the commit's own place lies between the two.
         let lsn = Lsn(at.unsigned_abs() + 1);
+        newest.store(lsn.0, Ordering::Release);
         beats.push(Commit { lsn, committed: acknowledged, intended: sent });
         due = due.after(INTERVAL);
         clock.sleep_until(due);

@@ -18,9 +18,10 @@ use super::{Progress, RunError, environment};
 use crate::capture::postgres::{PgFence, PgSnapshot, fit};
 use crate::capture::{CaptureError, SourceSnapshot};
 use crate::clock::Clock;
+use crate::live::Sample;
 use crate::model::{Lsn, Moment};
 use crate::probe::{Meter, Prober, ProberOptions, ServerCpu, Window};
-use crate::report::{RunResult, Validation, save_result};
+use crate::report::{RunResult, Validation, save_page, save_result};
 use crate::sink::{SinkKind, WarehouseReader};
 use crate::source::postgres::{PgKeyOrigin, PgOptions, PgSource, PgTable, PgTableName};
 use crate::source::{RecordSystem, SourceError};
@@ -33,6 +34,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+/// From one count of changed rows to the next, for a live view.
+const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 /// Reads of the warehouse a second, to look at invariants.
 const PROBE_READS_PER_S: f64 = 50.0;
 /// How long the tailer may take to come to rest for the fence.
@@ -87,6 +90,8 @@ pub struct AttachEnded {
     pub result: RunResult,
     /// Where that was saved.
     pub folder: PathBuf,
+    /// The page beside it.
+    pub page: PathBuf,
     /// Whether it was interrupted; nothing was compared then.
     pub interrupted: bool,
 }
@@ -126,7 +131,8 @@ pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> 
     }
     let env = environment(&state, &clock);
     let offset = ClockOffset::estimate(&source, &clock)?;
-    progress.begin("attach: initial load", 0);
+    let name = plan.strategy.name();
+    progress.begin(&format!("{name}: initial load"), 0);
     let Followed { case, warned, length, interrupted } = follow(plan, (&source, &setting), offset, (progress, stop))?;
     let mut result = RunResult {
         schema: crate::report::result::SCHEMA.to_owned(),
@@ -144,8 +150,12 @@ pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> 
     for case in &mut result.strategies {
         case.sentence = crate::report::headline::sentence(case);
     }
+    if let Some(feed) = progress.live() {
+        feed.saved(&result);
+    }
     save_result(&folder, &result).map_err(RunError::Report)?;
-    Ok(AttachEnded { result, folder, interrupted })
+    let page = save_page(&folder, &result).map_err(RunError::Report)?;
+    Ok(AttachEnded { result, folder, page, interrupted })
 }
 
 /// The tables as they can be followed, or one line about the first that can't.
@@ -235,13 +245,13 @@ fn follow(
     let (before, server_before) = (meter.begin(), server.and_then(|server| server.so_far()));
     let log_before = source.log_end()?;
     let start = clock.now();
-    let interrupted = wait(plan, (source, &running, clock), (progress, stop))?;
+    let interrupted = wait(plan, (source, &running, clock, &heart), (progress, stop))?;
     let end = clock.now();
     let usage = meter.usage_since(&before);
     let server_cpu = server.zip(server_before).and_then(|(server, before)| server.so_far()?.checked_sub(before));
     let log_bytes = source.log_end()?.0.saturating_sub(log_before.0);
     let beats = heart.stop()?;
-    progress.begin("attach: catch up and compare", 0);
+    progress.begin(&format!("{}: catch up and compare", kind.name()), 0);
     let fenced = if interrupted { Ok(None) } else { fence(plan, (source, &running, clock)) };
     // Everything that was measured so far is of use, whatever becomes of the comparison.
     let (fence, unfenced) = match fenced {
@@ -316,18 +326,19 @@ fn prober(plan: &AttachPlan, setting: &Setting, running: &Running) -> Result<Opt
 /// Waits for the end that was planned. True if it was interrupted.
 fn wait(
     plan: &AttachPlan,
-    (source, running, clock): (&PgSource, &Running, &Clock),
+    (source, running, clock, heart): (&PgSource, &Running, &Clock, &Heart),
     (progress, stop): (&dyn Progress, &AtomicBool),
 ) -> Result<bool, RunError> {
     const STEP: Duration = Duration::from_millis(20);
     let start = clock.now();
     let (what, total) = match plan.until {
-        Until::Duration(length) => ("attach: follow", u64::try_from(length.as_millis()).unwrap_or(u64::MAX)),
-        Until::Idle(_) => ("attach: follow until idle", 0),
-        Until::Position(_) => ("attach: follow to the position", 0),
+        Until::Duration(length) => ("follow", u64::try_from(length.as_millis()).unwrap_or(u64::MAX)),
+        Until::Idle(_) => ("follow until idle", 0),
+        Until::Position(_) => ("follow to the position", 0),
     };
-    progress.begin(what, total);
+    progress.begin(&format!("{}: {what}", plan.strategy.name()), total);
     let mut idle = Idle::new(source, start)?;
+    let (mut counted, mut changes) = (start, 0);
     loop {
         let now = clock.now();
         // The failure itself comes out when the strategy is asked to finish.
@@ -341,6 +352,14 @@ fn wait(
             progress.end();
             return Ok(!over);
         }
+        if let Some(feed) = progress.live() {
+            if now.since(counted) >= COUNT_INTERVAL {
+                (counted, changes) = (now, idle.changed_since_start(source));
+            }
+            let visible = [(SinkKind::Warehouse.name(), running.visible(SinkKind::Warehouse).0)];
+            let (t_s, newest) = (now.since(start).as_secs_f64(), heart.newest().0);
+            feed.sample(&Sample { t_s, newest, changes, visible: &visible });
+        }
         progress.at(u64::try_from(now.since(start).as_millis()).unwrap_or(u64::MAX));
         std::thread::sleep(STEP);
     }
@@ -351,11 +370,19 @@ struct Idle {
     client: Option<::postgres::Client>,
     changed: i64,
     since: Moment,
+    first: Option<i64>,
 }
 
 impl Idle {
     fn new(source: &PgSource, now: Moment) -> Result<Idle, RunError> {
-        Ok(Idle { client: Some(source.connect()?), changed: -1, since: now })
+        Ok(Idle { client: Some(source.connect()?), changed: -1, since: now, first: None })
+    }
+
+    /// Rows that were changed since this was made.
+    fn changed_since_start(&mut self, source: &PgSource) -> u64 {
+        let changed = self.client.as_mut().and_then(|client| changed_rows(client, source).ok()).unwrap_or(-1);
+        let first = *self.first.get_or_insert(changed);
+        u64::try_from(changed - first).unwrap_or(0)
     }
 
     /// A server that is away is not idle: it is asked again when it is back.

@@ -1,0 +1,57 @@
+//! What came out: the validation first, then one sentence a strategy.
+
+use super::section;
+use crate::report::html::block::{Block, Item, Section};
+use crate::report::html::palette::color_of;
+use crate::report::result::{Case, RunResult};
+
+/// What must be said before any figure.
+pub fn alarms(run: &RunResult) -> Vec<String> {
+    let mut alarms: Vec<String> = Vec::new();
+    for case in run.strategies.iter().filter(|case| !case.validation.passed) {
+        alarms.push(format!(
+            "VALIDATION FAILED in {}: {}: {}. Its figures are not worth comparing.",
+            run.run_id,
+            case.name,
+            case.validation.failures.join("; ")
+        ));
+    }
+    if !run.complete {
+        alarms.push(format!(
+            "{} is INCOMPLETE: it was interrupted or is still going on; this page holds the cases that had finished.",
+            run.run_id
+        ));
+    }
+    alarms
+}
+
+/// How a case stands, in a word or two, and the class that shows it.
+pub fn standing(case: &Case) -> (&'static str, &'static str) {
+    if !case.validation.passed {
+        ("failed", "validation failed")
+    } else if case.name == "control" {
+        ("plain", "nothing follows")
+    } else if case.validation.equal {
+        ("good", "equals the source")
+    } else {
+        ("differs", "differs from the source")
+    }
+}
+
+/// The section.
+pub fn verdict(run: &RunResult, prefix: &str) -> Section {
+    let mut items: Vec<Item> = Vec::new();
+    for failed in [true, false] {
+        items.extend(run.strategies.iter().filter(|case| case.validation.passed != failed).map(|case| {
+            let (class, badge) = standing(case);
+            Item {
+                color: Some(color_of(&case.name)),
+                term: case.name.clone(),
+                class,
+                badge: badge.to_owned(),
+                text: case.sentence.replace(" us ", " µs "),
+            }
+        }));
+    }
+    section(prefix, "verdict", "Verdict", "What came out", vec![Block::Items(items)])
+}

@@ -1,0 +1,413 @@
+//! `freshbench sweep`: measures as many places of a grid as a budget allows, fits the cost models and fills the rest in from them.
+//!
+//! Adaptive in three ways. The ends of each axis come first, since they decide a line. A refresh is run at the shortest interval that it keeps
+//! up with (what one costs does not depend on how long the pause before it is), and that is foretold from the sizes done so far. And
+//! what is left of the budget repeats places, in the same order, so that the residuals mean something.
+
+mod figures;
+mod shape;
+
+pub use shape::{Checked, Sweep, SweepPlan, SweepRun};
+
+use self::figures::figures;
+use super::{Progress, RunError, environment, git_state, run, utc_now};
+use crate::clock::Clock;
+use crate::decide::break_even::{Cell, Model, Models, SCHEMA, SCHEMA_VERSION, map};
+use crate::plan::RawPlan;
+use crate::workload::Workload;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+/// The shortest interval of a refresh that is run, and the least measured time.
+const INTERVAL_MIN: Duration = Duration::from_millis(500);
+const WINDOW_MIN: Duration = Duration::from_secs(3);
+/// An interval is so many times the length that is foretold for a refresh, so that it keeps up.
+const ROOM: f64 = 1.5;
+/// Refreshes in a measured window.
+const REFRESHES: u32 = 3;
+/// Before anything is known: seconds that a refresh takes for a row, and that loading, copying and verifying take.
+const REFRESH_S_PER_ROW: f64 = 4e-6;
+const OVERHEAD_S_PER_ROW: f64 = 40e-6;
+
+/// One run to make.
+#[derive(Clone, Debug)]
+struct Place {
+    strategy: String,
+    rows: u64,
+    rate: f64,
+}
+
+struct Sweeper<'a> {
+    plan: &'a SweepPlan,
+    /// Changes of a transaction, in the mean.
+    changes_per_txn: f64,
+    /// Rows of all tables for a row of the main one, by size.
+    totals: Vec<(u64, u64)>,
+    runs: Vec<SweepRun>,
+    warnings: Vec<String>,
+    progress: &'a dyn Progress,
+    stop: &'a AtomicBool,
+    begun: Instant,
+}
+
+/// Measures, fits and foretells. `tell` hears of each run.
+///
+/// # Errors
+/// [`RunError`] when a run fails; [`RunError::Interrupted`].
+pub fn sweep(
+    plan: &SweepPlan,
+    command: String,
+    (progress, stop): (&dyn Progress, &AtomicBool),
+    tell: &mut dyn FnMut(&SweepRun),
+) -> Result<Sweep, RunError> {
+    let started = utc_now();
+    let make =
+        |path: &Path| std::fs::create_dir_all(path).map_err(|cause| RunError::Io { path: path.to_owned(), cause });
+    make(&plan.folder)?;
+    let env = environment(&plan.folder, &Clock::monotonic());
+    let mut sweeper = Sweeper {
+        plan,
+        changes_per_txn: 1.0,
+        totals: Vec::new(),
+        runs: Vec::new(),
+        warnings: super::environment::warnings(&env),
+        progress,
+        stop,
+        begun: Instant::now(),
+    };
+    let smallest = sweeper.workload(plan.rows.first().copied().unwrap_or(1000))?;
+    sweeper.changes_per_txn = changes_per_txn(&smallest);
+    sweeper.measure(tell)?;
+    let models = sweeper.models();
+    let cells = sweeper.cells(&models)?;
+    let targets: Vec<f64> = plan.targets.iter().map(Duration::as_secs_f64).collect();
+    let largest = sweeper.largest();
+    let mut forecasts = Vec::new();
+    for &(rows, rate, interval) in &plan.predict {
+        let total = sweeper.total(rows)?;
+        forecasts.push(models.forecast((rows, total), (rate, interval.as_secs_f64()), largest));
+    }
+    let checks = if plan.check { sweeper.check(&models, tell)? } else { Vec::new() };
+    let mut break_even = Vec::new();
+    for &rows in &plan.rows {
+        let total = sweeper.total(rows)?;
+        for interval in &plan.intervals {
+            let first = plan.streams.first().map_or("cdc-trigger", String::as_str);
+            break_even.extend(models.break_even(first, (rows, total), interval.as_secs_f64()));
+        }
+    }
+    let Models { refresh_cost, refresh_time, streams, .. } = models;
+    Ok(Sweep {
+        schema: SCHEMA.to_owned(),
+        schema_version: SCHEMA_VERSION.to_owned(),
+        started_at: started.rfc3339,
+        command,
+        workload: plan.base.workload.clone().unwrap_or_else(|| "orders".to_owned()),
+        env,
+        git: git_state(),
+        map: map(&cells, &targets),
+        target_p99_s: targets,
+        cells,
+        break_even,
+        models: refresh_cost.into_iter().chain(refresh_time).chain(streams).collect(),
+        runs: sweeper.runs,
+        forecasts,
+        checks,
+        warnings: sweeper.warnings,
+    })
+}
+
+/// Changes of a transaction, in the mean of the first thousand.
+fn changes_per_txn(workload: &Workload) -> f64 {
+    const LOOKED_AT: usize = 1000;
+    let counts: Vec<usize> = workload.stream().take(LOOKED_AT).map(|txn| txn.statements.len()).collect();
+    let sum: usize = counts.iter().sum();
+    (sum as f64 / counts.len().max(1) as f64).max(0.01)
+}
+
+/// The smallest and the largest first, then what lies between.
+fn ends_first<T: Clone>(sorted: &[T]) -> Vec<T> {
+    match sorted {
+        [first, between @ .., last] => {
+            [first.clone(), last.clone()].into_iter().chain(between.iter().cloned()).collect()
+        }
+        few => few.to_vec(),
+    }
+}
+
+impl Sweeper<'_> {
+    fn workload(&self, rows: u64) -> Result<std::sync::Arc<Workload>, RunError> {
+        let raw = RawPlan { rows: Some(rows.to_string()), ..self.plan.base.clone() };
+        Ok(raw.resolve(String::new()).map_err(RunError::measuring)?.workload)
+    }
+
+    /// Rows of all tables.
+    fn total(&mut self, rows: u64) -> Result<u64, RunError> {
+        if let Some((_, total)) = self.totals.iter().find(|(known, _)| *known == rows) {
+            return Ok(*total);
+        }
+        let workload = self.workload(rows)?;
+        let total = workload.catalog().iter().map(|(table, _)| workload.initial_row_count(table)).sum();
+        self.totals.push((rows, total));
+        Ok(total)
+    }
+
+    /// What was measured at the most: rows of all tables by refreshes, changes a second by streams.
+    fn largest(&self) -> (f64, f64) {
+        let most = |refresh: bool, of: fn(&SweepRun) -> f64| {
+            let own = self.runs.iter().filter(|run| (run.strategy == "full-refresh") == refresh);
+            own.map(of).fold(f64::MIN_POSITIVE, f64::max)
+        };
+        (most(true, |run| run.rows_total as f64), most(false, |run| run.change_rate))
+    }
+
+    /// Every place once, then again, while there is time.
+    fn measure(&mut self, tell: &mut dyn FnMut(&SweepRun)) -> Result<(), RunError> {
+        let places = self.places();
+        for pass in 0.. {
+            let mut any = false;
+            for place in &places {
+                let needed = self.foretold(place)?;
+                let left = self.plan.budget.saturating_sub(self.begun.elapsed());
+                if needed > left.as_secs_f64() {
+                    if pass == 0 {
+                        self.warnings.push(format!(
+                            "{} with {} rows at {} changes/s was not run: about {needed:.0} s, and {:.0} s of the budget were left",
+                            place.strategy, place.rows, place.rate, left.as_secs_f64()
+                        ));
+                    }
+                    continue;
+                }
+                any = true;
+                let found = self.run(place)?;
+                tell(&found);
+                self.runs.push(found);
+            }
+            // Three of each are enough: further ones would tell the same.
+            if !any || pass == 2 {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn places(&self) -> Vec<Place> {
+        let (rows, rates) = (ends_first(&self.plan.rows), ends_first(&self.plan.change_rates));
+        let mut places = Vec::new();
+        let (least_rows, least_rate) = (self.plan.rows.first().copied(), self.plan.change_rates.first().copied());
+        let of = |strategy: &str, rows, rate| Place { strategy: strategy.to_owned(), rows, rate };
+        for step in 0..rows.len().max(rates.len()) {
+            // A refresh does not care for the rate, nor a stream for the size, to first order: each is run along its own axis...
+            if let (true, Some(&rows), Some(rate)) = (self.plan.refresh, rows.get(step), least_rate) {
+                places.push(of("full-refresh", rows, rate));
+            }
+            if let (Some(rows), Some(&rate)) = (least_rows, rates.get(step)) {
+                places.extend(self.plan.streams.iter().map(|stream| of(stream, rows, rate)));
+            }
+        }
+        // ...and a stream also at the largest size, which shows what the first order leaves out.
+        if let (Some(&rows), Some(&rate)) = (self.plan.rows.last(), self.plan.change_rates.last())
+            && self.plan.rows.len() > 1
+        {
+            places.extend(self.plan.streams.iter().map(|stream| of(stream, rows, rate)));
+        }
+        places
+    }
+
+    /// Seconds that one refresh of this many rows takes, from the sizes done so far.
+    fn refresh_length(&self, rows_total: f64) -> f64 {
+        let model = self.models().refresh_time;
+        let line = model.and_then(|model| model.line);
+        line.map_or(0.05 + REFRESH_S_PER_ROW * rows_total, |line| line.at(rows_total))
+    }
+
+    fn interval(&self, rows_total: f64) -> Duration {
+        let least = INTERVAL_MIN.max(Duration::from_secs_f64(self.refresh_length(rows_total) * ROOM));
+        // An interval of the grid, when it is not much longer, makes the place a measured one.
+        let on_grid = self.plan.intervals.iter().find(|interval| **interval >= least);
+        on_grid.copied().filter(|interval| *interval <= least * 2).unwrap_or(least)
+    }
+
+    fn window(&self, place: &Place, rows_total: f64) -> (Duration, Duration, Duration) {
+        if place.strategy != "full-refresh" {
+            let interval = self.plan.intervals.first().copied().unwrap_or(INTERVAL_MIN);
+            return (interval, Duration::from_secs(1), WINDOW_MIN * 2);
+        }
+        let interval = self.interval(rows_total);
+        // Whole intervals, so that as much of a refresh is cut off at one end as is added at the other.
+        let times = REFRESHES.max((WINDOW_MIN.as_secs_f64() / interval.as_secs_f64()).ceil() as u32);
+        (interval, interval, interval * times)
+    }
+
+    fn foretold(&mut self, place: &Place) -> Result<f64, RunError> {
+        let total = self.total(place.rows)? as f64;
+        let (_, warmup, window) = self.window(place, total);
+        let cases = if place.strategy == "full-refresh" { 1.0 } else { 2.0 };
+        let measured = (warmup + window).as_secs_f64();
+        let shares: Vec<f64> = self
+            .runs
+            .iter()
+            .filter(|run| run.rows_total as f64 >= total / 4.0)
+            .map(|run| (run.took_s / run.rows_total as f64).min(OVERHEAD_S_PER_ROW))
+            .collect();
+        let each = shares.iter().copied().reduce(f64::max).unwrap_or(OVERHEAD_S_PER_ROW);
+        Ok(1.0 + cases * measured + each * total)
+    }
+
+    fn run(&self, place: &Place) -> Result<SweepRun, RunError> {
+        let begun = Instant::now();
+        let workload = self.workload(place.rows)?;
+        let total: u64 = workload.catalog().iter().map(|(table, _)| workload.initial_row_count(table)).sum();
+        let (interval, warmup, window) = self.window(place, total as f64);
+        let ms = |length: Duration| Some(format!("{}ms", length.as_millis()));
+        let out = self.plan.folder.join("runs").join(format!("{:03}-{}", self.runs.len(), place.strategy));
+        let raw = RawPlan {
+            strategies: Some(place.strategy.clone()),
+            rows: Some(place.rows.to_string()),
+            rate: Some((place.rate / self.changes_per_txn).to_string()),
+            batch_interval: ms(interval),
+            warmup: ms(warmup),
+            duration: ms(window),
+            // What a stream adds to the source is measured against a control run; a refresh only reads.
+            no_control: place.strategy == "full-refresh",
+            out: Some(out),
+            work: None,
+            ..self.plan.base.clone()
+        };
+        let plan = raw.resolve("freshbench sweep".to_owned()).map_err(RunError::measuring)?;
+        let finished = run(&plan, self.progress, self.stop)?;
+        if finished.interrupted {
+            return Err(RunError::Interrupted);
+        }
+        let result = finished.result;
+        let case = result.case(&place.strategy).ok_or_else(|| RunError::measuring("a run left no result"))?;
+        if !case.validation.passed {
+            let why = case.validation.failures.join("; ");
+            return Err(RunError::measuring(format!("{} did not pass its validation: {why}", place.strategy)));
+        }
+        Ok(figures(place, (&result, case), (total, interval, window), begun.elapsed()))
+    }
+
+    fn models(&self) -> Models {
+        let of = |strategy: &str| {
+            let strategy = strategy.to_owned();
+            self.runs.iter().filter(move |run| run.strategy == strategy)
+        };
+        let refresh = |value: fn(&SweepRun) -> Option<f64>| -> Vec<(f64, f64)> {
+            of("full-refresh").filter_map(|run| Some((run.rows_total as f64, value(run)?))).collect()
+        };
+        let streams = self.plan.streams.iter().filter_map(|name| {
+            let points: Vec<(f64, f64)> = of(name).map(|run| (run.change_rate, run.cost_cpu_s_per_s)).collect();
+            Model::fit(name, ("cpu_s_per_s", "changes_per_s"), &points)
+        });
+        let lags = self.runs.iter().filter(|run| run.strategy != "full-refresh");
+        Models {
+            refresh_cost: Model::fit(
+                "full-refresh",
+                ("cpu_s_per_refresh", "rows_total"),
+                &refresh(|run| run.cpu_s_per_refresh),
+            ),
+            refresh_time: Model::fit("full-refresh", ("refresh_s", "rows_total"), &refresh(|run| run.refresh_s)),
+            streams: streams.collect(),
+            lags: lags.filter_map(|run| Some((run.strategy.clone(), run.change_rate, run.freshness_p99_s?))).collect(),
+        }
+    }
+
+    /// The mean of what was measured at a place of the grid, if it was.
+    fn measured(&self, strategy: &str, rows: u64, rate: f64, interval_s: Option<f64>) -> Option<(f64, f64)> {
+        let own = self.runs.iter().filter(|run| {
+            run.strategy == strategy
+                && run.rows == rows
+                && run.asked_rate == rate
+                && interval_s.is_none_or(|interval| (run.interval_s - interval).abs() < 1e-6)
+        });
+        let found: Vec<(f64, f64)> = own.filter_map(|run| Some((run.cost_cpu_s_per_s, run.freshness_p99_s?))).collect();
+        let count = found.len() as f64;
+        let sum = found.iter().fold((0.0, 0.0), |(cost, lag), found| (cost + found.0, lag + found.1));
+        (!found.is_empty()).then(|| (sum.0 / count, sum.1 / count))
+    }
+
+    fn cells(&mut self, models: &Models) -> Result<Vec<Cell>, RunError> {
+        let mut cells = Vec::new();
+        let plan = self.plan;
+        for &rows in &plan.rows {
+            let rows_total = self.total(rows)?;
+            for &change_rate in &plan.change_rates {
+                for interval in &plan.intervals {
+                    let interval_s = interval.as_secs_f64();
+                    let mut put = |strategy: &str, measured: Option<(f64, f64)>, model: (Option<f64>, Option<f64>)| {
+                        let (cost, lag) = measured.map_or(model, |(cost, lag)| (Some(cost), Some(lag)));
+                        cells.push(Cell {
+                            rows,
+                            rows_total,
+                            change_rate,
+                            strategy: strategy.to_owned(),
+                            interval_s,
+                            measured: measured.is_some(),
+                            cost_cpu_s_per_s: cost,
+                            freshness_p99_s: lag,
+                        });
+                    };
+                    if plan.refresh {
+                        let model = models.refresh_at(rows_total as f64, interval_s);
+                        let measured = self.measured("full-refresh", rows, change_rate, Some(interval_s));
+                        put("full-refresh", measured, (model.map(|m| m.0), model.map(|m| m.1)));
+                    }
+                    for stream in &plan.streams {
+                        let lag = models.stream_lag(stream, change_rate);
+                        // Beyond the highest rate that was run nobody knows whether it keeps up.
+                        let cost = models.stream(stream).filter(|_| lag.is_some()).map(|line| line.at(change_rate));
+                        put(stream, self.measured(stream, rows, change_rate, None), (cost, lag));
+                    }
+                }
+            }
+        }
+        Ok(cells)
+    }
+
+    /// Runs what was foretold: a refresh of that size, a stream at that rate.
+    fn check(&mut self, models: &Models, tell: &mut dyn FnMut(&SweepRun)) -> Result<Vec<Checked>, RunError> {
+        let mut checks = Vec::new();
+        let least =
+            (self.plan.rows.first().copied().unwrap_or(1000), self.plan.change_rates.first().copied().unwrap_or(100.0));
+        for &(rows, rate, _) in &self.plan.predict {
+            let mut checked = |strategy: &str, predicted: f64, measured: f64| {
+                let error = measured / predicted - 1.0;
+                let (strategy, within_25_percent) = (strategy.to_owned(), error.abs() <= 0.25);
+                checks.push(Checked {
+                    strategy,
+                    predicted_cpu_s: predicted,
+                    measured_cpu_s: measured,
+                    error,
+                    within_25_percent,
+                });
+            };
+            if let Some(line) = models.refresh_cost.as_ref().and_then(|model| model.line.as_ref()) {
+                let total = self.total(rows)? as f64;
+                let run = self.run(&Place { strategy: "full-refresh".to_owned(), rows, rate: least.1 })?;
+                tell(&run);
+                checked("full-refresh", line.at(total), run.cpu_s_per_refresh.unwrap_or(f64::NAN));
+            }
+            for model in &models.streams {
+                let Some(line) = &model.line else { continue };
+                let run = self.run(&Place { strategy: model.strategy.clone(), rows: least.0, rate })?;
+                tell(&run);
+                checked(&model.strategy, line.at(run.change_rate), run.cost_cpu_s_per_s);
+            }
+        }
+        Ok(checks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ends_of_an_axis_come_first() {
+        assert_eq!(ends_first(&[1, 2, 3, 4]), [1, 4, 2, 3]);
+        assert_eq!(ends_first(&[1]), [1]);
+        assert!(ends_first::<u8>(&[]).is_empty());
+    }
+}
