@@ -19,7 +19,7 @@ pub struct SourceSnapshot {
 #[derive(Debug)]
 enum Kind {
     Sqlite(Snapshot),
-    Postgres(PgSnapshot),
+    Postgres(Box<PgSnapshot>),
 }
 
 /// A part of a table.
@@ -47,14 +47,16 @@ impl SourceSnapshot {
     pub fn begin(source: &RecordSystem, readers: usize, clock: &Clock) -> Result<SourceSnapshot, CaptureError> {
         let kind = match source {
             RecordSystem::Sqlite(source) => Kind::Sqlite(Snapshot::begin(source, readers, clock)?),
-            RecordSystem::Postgres(source) => Kind::Postgres(PgSnapshot::of_source(source, readers, clock, None)?),
+            RecordSystem::Postgres(source) => {
+                Kind::Postgres(Box::new(PgSnapshot::of_source(source, readers, clock, None)?))
+            }
         };
         Ok(SourceSnapshot::of(kind))
     }
 
     /// Takes over a snapshot that was made elsewhere, such as where a replication slot begins.
     pub fn of_postgres(snapshot: PgSnapshot) -> SourceSnapshot {
-        SourceSnapshot::of(Kind::Postgres(snapshot))
+        SourceSnapshot::of(Kind::Postgres(Box::new(snapshot)))
     }
 
     fn of(kind: Kind) -> SourceSnapshot {

@@ -115,7 +115,7 @@ pub struct PointReader(PointPlace);
 
 enum PointPlace {
     Sqlite { source: SqliteSource, connection: Connection },
-    Postgres { source: PgSource, session: Session },
+    Postgres { source: PgSource, session: Box<Session> },
 }
 
 impl std::fmt::Debug for PointReader {
@@ -132,7 +132,9 @@ impl PointReader {
     pub fn connect(source: impl Into<RecordSystem>) -> Result<PointReader, SourceError> {
         Ok(PointReader(match source.into() {
             RecordSystem::Sqlite(source) => PointPlace::Sqlite { connection: source.connect()?, source },
-            RecordSystem::Postgres(source) => PointPlace::Postgres { session: Session::new(source.connect()?), source },
+            RecordSystem::Postgres(source) => {
+                PointPlace::Postgres { session: Box::new(Session::new(source.connect()?)), source }
+            }
         }))
     }
 

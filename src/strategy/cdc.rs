@@ -91,7 +91,7 @@ pub(super) fn start(setting: &Setting) -> Result<Running, StrategyError> {
     let sinks = Sinks::create(setting)?;
     let snapshot = SourceSnapshot::begin(&setting.source, setting.pool.current_num_threads(), &setting.clock)?;
     let capture = ChangeCapture::resume(&setting.source, &snapshot)?;
-    follow(setting, sinks, &From::Rows(snapshot), capture)
+    follow(setting, sinks, &From::Rows(Box::new(snapshot)), capture)
 }
 
 /// As [`start_log`], with sinks that begin empty.
@@ -147,7 +147,7 @@ pub(super) fn start_log(setting: &Setting) -> Result<Running, StrategyError> {
         let (position, tables) = (made.exported.position, made.tables.clone());
         // Nothing is read before the rows are loaded: until then the server keeps its log.
         let capture = ChangeCapture::of_log(LogCapture::resume(&options, tables, position)?, &options)?;
-        follow(setting, sinks, &From::Rows(SourceSnapshot::of_postgres(snapshot)), capture)
+        follow(setting, sinks, &From::Rows(Box::new(SourceSnapshot::of_postgres(snapshot))), capture)
     };
     begin().inspect_err(|_| tear_down_after(setting))
 }
@@ -160,7 +160,7 @@ fn tear_down_after(setting: &Setting) {
 /// What the sinks begin with.
 enum From {
     /// All rows of one state.
-    Rows(SourceSnapshot),
+    Rows(Box<SourceSnapshot>),
     /// No row, at this position.
     Nothing(Lsn),
     /// What they hold durably.

@@ -202,7 +202,7 @@ pub(super) fn in_batches<S: Sink>(
     let mut due = begun;
     // Where others go on writing, the last batch is one that began when the end was known.
     let mut ended = !setting.attached;
-    while !shared.aborted() && !(ended && shared.may_end(sink.visible())) {
+    while !(shared.aborted() || ended && shared.may_end(sink.visible())) {
         ended |= shared.goal_is_set();
         while due <= setting.clock.now() {
             due = due.after(setting.batch_interval);

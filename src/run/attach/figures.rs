@@ -62,7 +62,7 @@ impl Attached<'_> {
         if by_stream.is_some() {
             warnings.extend(self.disagreement(freshness, &beats));
         }
-        if beats.lag.samples.len() == 0 {
+        if beats.lag.samples.is_empty() {
             warnings.push("no heartbeat came through the window: it was too short".to_owned());
         }
         let case = Case {
