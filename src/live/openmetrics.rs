@@ -1,4 +1,4 @@
-//! The feed as OpenMetrics 1.0 text (https://prometheus.io/docs/specs/om/open_metrics_spec/).
+//! The feed as OpenMetrics 1.0 text (<https://prometheus.io/docs/specs/om/open_metrics_spec/>).
 
 use super::feed::Snapshot;
 use crate::report::Case;

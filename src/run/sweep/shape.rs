@@ -79,9 +79,9 @@ pub struct Checked {
 /// `sweep.json`
 #[derive(Clone, Debug, Serialize)]
 pub struct Sweep {
-    /// Always [`SCHEMA`].
+    /// Always `freshbench.sweep`.
     pub schema: String,
-    /// See [`SCHEMA_VERSION`].
+    /// Raised with every change of the form.
     pub schema_version: String,
     /// RFC 3339, UTC.
     pub started_at: String,

@@ -71,7 +71,7 @@ const FILL_MAX: Duration = Duration::from_millis(20);
 /// How often at most `slot.json` is written to follow an idle server.
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The tailer of the server's log: see the [module](self).
+/// The tailer of the server's log: see the module.
 #[derive(Debug)]
 pub struct LogCapture {
     options: LogCaptureOptions,

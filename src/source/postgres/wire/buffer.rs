@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn messages_come_out_as_they_went_in() {
         let mut buffer = ReadBuffer::new();
-        let long = vec![7; 3 * BUFFER_BYTES];
+        let long = vec![7; 5 * BUFFER_BYTES];
         let mut sent = vec![b'd', 0, 0, 0, 6, 1, 2, b'Z', 0, 0, 0, 4, b'd'];
         sent.extend_from_slice(&(long.len() as u32 + 4).to_be_bytes());
         sent.extend_from_slice(&long);
