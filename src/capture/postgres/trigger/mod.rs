@@ -39,6 +39,7 @@ use crate::source::postgres::{PgCut, PgSource};
 use crate::source::{Inside, SourceError};
 use ::postgres::Client;
 use setup::{DELETED, Filled, UPDATED, changelog, names};
+use std::collections::HashMap;
 use std::time::Instant;
 
 /// The advisory lock of captures at work: the letters of "freshben".
@@ -53,6 +54,8 @@ pub struct PgTriggerCapture {
     cuts: Vec<(Lsn, PgCut)>,
     last_delivery: Instant,
     stuck: bool,
+    /// The statements that read the changelogs, on this client.
+    prepared: HashMap<TableId, ::postgres::Statement>,
 }
 
 impl std::fmt::Debug for PgTriggerCapture {
@@ -127,6 +130,7 @@ impl PgTriggerCapture {
             cuts,
             last_delivery: Instant::now(),
             stuck: false,
+            prepared: HashMap::new(),
         })
     }
 

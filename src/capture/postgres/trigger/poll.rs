@@ -52,7 +52,7 @@ impl PgTriggerCapture {
     /// As [`PgTriggerCapture::poll`].
     pub fn last_state(&mut self, clock: &Clock, out: &mut Vec<Transaction>) -> Result<PgSnapshot, CaptureError> {
         let snapshot = PgSnapshot::of_source(&self.source, 1, clock, None)?;
-        self.client = snapshot.join(&self.source)?;
+        (self.client, self.prepared) = (snapshot.join(&self.source)?, HashMap::new());
         let gathered = self.read()?;
         self.client.batch_execute("COMMIT").map_err(CaptureError::postgres("poll", self.source.place()))?;
         let unknown = || CaptureError::NotSetUp { reason: "the snapshot's state is not known".to_owned() };
@@ -116,7 +116,15 @@ impl PgTriggerCapture {
         let failed = || CaptureError::postgres("read the changelog of table", &schema.name);
         let (from, last) = (self.cut.xmin().to_string(), self.cut.text());
         let parameters: [&dyn ToSql; 2] = [&from, &last];
-        let mut rows = self.client.query_raw(&sql, parameters).map_err(failed())?;
+        let statement = match self.prepared.get(&id) {
+            Some(statement) => statement.clone(),
+            None => {
+                let statement = self.client.prepare(&sql).map_err(failed())?;
+                self.prepared.insert(id, statement.clone());
+                statement
+            }
+        };
+        let mut rows = self.client.query_raw(&statement, parameters).map_err(failed())?;
         let mut scratch = Scratch::default();
         let key_first = 3;
         let row_first = key_first + schema.key.len();
