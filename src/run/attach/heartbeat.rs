@@ -5,8 +5,8 @@ use crate::model::{CommitTime, Lsn, Moment};
 use crate::probe::Commit;
 use crate::source::SourceError;
 use crate::source::postgres::PgSource;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -64,7 +64,7 @@ fn wall_us() -> i64 {
 /// Commits a message into the source's log again and again, on a thread of its own, which touches no table.
 pub(super) struct Heart {
     stop: Arc<AtomicBool>,
-    newest: Arc<AtomicU64>,
+    acknowledged: Arc<Mutex<Vec<Lsn>>>,
     thread: Option<JoinHandle<Result<Vec<Commit>, SourceError>>>,
 }
 
@@ -76,18 +76,20 @@ impl Drop for Heart {
 
 impl Heart {
     pub(super) fn start(source: &PgSource, clock: &Clock) -> Result<Heart, SourceError> {
-        let (stop, newest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let told = Arc::clone(&newest);
+        let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let told = Arc::clone(&acknowledged);
         let (source, clock, stopped) = (source.clone(), clock.clone(), Arc::clone(&stop));
         let name = "prb-heartbeat".to_owned();
         let beat = move || beat(&source, &clock, (&stopped, &told));
         let thread = std::thread::Builder::new().name(name.clone()).spawn(beat);
-        Ok(Heart { stop, newest, thread: Some(thread.map_err(|_| SourceError::Thread { name })?) })
+        Ok(Heart { stop, acknowledged, thread: Some(thread.map_err(|_| SourceError::Thread { name })?) })
     }
 
-    /// The place of the newest beat that was acknowledged.
-    pub(super) fn newest(&self) -> Lsn {
-        Lsn(self.newest.load(Ordering::Acquire))
+    /// How many beats were acknowledged, and how many of them a state that is complete through `watermark` includes.
+    pub(super) fn counts(&self, watermark: Lsn) -> (u64, u64) {
+        let acknowledged = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+        let visible = acknowledged.partition_point(|lsn| *lsn <= watermark);
+        (acknowledged.len() as u64, visible as u64)
     }
 
     /// Ends it; gives every beat, intended when it was sent, with the place of its message in the log.
@@ -104,13 +106,13 @@ impl Heart {
 fn beat(
     source: &PgSource,
     clock: &Clock,
-    (stop, newest): (&AtomicBool, &AtomicU64),
+    (stop, acknowledged): (&AtomicBool, &Mutex<Vec<Lsn>>),
 ) -> Result<Vec<Commit>, SourceError> {
     let (mut beats, mut refusal) = (Vec::new(), None);
     let mut broken_at = clock.now();
     while !stop.load(Ordering::Relaxed) {
         let before = beats.len();
-        match beat_on(source, clock, (stop, newest), &mut beats) {
+        match beat_on(source, clock, (stop, acknowledged), &mut beats) {
             Ok(()) => return Ok(beats),
             Err(cause) => {
                 if beats.len() > before || refusal.is_none() {
@@ -133,7 +135,7 @@ fn beat(
 fn beat_on(
     source: &PgSource,
     clock: &Clock,
-    (stop, newest): (&AtomicBool, &AtomicU64),
+    (stop, all): (&AtomicBool, &Mutex<Vec<Lsn>>),
     beats: &mut Vec<Commit>,
 ) -> Result<(), SourceError> {
     let failed = || SourceError::postgres("write a heartbeat to", source.place());
@@ -147,7 +149,7 @@ fn beat_on(
         let acknowledged = clock.now();
         // Behind the message, and before anything that begins later: the commit's own place lies between the two.
         let lsn = Lsn(at.unsigned_abs() + 1);
-        newest.store(lsn.0, Ordering::Release);
+        all.lock().unwrap_or_else(PoisonError::into_inner).push(lsn);
         beats.push(Commit { lsn, committed: acknowledged, intended: sent });
         due = due.after(INTERVAL);
         clock.sleep_until(due);

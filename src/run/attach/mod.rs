@@ -356,8 +356,10 @@ fn wait(
             if now.since(counted) >= COUNT_INTERVAL {
                 (counted, changes) = (now, idle.changed_since_start(source));
             }
-            let visible = [(SinkKind::Warehouse.name(), running.visible(SinkKind::Warehouse).0)];
-            let (t_s, newest) = (now.since(start).as_secs_f64(), heart.newest().0);
+            // Counted, since a view takes positions for numbers of commits.
+            let (newest, shown) = heart.counts(running.visible(SinkKind::Warehouse));
+            let visible = [(SinkKind::Warehouse.name(), shown)];
+            let t_s = now.since(start).as_secs_f64();
             feed.sample(&Sample { t_s, newest, changes, visible: &visible });
         }
         progress.at(u64::try_from(now.since(start).as_millis()).unwrap_or(u64::MAX));
