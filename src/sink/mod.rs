@@ -4,6 +4,7 @@
 //! different events, and each has its own call.
 
 pub mod cache;
+mod lock;
 pub mod search;
 pub mod warehouse;
 

@@ -6,8 +6,9 @@
 use super::SearchError;
 use super::directory::{Written, sync_folder};
 use crate::model::Catalog;
+use crate::sink::lock::{self, LockFault};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_128;
@@ -110,28 +111,10 @@ pub(super) fn remove_orphans(dir: &Path, in_use: Option<u64>) -> Result<(), Sear
     Ok(())
 }
 
-/// Takes the folder's write lock. It is let go when the file is closed, also by a crash.
+/// Takes the folder's write lock; see [`lock::lock`].
 pub(super) fn lock(dir: &Path) -> Result<File, SearchError> {
-    let path = dir.join("LOCK");
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(SearchError::io("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let _ = (&mut file).take(200).read_to_string(&mut holder);
-            let holder = if holder.trim().is_empty() { "an unknown process" } else { holder.trim() };
-            return Err(SearchError::Locked { path, holder: holder.to_owned() });
-        }
-        Err(TryLockError::Error(cause)) => return Err(SearchError::io("lock", &path)(cause)),
-    }
-    file.set_len(0).map_err(SearchError::io("write", &path))?;
-    let holder = format!("process {}\n", std::process::id());
-    file.write_all(holder.as_bytes()).map_err(SearchError::io("write", &path))?;
-    Ok(file)
+    lock::lock(dir).map_err(|fault| match fault {
+        LockFault::Held { path, holder } => SearchError::Locked { path, holder },
+        LockFault::Io { operation, path, cause } => SearchError::io(operation, &path)(cause),
+    })
 }

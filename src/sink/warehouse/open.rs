@@ -10,38 +10,21 @@ use super::table::SharedIndex;
 use super::vectors::read_vector;
 use super::version::{TableVersion, Version};
 use crate::model::Lsn;
-use std::fs::{File, TryLockError};
-use std::io::{ErrorKind, Read, Write};
+use crate::sink::lock::{self, LockFault};
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
 /// How often a reader starts over when the writer replaced the manifest under its hands.
 const ATTEMPTS: usize = 20;
 
-/// Takes the folder's write lock. It is let go when the file is closed, also by a crash.
+/// Takes the folder's write lock; see [`lock::lock`].
 pub(super) fn lock(dir: &Path) -> Result<File, WarehouseError> {
-    let path = dir.join("LOCK");
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(WarehouseError::io("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let _ = (&mut file).take(200).read_to_string(&mut holder);
-            let holder = if holder.trim().is_empty() { "an unknown process" } else { holder.trim() };
-            return Err(WarehouseError::Locked { path, holder: holder.to_owned() });
-        }
-        Err(TryLockError::Error(cause)) => return Err(WarehouseError::io("lock", &path)(cause)),
-    }
-    file.set_len(0).map_err(WarehouseError::io("write", &path))?;
-    let holder = format!("process {}\n", std::process::id());
-    file.write_all(holder.as_bytes()).map_err(WarehouseError::io("write", &path))?;
-    Ok(file)
+    lock::lock(dir).map_err(|fault| match fault {
+        LockFault::Held { path, holder } => WarehouseError::Locked { path, holder },
+        LockFault::Io { operation, path, cause } => WarehouseError::io(operation, &path)(cause),
+    })
 }
 
 /// A table's slots, and the next free address.

@@ -7,9 +7,8 @@ use crate::source::error::SourceError;
 use ::postgres::Client;
 use std::collections::HashMap;
 
-/// The slot in which the log of a run is kept until the commit order is read from it.
-pub(in crate::source) const ORDER_SLOT: &str = "freshbench_order";
-const ORDER_PUBLICATION: &str = "freshbench_order";
+/// The publication that holds the commit order, and how the slot's name begins in which the log of a run is kept until then.
+const ORDER: &str = "freshbench_order";
 
 /// Numbers of commits to positions.
 pub type Places = HashMap<Lsn, Lsn>;
@@ -23,7 +22,7 @@ impl PgSource {
     pub fn keep_order(&self) -> Result<(), SourceError> {
         let failed = || SourceError::postgres("keep the commit order of", self.place());
         let mut client = self.connect()?;
-        let sql = format!("CREATE PUBLICATION {ORDER_PUBLICATION} FOR TABLE _freshbench.commit");
+        let sql = format!("CREATE PUBLICATION {ORDER} FOR TABLE _freshbench.commit");
         client.batch_execute(&sql).map_err(failed())?;
         let sql = "SELECT pg_catalog.pg_create_logical_replication_slot($1::text::name, 'pgoutput')";
         client.execute(sql, &[&self.order_slot()]).map(drop).map_err(failed())
@@ -38,7 +37,7 @@ impl PgSource {
     }
 
     fn order_slot(&self) -> String {
-        format!("{ORDER_SLOT}_{}", self.slot_name())
+        format!("{ORDER}_{}", self.slot_name())
     }
 
     /// The end of each numbered commit in the server's log, read from the log itself: the truth about the commit order.
@@ -50,7 +49,7 @@ impl PgSource {
         let mut client = self.connect()?;
         let sql = "SELECT data FROM pg_catalog.pg_logical_slot_get_binary_changes($1::text::name, NULL, NULL, \
             'proto_version', '1', 'publication_names', $2)";
-        let rows = client.query(sql, &[&self.order_slot(), &ORDER_PUBLICATION]).map_err(failed())?;
+        let rows = client.query(sql, &[&self.order_slot(), &ORDER]).map_err(failed())?;
         let (mut places, mut number) = (Places::new(), None);
         for row in rows {
             let data: &[u8] = row.get(0);
