@@ -2,7 +2,7 @@
 
 use super::args::{LiveArgs, OutputFormat};
 use super::progress::Bars;
-use super::run::{command_line, print};
+use super::run::{command_line, told};
 use super::{Exit, Failure};
 use crate::capture::CaptureError;
 use crate::capture::postgres::{PgTriggerCapture, clean_up, parse_lsn};
@@ -13,7 +13,6 @@ use crate::source::postgres::{PgOptions, PgSource, PgTableName};
 use crate::strategy::{Begin, StrategyError, StrategyKind};
 use crate::workload::parse_duration;
 use clap::Args;
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -92,20 +91,7 @@ pub(super) fn attach(arguments: &AttachArgs, quiet: bool) -> Result<Exit, Failur
     let stop = super::stop_on_ctrl_c("; what was added to the database stays, until: freshbench attach --cleanup")?;
     let (feed, _view) = super::live::start(&arguments.live)?;
     let ended = crate::run::attach::attach(&plan, &Bars::new(quiet, feed), &stop).map_err(failure)?;
-    match print(&ended.result, arguments.format) {
-        Err(cause) if cause.kind() != io::ErrorKind::BrokenPipe => return Err(cause.into()),
-        _ => {}
-    }
-    if !quiet {
-        eprintln!("saved in {}", ended.folder.display());
-        eprintln!("look at {}", ended.page.display());
-    }
-    let equal = ended.result.strategies.iter().all(|case| case.validation.passed);
-    Ok(match (ended.interrupted, equal) {
-        (true, _) => Exit::Interrupted,
-        (false, true) => Exit::Ok,
-        (false, false) => Exit::ValidationFailed,
-    })
+    told(&ended, arguments.format, quiet)
 }
 
 /// Bad input where the user can mend it, else an error.

@@ -6,6 +6,7 @@ use super::progress::Bars;
 use super::{Exit, Failure, live, stop_on_ctrl_c};
 use crate::plan::{RawPlan, SourceChoice};
 use crate::report::{RunResult, terminal};
+use crate::run::Finished;
 use crate::sink::cache;
 use crate::source::postgres;
 use std::io::{self, IsTerminal, Write};
@@ -21,7 +22,12 @@ pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
     let stop = stop_on_ctrl_c("")?;
     let (feed, _view) = live::start(&arguments.live)?;
     let finished = crate::run::run(&plan, &Bars::new(quiet, feed), &stop).map_err(Failure::error)?;
-    match print(&finished.result, arguments.format) {
+    told(&finished, arguments.format, quiet)
+}
+
+/// Prints the result, says where it is saved, and how it ended.
+pub(super) fn told(finished: &Finished, format: OutputFormat, quiet: bool) -> Result<Exit, Failure> {
+    match print(&finished.result, format) {
         // A reader that went away must not hide how the run ended.
         Err(cause) if cause.kind() != io::ErrorKind::BrokenPipe => return Err(cause.into()),
         _ => {}
@@ -38,7 +44,7 @@ pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
     })
 }
 
-pub(super) fn print(result: &RunResult, format: OutputFormat) -> io::Result<()> {
+fn print(result: &RunResult, format: OutputFormat) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match format {
         OutputFormat::Human => {

@@ -40,9 +40,14 @@ fn said(ran: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr))
 }
 
+/// The one case of a result, which is of the published form.
 fn case(folder: &Path) -> Value {
     let text = std::fs::read(folder.join("result/result.json")).unwrap();
     let mut result: Value = serde_json::from_slice(&text).unwrap();
+    let schema: Value = serde_json::from_str(include_str!("../../reports/result.schema.json")).unwrap();
+    let errors: Vec<String> =
+        jsonschema::validator_for(&schema).unwrap().iter_errors(&result).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{errors:?}");
     result["strategies"][0].take()
 }
 
@@ -186,6 +191,7 @@ fn ctrl_c_leaves_nothing_behind() {
         std::thread::sleep(Duration::from_secs(4));
         signal(&child, "-INT");
         assert_eq!(child.wait().unwrap().code(), Some(130), "{strategy}");
+        assert_eq!(case(folder.path())["validation"]["passed"], false, "{strategy}");
         load.kill().unwrap();
         load.wait().unwrap();
         assert_eq!(left_behind(&server), "", "{strategy}");

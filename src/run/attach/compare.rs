@@ -25,6 +25,17 @@ pub(super) enum Promise {
     Nothing,
 }
 
+impl Promise {
+    /// Its name in results.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Promise::Equality => "equality",
+            Promise::ChangedRows => "changed rows",
+            Promise::Nothing => "none",
+        }
+    }
+}
+
 /// Compares every table, and counts what differs.
 pub(super) fn compare(
     snapshot: &SourceSnapshot,
@@ -32,13 +43,8 @@ pub(super) fn compare(
     version: &WarehouseVersion,
     promise: Promise,
 ) -> Result<Validation, RunError> {
-    let promised = match promise {
-        Promise::Equality => "equality",
-        Promise::ChangedRows => "changed rows",
-        Promise::Nothing => "none",
-    };
     let mut validation = Validation {
-        promise: promised.to_owned(),
+        promise: promise.name().to_owned(),
         position: snapshot.position().0,
         equal: true,
         // There is no ledger here: the source is the truth.

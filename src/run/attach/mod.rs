@@ -14,7 +14,7 @@ mod probe;
 pub use probe::EqualSums;
 
 use super::environment::{git_state, utc_now, warnings};
-use super::{Progress, RunError, environment};
+use super::{Finished, Progress, RunError, environment};
 use crate::capture::postgres::{PgFence, PgSnapshot, fit};
 use crate::capture::{CaptureError, SourceSnapshot};
 use crate::clock::Clock;
@@ -83,19 +83,6 @@ pub struct AttachPlan {
     pub command: String,
 }
 
-/// How an attach ended.
-#[derive(Debug)]
-pub struct AttachEnded {
-    /// What it measured.
-    pub result: RunResult,
-    /// Where that was saved.
-    pub folder: PathBuf,
-    /// The page beside it.
-    pub page: PathBuf,
-    /// Whether it was interrupted; nothing was compared then.
-    pub interrupted: bool,
-}
-
 /// Removes what was added to the source, whatever happens.
 struct Detach<'a> {
     kind: StrategyKind,
@@ -118,7 +105,7 @@ impl Drop for Detach<'_> {
 ///
 /// # Errors
 /// [`RunError`]; what was added to the source is removed then, too.
-pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> Result<AttachEnded, RunError> {
+pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Finished, RunError> {
     let started = utc_now();
     let run_id = format!("{}-attach", started.compact);
     let folder = plan.out.clone().unwrap_or_else(|| Path::new("reports").join(&run_id));
@@ -155,7 +142,7 @@ pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> 
     }
     save_result(&folder, &result).map_err(RunError::Report)?;
     let page = save_page(&folder, &result).map_err(RunError::Report)?;
-    Ok(AttachEnded { result, folder, page, interrupted })
+    Ok(Finished { result, folder, page, interrupted })
 }
 
 /// The tables as they can be followed, or one line about the first that can't.
@@ -280,10 +267,8 @@ fn follow(
     };
     meter.stop().map_err(RunError::measuring)?;
     let compared = validation(plan, setting, fence, &outcome, interrupted);
-    let mut validation = compared.unwrap_or_else(|cause| {
-        let failures = vec![format!("the warehouse could not be compared: {cause}")];
-        Validation { failures, ..Validation::default() }
-    });
+    let mut validation =
+        compared.unwrap_or_else(|cause| uncompared(plan, format!("the warehouse could not be compared: {cause}")));
     if let Some(cause) = unfenced {
         validation.failures.push(format!("the source's state could not be fixed: {cause}"));
     }
@@ -440,19 +425,25 @@ fn validation(
     interrupted: bool,
 ) -> Result<Validation, RunError> {
     if interrupted {
-        let failures = vec!["interrupted before the warehouse was compared".to_owned()];
-        return Ok(Validation { failures, ..Validation::default() });
+        return Ok(uncompared(plan, "interrupted before the warehouse was compared".to_owned()));
     }
     let state = fence.map(std::sync::Arc::new).or_else(|| outcome.last_state.clone());
     let Some(state) = state else {
-        let failures = vec!["the source's last state is not known, so nothing was compared".to_owned()];
-        return Ok(Validation { failures, ..Validation::default() });
+        return Ok(uncompared(plan, "the source's last state is not known, so nothing was compared".to_owned()));
     };
     let version = WarehouseReader::open(&plan.warehouse).map_err(RunError::measuring)?.version();
-    let promise = match (plan.strategy, plan.begin) {
+    compare(&state, setting.output(), &version, promise(plan))
+}
+
+fn promise(plan: &AttachPlan) -> Promise {
+    match (plan.strategy, plan.begin) {
         (StrategyKind::Incremental, _) => Promise::Nothing,
         (_, Begin::Empty) => Promise::ChangedRows,
         _ => Promise::Equality,
-    };
-    compare(&state, setting.output(), &version, promise)
+    }
+}
+
+/// Of a warehouse that was held against nothing, so that no promise was kept.
+fn uncompared(plan: &AttachPlan, why: String) -> Validation {
+    Validation { promise: promise(plan).name().to_owned(), failures: vec![why], ..Validation::default() }
 }
