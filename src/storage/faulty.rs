@@ -108,6 +108,11 @@ impl FaultyDisk {
         self.state().trace.clone()
     }
 
+    /// Whether nothing happens any more.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.state().is_dead
+    }
+
     /// The step that the fault hit, if it came to that.
     pub(crate) fn hit(&self) -> Option<String> {
         let state = self.state();

@@ -99,9 +99,10 @@ pub(super) fn hash_text(hash: u128) -> String {
     format!("{hash:032x}")
 }
 
-/// The hash that [`hash_text`] wrote.
+/// The hash that [`hash_text`] wrote, and no other writing of it: a changed letter case is damage too.
 pub(super) fn hash_of(text: &str) -> Option<u128> {
-    if text.len() == 32 { u128::from_str_radix(text, 16).ok() } else { None }
+    let hash = if text.len() == 32 { u128::from_str_radix(text, 16).ok()? } else { return None };
+    (hash_text(hash) == text).then_some(hash)
 }
 
 pub(super) fn manifest_path(dir: &Path) -> PathBuf {

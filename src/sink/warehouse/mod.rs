@@ -42,6 +42,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod vectors;
+mod verify;
 mod version;
 mod versions;
 mod writer;
@@ -54,6 +55,7 @@ pub use error::WarehouseError;
 pub use ordered::OrderedRows;
 pub use reader::WarehouseReader;
 pub use scan::{Condition, Filter};
+pub use verify::{Verification, VerifyFault, verify};
 pub use version::Version;
 pub use versions::{VersionAt, VersionInfo, versions};
 pub use writer::Warehouse;

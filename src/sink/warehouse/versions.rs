@@ -109,16 +109,16 @@ impl Manifest {
     }
 }
 
-/// All manifests of a folder, the oldest version first, the newest last. Right while a writer works: what it takes away meanwhile is
-/// left out.
+/// All manifests of a folder, the oldest version first, the newest last. Right while a writer works: what it takes away
+/// meanwhile is left out, and so is an older version whose manifest is damaged.
 pub(super) fn manifests(storage: &dyn Storage, dir: &Path) -> Result<Vec<Manifest>, WarehouseError> {
     let current = Manifest::read(storage, dir)?;
-    let files = storage.list(dir).map_err(WarehouseError::io("list", dir))?;
     let mut all = Vec::new();
-    for commit in kept_commits(&files, current.commit) {
-        match Manifest::read_file(storage, &version_path(dir, commit)) {
+    for (_, path) in kept_manifests(storage, dir, current.commit)? {
+        match Manifest::read_file(storage, &path) {
             Ok(manifest) => all.push(manifest),
             Err(WarehouseError::Io { cause, .. }) if cause.kind() == ErrorKind::NotFound => {}
+            Err(WarehouseError::Corrupt { .. } | WarehouseError::Columnar { .. }) => {}
             Err(error) => return Err(error),
         }
     }
@@ -126,10 +126,21 @@ pub(super) fn manifests(storage: &dyn Storage, dir: &Path) -> Result<Vec<Manifes
     Ok(all)
 }
 
-/// The versions that can be read, the oldest first, also while a writer works.
+/// The commits before `current` that are kept and their manifests' files, ascending.
+pub(super) fn kept_manifests(
+    storage: &dyn Storage,
+    dir: &Path,
+    current: u64,
+) -> Result<Vec<(u64, PathBuf)>, WarehouseError> {
+    let files = storage.list(dir).map_err(WarehouseError::io("list", dir))?;
+    Ok(kept_commits(&files, current).into_iter().map(|commit| (commit, version_path(dir, commit))).collect())
+}
+
+/// The versions that can be read, the oldest first, also while a writer works. One that is kept and whose manifest is
+/// damaged is left out; [`super::verify()`] names it.
 ///
 /// # Errors
-/// When there is no warehouse, or a manifest can't be read or is damaged.
+/// When there is no warehouse, or its manifest can't be read or is damaged.
 pub fn versions(dir: &Path) -> Result<Vec<VersionInfo>, WarehouseError> {
     let all = manifests(&crate::storage::Disk, dir)?;
     let last = all.len().saturating_sub(1);
@@ -138,6 +149,12 @@ pub fn versions(dir: &Path) -> Result<Vec<VersionInfo>, WarehouseError> {
 
 /// The manifest of the version wanted.
 pub(super) fn find(storage: &dyn Storage, dir: &Path, at: VersionAt) -> Result<Manifest, WarehouseError> {
+    if let VersionAt::Commit(commit) = at {
+        match Manifest::read_file(storage, &version_path(dir, commit)) {
+            Err(WarehouseError::Io { cause, .. }) if cause.kind() == ErrorKind::NotFound => {}
+            found => return found,
+        }
+    }
     let all = manifests(storage, dir)?;
     let fits = |manifest: &&Manifest| match at {
         VersionAt::Commit(commit) => manifest.commit == commit,
