@@ -68,7 +68,6 @@ fn smoke(name: &str, valid: &[Vec<u8>], target: fn(&[u8])) {
     }
 }
 
-
 /// The inputs that a long run found something with: they stay.
 fn kept(target: &str) -> Vec<Vec<u8>> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/kept").join(target);
@@ -132,7 +131,8 @@ fn manifests() -> Vec<Vec<u8>> {
 
 /// Both forms: a list and a bitmap.
 fn vectors() -> Vec<Vec<u8>> {
-    let list = [&3u32.to_le_bytes()[..], &[0], &1u32.to_le_bytes(), &5u32.to_le_bytes(), &299u32.to_le_bytes()].concat();
+    let list =
+        [&3u32.to_le_bytes()[..], &[0], &1u32.to_le_bytes(), &5u32.to_le_bytes(), &299u32.to_le_bytes()].concat();
     let bitmap = [&16u32.to_le_bytes()[..], &[1], &[0x11; 8], &[0; 32]].concat();
     vec![list, bitmap]
 }
@@ -177,7 +177,8 @@ fn pgoutput_messages() -> Vec<Vec<u8>> {
         b"\0U\0\0\0\x07K\0\x01t\0\0\0\x011N\0\x02b\0\0\0\x01\x02u".to_vec(),
         b"\x01I\0\0\0\x09\0\0\0\x07N\0\x02t\0\0\0\x011n".to_vec(),
         b"\0D\0\0\0\x07O\0\x01t\0\0\0\x02xy".to_vec(),
-        b"\0R\0\0\0\x07public\0things\0d\0\x02\x01id\0\0\0\0\x14\xFF\xFF\xFF\xFF\0note\0\0\0\0\x19\xFF\xFF\xFF\xFF".to_vec(),
+        b"\0R\0\0\0\x07public\0things\0d\0\x02\x01id\0\0\0\0\x14\xFF\xFF\xFF\xFF\0note\0\0\0\0\x19\xFF\xFF\xFF\xFF"
+            .to_vec(),
         b"\0T\0\0\0\x02\0\0\0\0\x07\0\0\0\x08".to_vec(),
         b"\0M\x01\0\0\0\0\0\0\0\x05freshbench\0\0\0\0\x02hi".to_vec(),
         commit,

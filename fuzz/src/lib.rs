@@ -75,7 +75,9 @@ fn repair(file: &mut [u8], mode: u8) {
     let mut at = HEADER_BYTES;
     while mode & 2 != 0 && file.len() >= at + FRAME_HEADER_BYTES {
         let length = u32::from_le_bytes(file[at + 4..at + 8].try_into().expect("four bytes")) as usize;
-        let Some(frame) = file.get_mut(at..).and_then(|rest| rest.get_mut(..FRAME_HEADER_BYTES + length)) else { break };
+        let Some(frame) = file.get_mut(at..).and_then(|rest| rest.get_mut(..FRAME_HEADER_BYTES + length)) else {
+            break;
+        };
         let crc = crc32c::crc32c(&frame[4..]).to_le_bytes();
         frame[..4].copy_from_slice(&crc);
         at += FRAME_HEADER_BYTES + length;
@@ -134,7 +136,8 @@ impl Template {
     fn make() -> Template {
         let folder = folder();
         let catalog = catalog();
-        let mut warehouse = Warehouse::create(folder.path(), &catalog, WarehouseOptions::default()).expect("a warehouse");
+        let mut warehouse =
+            Warehouse::create(folder.path(), &catalog, WarehouseOptions::default()).expect("a warehouse");
         let mut fold = Folder::new(Arc::new(TransformSet::identity(&catalog)));
         let (things, names) = (freshbench::model::TableId(0), freshbench::model::TableId(1));
         let (rows, dead) = (300u64, 9u64);
@@ -163,7 +166,8 @@ impl Template {
         let header = String::from_utf8(manifest[..end].to_vec()).expect("text");
         let (header, _) = header.rsplit_once(' ').expect("a hash at its end");
         let deleted = fs::read_dir(folder.path()).expect("a folder").map(|entry| entry.expect("an entry").path());
-        let deleted = deleted.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("deleted-")));
+        let deleted =
+            deleted.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("deleted-")));
         let deleted = deleted.last().expect("a deletion vector");
         Template { header: header.to_owned(), body: manifest[end + 1..].to_vec(), deleted, folder, rows }
     }
@@ -201,7 +205,8 @@ pub fn manifest(data: &[u8]) {
         let version = reader.version();
         for (table, _) in version.catalog().iter() {
             let _ = version.get(table, freshbench::model::KeyRef::Int(1));
-            let read: u64 = version.scan(table, None, None).map_while(Result::ok).map(|batch| batch.num_rows() as u64).sum();
+            let read: u64 =
+                version.scan(table, None, None).map_while(Result::ok).map(|batch| batch.num_rows() as u64).sum();
             assert!(read <= template.rows, "{read} rows");
         }
     });

@@ -5,15 +5,13 @@ use crate::ledger::{Ledger, ORDERS, Rows, catalog};
 use freshbench::apply::Folder;
 use freshbench::log::{Log, LogReader, Offset};
 use freshbench::model::{KeyRef, Lsn, Transaction, Value};
-use freshbench::sink::{Sink, Warehouse, WarehouseVersion};
+use freshbench::sink::{Sink, Warehouse, WarehouseError, WarehouseVersion};
 use freshbench::transform::TransformSet;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-
-/// Held while a process is started.
-pub static SPAWNING: Mutex<()> = Mutex::new(());
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// What one folder must hold, and what its children said so far.
 #[derive(Clone, Debug)]
@@ -48,7 +46,11 @@ pub fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() { copy(&entry.path(), &target)? } else { fs::copy(entry.path(), target).map(drop)? }
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?
+        } else {
+            fs::copy(entry.path(), target).map(drop)?
+        }
     }
     Ok(())
 }
@@ -117,13 +119,24 @@ pub fn check(folder: &Path, known: &mut Known, twice: bool) -> Result<Found, Str
     replay(&mut warehouse, log.reader(Offset(watermark)).map_err(said)?, &mut end)?;
     if twice {
         warehouse.checkpoint().map_err(said)?;
-        // A process that is being started holds a copy of the lock until it runs its own program.
-        let _none_starts = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
         drop(warehouse);
-        let warehouse = Warehouse::open(&place, warehouse_options()).map_err(said)?;
+        let warehouse = open_again(&place)?;
         compare(&warehouse.reader().version(), &end).map_err(|what| format!("opened again: {what}"))?;
     }
     Ok(found)
+}
+
+/// Opens what was open until now. A process that is being started has a copy of the lock until it runs its own program.
+fn open_again(place: &Path) -> Result<Warehouse, String> {
+    let begun = Instant::now();
+    loop {
+        match Warehouse::open(place, warehouse_options()) {
+            Err(WarehouseError::Locked { .. }) if begun.elapsed() < Duration::from_secs(10) => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            opened => return opened.map_err(said),
+        }
+    }
 }
 
 fn files(place: &Path) -> Result<usize, String> {
@@ -137,10 +150,16 @@ fn check_log(folder: &Path, known: &Known, found: &mut Found) -> Result<Log, Str
     let torn = torn.map_err(said)?;
     let (log, recovery) = Log::open(folder.join("log"), log_options()).map_err(said)?;
     if recovery.torn_bytes != torn as u64 {
-        return Err(format!("{torn} bytes of the log are no whole record, and {} were called torn", recovery.torn_bytes));
+        return Err(format!(
+            "{torn} bytes of the log are no whole record, and {} were called torn",
+            recovery.torn_bytes
+        ));
     }
     if recovery.next.0 < known.acknowledged {
-        return Err(format!("{} transactions were acknowledged, and the log ends at {}", known.acknowledged, recovery.next));
+        return Err(format!(
+            "{} transactions were acknowledged, and the log ends at {}",
+            known.acknowledged, recovery.next
+        ));
     }
     found.torn = torn > 0;
     found.unheard = recovery.next.0 > known.acknowledged;
@@ -158,7 +177,11 @@ fn check_log(folder: &Path, known: &Known, found: &mut Found) -> Result<Log, Str
             return Err(format!("the log's transaction {} is not the one that was committed", transaction.lsn));
         }
     }
-    if ledger.next == recovery.next.0 { Ok(log) } else { Err(format!("the log was read to {} of {}", ledger.next, recovery.next)) }
+    if ledger.next == recovery.next.0 {
+        Ok(log)
+    } else {
+        Err(format!("the log was read to {} of {}", ledger.next, recovery.next))
+    }
 }
 
 /// Replays in one group and compares at the end.
@@ -202,10 +225,11 @@ fn compare(version: &WarehouseVersion, ledger: &Ledger) -> Result<(), String> {
 
 fn difference(expected: &Rows, actual: &Rows) -> Option<String> {
     let shown = |row: &(i64, String)| format!("({}, {:.30})", row.0, row.1);
-    let lost = expected.iter().find(|(key, row)| actual.get(*key) != Some(row)).map(|(key, row)| match actual.get(key) {
-        None => format!("key {key:?} is missing"),
-        Some(other) => format!("key {key:?} is {}, and should be {}", shown(other), shown(row)),
-    });
+    let lost =
+        expected.iter().find(|(key, row)| actual.get(*key) != Some(row)).map(|(key, row)| match actual.get(key) {
+            None => format!("key {key:?} is missing"),
+            Some(other) => format!("key {key:?} is {}, and should be {}", shown(other), shown(row)),
+        });
     lost.or_else(|| {
         actual.keys().find(|key| !expected.contains_key(*key)).map(|key| format!("key {key:?} should not be there"))
     })

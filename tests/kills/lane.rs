@@ -1,6 +1,6 @@
 //! A folder and its children, killed one after the other.
 
-use crate::check::{Found, Known, SPAWNING, check, end_of_records, segments};
+use crate::check::{Found, Known, check, end_of_records, segments};
 use crate::child::Life;
 use crate::ledger::{Ledger, drawn};
 use crate::planted::Plant;
@@ -9,7 +9,6 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::PoisonError;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -96,10 +95,7 @@ fn spawn(life: &Life) -> std::io::Result<(Child, Said)> {
     let plant = life.plant.and_then(|plant| Plant::ALL.iter().position(|other| *other == plant));
     command.env("FRESHBENCH_KILLS_PLANT", plant.map_or(String::new(), |plant| plant.to_string()));
     command.env("RAYON_NUM_THREADS", "2").stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = {
-        let _one = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
-        command.spawn()?
-    };
+    let mut child = command.spawn()?;
     let (sender, lines) = channel();
     let stdout = child.stdout.take();
     std::thread::spawn(move || {
@@ -163,9 +159,7 @@ impl Lane {
             Aim::Recovery => self.draw(self.recovery.as_micros() as u64 + 1),
             Aim::Checkpoint => {
                 let checkpoints = 1 + self.draw(3);
-                said.until(|said, line| {
-                    line == "checkpoint" && said.recovered && said.checkpoints >= checkpoints
-                })?;
+                said.until(|said, line| line == "checkpoint" && said.recovered && said.checkpoints >= checkpoints)?;
                 self.draw(6_000)
             }
             Aim::Anywhere => {
