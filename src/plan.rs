@@ -466,7 +466,7 @@ impl RawPlan {
             None => None,
             Some(name) => {
                 let known = PlantedFault::ALL.into_iter().find(|fault| fault.name() == name);
-                let remedy = "expected drop-change, lose-delete or swap-updates";
+                let remedy = "expected drop-change, lose-delete, swap-updates, off-by-one or swallow-error";
                 Some(known.ok_or_else(|| flag_error("--plant", name, remedy))?)
             }
         };

@@ -235,7 +235,9 @@ fn every_format_leaves_its_files() {
 fn planted_faults_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    for (fault, what) in [("lose-delete", "extra"), ("swap-updates", "wrong")] {
+    let faults =
+        [("lose-delete", "extra"), ("swap-updates", "wrong"), ("off-by-one", "missing"), ("swallow-error", "missing")];
+    for (fault, what) in faults {
         let run = ["run", "--quiet", "--out", fault, "--strategies", "cdc-trigger", "--no-control", "--plant", fault];
         let sized =
             ["--rows", "500", "--rate", "1000", "--duration", "1500ms", "--warmup", "300ms", "--sinks", "warehouse"];
@@ -245,6 +247,7 @@ fn planted_faults_are_named() {
         let sum = |kind: &str| sinks.iter().map(|sink| sink[kind].as_u64().unwrap()).sum::<u64>();
         assert!(sum(what) > 0, "{fault}: {sinks:?}");
         let examples: Vec<&Value> = sinks.iter().flat_map(|sink| sink["examples"].as_array().unwrap()).collect();
-        assert!(examples.iter().any(|example| example.as_str().unwrap().contains("key ")), "{fault}: {examples:?}");
+        let names = |example: &Value| ["table ", "key "].iter().all(|word| example.as_str().unwrap().contains(word));
+        assert!(examples.iter().any(|example| names(example)), "{fault}: {examples:?}");
     }
 }

@@ -130,11 +130,21 @@ pub enum PlantedFault {
     LoseDelete,
     /// It applies the second of two updates of a row before the first.
     SwapUpdates,
+    /// It goes on one position too far, and passes a transaction over, at some of them.
+    OffByOne,
+    /// In the middle of some transactions something fails, and nobody hears of it: the rest of the transaction is not applied.
+    SwallowError,
 }
 
 impl PlantedFault {
     /// All.
-    pub const ALL: [PlantedFault; 3] = [PlantedFault::DropChange, PlantedFault::LoseDelete, PlantedFault::SwapUpdates];
+    pub const ALL: [PlantedFault; 5] = [
+        PlantedFault::DropChange,
+        PlantedFault::LoseDelete,
+        PlantedFault::SwapUpdates,
+        PlantedFault::OffByOne,
+        PlantedFault::SwallowError,
+    ];
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
@@ -142,6 +152,8 @@ impl PlantedFault {
             PlantedFault::DropChange => "drop-change",
             PlantedFault::LoseDelete => "lose-delete",
             PlantedFault::SwapUpdates => "swap-updates",
+            PlantedFault::OffByOne => "off-by-one",
+            PlantedFault::SwallowError => "swallow-error",
         }
     }
 }

@@ -26,6 +26,7 @@ impl PlantedFault {
             PlantedFault::DropChange => 50..=70,
             PlantedFault::LoseDelete => 5..=15,
             PlantedFault::SwapUpdates => 20..=400,
+            PlantedFault::OffByOne | PlantedFault::SwallowError => 30..=80,
         }
     }
 }
@@ -60,6 +61,13 @@ impl Planted {
             PlantedFault::DropChange => self.drop_insert(transaction),
             PlantedFault::LoseDelete => self.lose_delete(transaction),
             PlantedFault::SwapUpdates => self.swap_updates(transaction),
+            PlantedFault::OffByOne => {
+                if !transaction.changes.is_empty() && self.takes() {
+                    transaction.changes.clear();
+                }
+                Ok(())
+            }
+            PlantedFault::SwallowError => self.swallow_error(transaction),
         }
     }
 
@@ -78,6 +86,19 @@ impl Planted {
             if seen < inserts || !matches!(change, ChangeRef::Insert { .. }) {
                 keep(&mut kept, change)?;
             }
+        }
+        transaction.changes = kept;
+        Ok(())
+    }
+
+    /// Keeps the first change of a transaction of several.
+    fn swallow_error(&mut self, transaction: &mut Transaction) -> Result<(), StrategyError> {
+        if transaction.changes.len() < 2 || !self.takes() {
+            return Ok(());
+        }
+        let mut kept = ChangeBuf::new();
+        if let Some(first) = transaction.changes.iter().next() {
+            keep(&mut kept, first?)?;
         }
         transaction.changes = kept;
         Ok(())

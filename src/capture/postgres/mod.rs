@@ -8,6 +8,9 @@ mod trigger;
 
 pub use cursor::PgCursorCapture;
 pub use fence::PgFence;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use log::read_pgoutput;
 pub use log::{
     Leftovers, LogCapture, LogCaptureOptions, LogMessage, LogSetup, MESSAGE_PREFIX, SLOT_PREFIX, SlotHealth, clean_up,
     find_leftovers, fit, log_tables, parse_lsn, show_lsn, slot_health,

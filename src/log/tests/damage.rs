@@ -56,6 +56,58 @@ fn a_flip_of_any_byte_is_found_with_file_and_byte() {
     }
 }
 
+/// Where the frames of a segment begin, by the format alone.
+fn frame_starts(bytes: &[u8]) -> Vec<usize> {
+    let mut starts = vec![SEGMENT_HEADER_BYTES];
+    while let Some(head) = bytes.get(starts[starts.len() - 1]..).and_then(|rest| rest.get(..FRAME_HEADER_BYTES)) {
+        let length = u32::from_le_bytes(head[4..8].try_into().unwrap()) as usize;
+        starts.push(starts[starts.len() - 1] + FRAME_HEADER_BYTES + length);
+    }
+    starts.pop();
+    starts
+}
+
+/// Split records, several segments, every bit: damage at the frame that was hit, or, in the very last frame, a torn tail of the
+/// whole record. What is read is never another value.
+#[test]
+fn a_flip_of_any_bit_is_damage_or_the_torn_tail_and_never_another_value() {
+    let lengths = [20, 100, 0, 61, 9, 75];
+    let folder = small_folder();
+    let options = LogOptions { segment_bytes_max: 260, record_bytes_max: 80, ..LogOptions::default() };
+    let (mut log, _) = open(folder.path(), &options).unwrap();
+    lengths.iter().enumerate().for_each(|(number, &bytes)| _ = append(&mut log, number as u64, bytes));
+    log.close().unwrap();
+    let paths = segments(folder.path());
+    assert!(paths.len() >= 3, "{paths:?}");
+    let copy = small_folder();
+    for (segment, path) in paths.iter().enumerate() {
+        let good = fs::read(path).unwrap();
+        let starts = frame_starts(&good);
+        for bit in 0..good.len() * 8 {
+            segments(copy.path()).iter().for_each(|path| fs::remove_file(path).unwrap());
+            copy_folder(folder.path(), copy.path());
+            let mut bytes = good.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            fs::write(copy.path().join(path.file_name().unwrap()), bytes).unwrap();
+            let hit = starts.iter().rposition(|&start| start <= bit / 8);
+            let is_last = segment + 1 == paths.len() && hit == Some(starts.len() - 1);
+            match open(copy.path(), &options) {
+                Err(LogError::Damaged { path: named, position, .. }) => {
+                    assert!(!is_last, "bit {bit} of the last frame");
+                    assert_eq!(named.file_name(), path.file_name(), "bit {bit}");
+                    assert_eq!(position, hit.map_or(0, |hit| starts[hit]) as u64, "bit {bit} of {}", path.display());
+                }
+                Ok((log, recovery)) => {
+                    assert!(is_last && recovery.torn_bytes > 0, "bit {bit} of {} was let through", path.display());
+                    let read = read_all(&mut log.reader(Offset(0)).unwrap()).unwrap();
+                    assert_eq!(read, expected(0, &lengths[..lengths.len() - 1]), "bit {bit}");
+                }
+                Err(other) => panic!("bit {bit} of {}: {other}", path.display()),
+            }
+        }
+    }
+}
+
 #[test]
 fn a_flip_under_an_open_log_is_found_by_its_reader() {
     let folder = small_folder();

@@ -48,6 +48,87 @@ fn a_cut_at_any_byte_leaves_exactly_the_whole_records_before_it() {
     }
 }
 
+/// Several segments, records of several frames in each, one of them longer than a segment, and the last one split as well.
+const SPREAD: [usize; 12] = [10, 100, 36, 0, 300, 37, 72, 5, 90, 1, 40, 110];
+
+fn spread_log(folder: &Path) -> LogOptions {
+    let options = LogOptions { segment_bytes_max: 400, ..options() };
+    let (mut log, _) = open(folder, &options).unwrap();
+    for (number, &bytes) in SPREAD.iter().enumerate() {
+        append(&mut log, number as u64, bytes);
+        if number % 3 == 0 {
+            log.sync().unwrap();
+        }
+    }
+    log.close().unwrap();
+    assert!(segments(folder).len() >= 4, "{:?}", segments(folder));
+    options
+}
+
+/// The records of a segment of [`SPREAD`] that are whole before a cut, as the first record, how many, and the byte behind them.
+fn whole_before(path: &Path, cut: u64) -> (usize, usize, u64) {
+    let base: usize = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let (mut count, mut end) = (0, SEGMENT_HEADER_BYTES as u64);
+    for &bytes in &SPREAD[base..] {
+        if end + framed(bytes) > cut {
+            break;
+        }
+        (count, end) = (count + 1, end + framed(bytes));
+    }
+    (base, count, end)
+}
+
+#[test]
+fn a_cut_at_any_byte_of_the_last_of_several_segments_leaves_the_whole_records() {
+    let folder = small_folder();
+    let options = spread_log(folder.path());
+    let path = segments(folder.path()).pop().unwrap();
+    let whole = fs::read(&path).unwrap();
+    for cut in 0..=whole.len() {
+        let copy = small_folder();
+        copy_folder(folder.path(), copy.path());
+        let copied = copy.path().join(path.file_name().unwrap());
+        fs::write(&copied, &whole[..cut]).unwrap();
+        let opened = open(copy.path(), &options);
+        if cut < SEGMENT_HEADER_BYTES {
+            // A segment has its name only when its header is durable: no crash does this.
+            let Err(LogError::Damaged { path, position, .. }) = opened else { panic!("cut at {cut}: {opened:?}") };
+            assert_eq!((path, position), (copied, 0), "cut at {cut}");
+            continue;
+        }
+        let (log, recovery) = opened.unwrap();
+        let (base, count, end) = whole_before(&path, cut as u64);
+        assert_eq!((recovery.next.0 as usize, recovery.torn_bytes), (base + count, cut as u64 - end), "cut at {cut}");
+        assert_eq!(recovery.torn_path, (cut as u64 > end).then_some(copied), "cut at {cut}");
+        let read = read_all(&mut log.reader(Offset(0)).unwrap()).unwrap();
+        assert_eq!(read, expected(0, &SPREAD[..base + count]), "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_cut_at_any_byte_of_an_earlier_segment_is_damage() {
+    let folder = small_folder();
+    let options = spread_log(folder.path());
+    let paths = segments(folder.path());
+    for (number, path) in paths[..paths.len() - 1].iter().enumerate() {
+        let whole = fs::read(path).unwrap();
+        for cut in 0..whole.len() {
+            let copy = small_folder();
+            copy_folder(folder.path(), copy.path());
+            fs::write(copy.path().join(path.file_name().unwrap()), &whole[..cut]).unwrap();
+            let Err(LogError::Damaged { path: named, position, .. }) = open(copy.path(), &options) else {
+                panic!("cut at {cut} of {}", path.display());
+            };
+            // Between two records nothing of the cut is left in the file itself: the next one says that records are missing.
+            let (_, _, end) = whole_before(path, cut as u64);
+            let at_border = cut as u64 == end;
+            let wanted = &paths[number + usize::from(at_border)];
+            assert_eq!(named.file_name(), wanted.file_name(), "cut at {cut} of {}", path.display());
+            assert!(position <= cut as u64, "cut at {cut}: byte {position}");
+        }
+    }
+}
+
 /// A log with two groups in one segment, the second one not fsynced when its frames were written.
 fn two_groups(folder: &Path) -> (PathBuf, Vec<u8>) {
     let (mut log, _) = open(folder, &LogOptions::default()).unwrap();

@@ -25,6 +25,8 @@ pub(super) fn planted(folder: &Path, fault: PlantedFault, stop: &AtomicBool) -> 
     let (missing, extra, wrong) = (sum(|s| s.missing), sum(|s| s.extra), sum(|s| s.wrong));
     let (counted, others, kind) = match fault {
         PlantedFault::DropChange => (missing, extra + wrong, "missing"),
+        // What was passed over can be of any kind.
+        PlantedFault::OffByOne | PlantedFault::SwallowError => (missing + extra + wrong, 0, "missing, extra or wrong"),
         PlantedFault::LoseDelete => (extra, missing, "extra"),
         PlantedFault::SwapUpdates => (wrong, missing + extra, "wrong"),
     };

@@ -106,21 +106,23 @@ pub(super) fn read_vector(
     if hash_of(&entry.hash) != Some(xxh3_128(&bytes)) {
         return Err(corrupt("a deletion vector's hash is not the one in the manifest"));
     }
-    let deleted: Deleted = match bytes.split_first() {
-        Some((&LIST, list)) => list.as_chunks::<4>().0.iter().map(|row| u32::from_le_bytes(*row) as usize).collect(),
+    let deleted: Option<Deleted> = match bytes.split_first() {
+        // A row beyond the segment must not be marked: its bit alone would take memory as for all rows before it.
+        Some((&LIST, list)) => {
+            let listed = list.as_chunks::<4>().0.iter().map(|row| u32::from_le_bytes(*row) as usize);
+            listed.map(|row| (row < rows).then_some(row)).collect()
+        }
         Some((&BITMAP, map)) => {
             let words = map.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).enumerate();
-            words
-                .flat_map(|(at, word)| (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at * 64 + bit))
-                .collect()
+            let marked = words
+                .flat_map(|(at, word)| (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at * 64 + bit));
+            Some(marked.collect())
         }
         _ => return Err(corrupt("a deletion vector has an unknown form")),
     };
-    let beyond = deleted.iter().last().is_some_and(|row| row >= rows);
-    if beyond || deleted.count() as u64 != entry.rows {
-        return Err(corrupt("a deletion vector has other rows than the manifest says"));
-    }
-    Ok(deleted)
+    deleted
+        .filter(|deleted| deleted.iter().last().is_none_or(|row| row < rows) && deleted.count() as u64 == entry.rows)
+        .ok_or_else(|| corrupt("a deletion vector has other rows than the manifest says"))
 }
 
 #[cfg(test)]

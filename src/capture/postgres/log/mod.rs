@@ -58,6 +58,9 @@ use streamed::StreamedTransactions;
 
 pub use message::{LogMessage, MESSAGE_PREFIX};
 pub use options::{LogCaptureOptions, SLOT_PREFIX};
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use pgoutput::read_pgoutput;
 pub use setup::{
     Leftovers, LogSetup, SlotHealth, clean_up, find_leftovers, fit, log_tables, parse_lsn, show_lsn, slot_health,
 };
