@@ -129,6 +129,8 @@ impl Durable {
             // Vectors are read at opening only. What can't be removed now goes as an orphan at the next opening.
             let _ = std::fs::remove_file(deletions_path(&self.dir, *file));
         }
+        // A merged chunk half on its way into the tables may have had no live row in the version before.
+        segments.values().for_each(|segment| segment.keep());
         for (id, segment) in std::mem::replace(&mut self.segments, segments) {
             if !self.segments.contains_key(&id) {
                 segment.retire();
@@ -147,7 +149,8 @@ pub(super) fn write_chunk(
     written: &Written,
 ) -> Result<u64, WarehouseError> {
     let id = files.fetch_add(1, Ordering::Relaxed);
-    let segment = write_segment(dir, id, &chunk.shape, chunk.batch()?, options, written)?;
+    let batch = chunk.batch()?;
+    let segment = write_segment(dir, id, &chunk.shape, &batch, options, written)?;
     let bytes = segment.bytes;
     chunk.ranges()?;
     chunk.set_segment(Arc::new(segment));
@@ -160,11 +163,9 @@ fn entry(
     known: Option<&DeletedEntry>,
     vectors: &mut VectorFile,
 ) -> Result<SegmentEntry, WarehouseError> {
-    let deleted = match (slot.deleted.count(), known) {
-        (0, _) => None,
-        // Rows only ever die: the same number of dead rows is the same dead rows.
-        (count, Some(known)) if known.rows == count as u64 => Some(known.clone()),
-        _ => Some(vectors.push(&slot.deleted, slot.chunk.rows)),
+    let deleted = match slot.deleted.count() {
+        0 => None,
+        _ => Some(vectors.push_unless_known(&slot.deleted, slot.chunk.rows, known)),
     };
     let (key_min, key_max) = slot.chunk.key_range()?.clone();
     Ok(SegmentEntry {

@@ -87,6 +87,11 @@ pub enum WarehouseError {
         /// What was tried.
         operation: &'static str,
     },
+    /// A thread of the warehouse ended without an answer.
+    ThreadDied {
+        /// What it did.
+        work: &'static str,
+    },
     /// An earlier failure left it open what is durable.
     Poisoned {
         /// The folder.
@@ -157,6 +162,12 @@ impl fmt::Display for WarehouseError {
             }
             WarehouseError::Unpublished { operation } => {
                 write!(f, "can't {operation} while accepted edits are not published; publish them first")
+            }
+            WarehouseError::ThreadDied { work } => {
+                write!(
+                    f,
+                    "the warehouse's thread for {work} died; this is a bug: report it, and open the warehouse again"
+                )
             }
             WarehouseError::Poisoned { path } => write!(
                 f,

@@ -52,6 +52,11 @@ impl Segment {
         self.obsolete.store(true, Ordering::Release);
     }
 
+    /// The file stays: a manifest names it.
+    pub(super) fn keep(&self) {
+        self.obsolete.store(false, Ordering::Release);
+    }
+
     fn open(&self) -> Result<File, WarehouseError> {
         match &self.file {
             Some(file) => file.try_clone().map_err(WarehouseError::io("open", &self.path)),
