@@ -120,6 +120,15 @@ impl Background {
         Some(outcome.map_err(|error| (table, sources, error)))
     }
 
+    /// The next merge, when it has ended; `None` if none is under way.
+    pub(super) fn wait(&mut self) -> Option<Outcome> {
+        #[cfg(test)]
+        while self.let_one_go() {}
+        let UnderWay { table, sources, outcome } = self.under_way.pop_front()?;
+        let outcome = outcome.recv().unwrap_or(Err(WarehouseError::ThreadDied { work: "compaction" }));
+        Some(outcome.map_err(|error| (table, sources, error)))
+    }
+
     /// Holds all work from now on.
     #[cfg(test)]
     pub(super) fn hold(&mut self) {

@@ -99,6 +99,8 @@ impl Warehouse {
     pub(super) fn checkpoint_visible(&mut self) -> Result<Lsn, WarehouseError> {
         self.finish_running()?;
         self.check()?;
+        self.wait_for_merged()?;
+        self.wanted = false;
         if self.ahead {
             let (begun, task) = self.prepare();
             let outcome = task.run();
@@ -108,18 +110,29 @@ impl Warehouse {
         Ok(self.facts.watermark)
     }
 
-    /// Begins to make what is visible durable, unless that goes on already.
+    /// Begins to make what is visible durable, unless that goes on already; as soon as merges that are under way have ended.
     pub(super) fn begin_checkpoint_visible(&mut self) -> Result<(), WarehouseError> {
         if self.background.is_inline() {
             return self.checkpoint_visible().map(drop);
         }
         self.check()?;
-        if self.running.is_none() && self.ahead {
-            let (begun, task) = self.prepare();
-            match self.background.run(move || task.run()) {
-                Ok(outcome) => self.running = Some(Running { begun: Some(begun), outcome }),
-                Err(error) => self.finish(begun, Err(error))?,
-            }
+        self.wanted |= self.running.is_none() && self.ahead;
+        self.begin_wanted()
+    }
+
+    fn begin_wanted(&mut self) -> Result<(), WarehouseError> {
+        self.take_merged()?;
+        if !self.wanted || self.running.is_some() || !self.background.is_idle() {
+            return Ok(());
+        }
+        self.wanted = false;
+        if !self.has_staged() && self.step_moves(self.budget.moved_rows_min) {
+            self.show_compacted();
+        }
+        let (begun, task) = self.prepare();
+        match self.background.run(move || task.run()) {
+            Ok(outcome) => self.running = Some(Running { begun: Some(begun), outcome }),
+            Err(error) => self.finish(begun, Err(error))?,
         }
         Ok(())
     }
@@ -132,6 +145,10 @@ impl Warehouse {
                 Err(TryRecvError::Disconnected) => self.end_running(Err(died()))?,
                 Ok(outcome) => self.end_running(outcome)?,
             }
+        }
+        self.begin_wanted()?;
+        if self.running.is_some() || self.wanted {
+            return Ok(None);
         }
         self.compact_idle()?;
         Ok(Some(self.facts.watermark))
@@ -218,6 +235,7 @@ impl Warehouse {
     /// Waits for all that is being written and brings in all that was merged, before the folder gets another version.
     pub(super) fn settle(&mut self) -> Result<(), WarehouseError> {
         self.finish_running()?;
+        self.wait_for_merged()?;
         self.install_all();
         self.check()
     }

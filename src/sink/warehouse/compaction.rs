@@ -1,6 +1,7 @@
 //! When the writer merges: at each publish, with a budget. Large merges go to threads; what they bring comes in by steps.
 
 use super::WarehouseError;
+use super::background::Outcome;
 use super::merged::Job;
 use super::writer::Warehouse;
 use std::sync::Arc;
@@ -15,9 +16,13 @@ const LOOK_PART: usize = 64;
 /// Unused budget that is kept for later, in full chunks.
 const CREDIT_CHUNKS_MAX: usize = 8;
 
-/// What the writer counts to know when to compact.
-#[derive(Debug, Default)]
+/// What the writer counts to know when to compact, and how much of it at once.
+#[derive(Debug)]
 pub(super) struct Budget {
+    /// See [`INLINE_ROWS_MAX`] and [`MOVED_ROWS_MIN`]; tests have smaller ones.
+    pub(super) inline_rows_max: usize,
+    pub(super) moved_rows_min: usize,
+    pub(super) moved_rows_per_change: usize,
     /// Rows changed since the last publish, and since the last look.
     changed: usize,
     unlooked: usize,
@@ -28,6 +33,22 @@ pub(super) struct Budget {
     pub(super) purged: u64,
     /// Bytes of rows without a segment, at the last look.
     pub(super) unwritten_bytes: u64,
+}
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget {
+            inline_rows_max: INLINE_ROWS_MAX,
+            moved_rows_min: MOVED_ROWS_MIN,
+            moved_rows_per_change: MOVED_ROWS_PER_CHANGE,
+            changed: 0,
+            unlooked: 0,
+            credit: 0,
+            merged: 0,
+            purged: 0,
+            unwritten_bytes: 0,
+        }
+    }
 }
 
 impl Budget {
@@ -51,7 +72,7 @@ impl Warehouse {
             self.purge()?;
             self.look_at_memory();
         }
-        let rows = MOVED_ROWS_MIN.max(self.budget.changed * MOVED_ROWS_PER_CHANGE);
+        let rows = self.budget.moved_rows_min.max(self.budget.changed * self.budget.moved_rows_per_change);
         self.budget.changed = 0;
         self.step_moves(if self.background.is_inline() { usize::MAX } else { rows });
         Ok(())
@@ -60,22 +81,34 @@ impl Warehouse {
     /// Takes over what threads have merged.
     pub(super) fn take_merged(&mut self) -> Result<(), WarehouseError> {
         while let Some(outcome) = self.background.ended() {
-            match outcome {
-                Ok(mut merged) => {
-                    let Some(table) = self.tables.get_mut(merged.table.index()) else { continue };
-                    merged.count_rewritten();
-                    merged.place(&mut table.next);
-                    table.moves.push(Arc::new(merged));
-                }
-                Err((table, sources, error)) => {
-                    if let Some(table) = self.tables.get_mut(table.index()) {
-                        table.give_back(&sources);
-                    }
-                    return Err(error);
-                }
-            }
+            self.take_outcome(outcome)?;
         }
         Ok(())
+    }
+
+    /// Takes over what threads merge, and waits for it.
+    pub(super) fn wait_for_merged(&mut self) -> Result<(), WarehouseError> {
+        while let Some(outcome) = self.background.wait() {
+            self.take_outcome(outcome)?;
+        }
+        Ok(())
+    }
+
+    fn take_outcome(&mut self, outcome: Outcome) -> Result<(), WarehouseError> {
+        let id = outcome.as_ref().map_or_else(|(table, _, _)| *table, |merged| merged.table);
+        let Some(table) = self.tables.get_mut(id.index()) else { return Ok(()) };
+        match outcome {
+            Ok(mut merged) => {
+                merged.count_rewritten();
+                merged.place(&mut table.next);
+                table.moves.push(Arc::new(merged));
+                Ok(())
+            }
+            Err((_, sources, error)) => {
+                table.give_back(&sources);
+                Err(error)
+            }
+        }
     }
 
     fn merge_small(&mut self) -> Result<(), WarehouseError> {
@@ -84,7 +117,7 @@ impl Warehouse {
             let jobs = if table.changed { table.small_jobs(self.options.chunk_rows_max) } else { Vec::new() };
             for job in jobs {
                 self.budget.merged += job.rows() as u64;
-                self.give(job, INLINE_ROWS_MAX)?;
+                self.give(job, self.budget.inline_rows_max)?;
             }
         }
         Ok(())
@@ -94,6 +127,7 @@ impl Warehouse {
         let (percent, chunk_rows_max) = (self.options.dead_percent_max, self.options.chunk_rows_max);
         for place in 0..self.tables.len() {
             while self.background.may_take_more()
+                && !self.wanted
                 && let Some(job) = self.tables[place].purge_job(percent, chunk_rows_max, self.budget.credit)
             {
                 self.budget.credit -= job.rows().min(self.budget.credit);
@@ -109,7 +143,8 @@ impl Warehouse {
     fn give(&mut self, job: Job, inline_rows_max: usize) -> Result<(), WarehouseError> {
         let Some(table) = self.tables.get_mut(job.shape.id.index()) else { return Ok(()) };
         let inline = self.background.is_inline() || job.rows() <= inline_rows_max;
-        if !inline && self.background.may_take_more() {
+        // A checkpoint that is to begin waits for what is under way, or it would write chunks that are being merged.
+        if !inline && !self.wanted && self.background.may_take_more() {
             return self.background.start(job);
         }
         let sources: Vec<_> = job.sources.iter().map(|slot| slot.chunk.clone()).collect();
@@ -147,7 +182,7 @@ impl Warehouse {
             return Ok(());
         }
         self.take_merged()?;
-        if self.step_moves(MOVED_ROWS_MIN) {
+        if self.step_moves(self.budget.moved_rows_min) {
             self.show_compacted();
         }
         Ok(())

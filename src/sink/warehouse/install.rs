@@ -92,7 +92,7 @@ impl Table {
             self.moves.pop();
             return 0;
         };
-        let end = merged.from.len().min(moved + rows_max);
+        let end = merged.from.len().min(moved.saturating_add(rows_max));
         let mut alive = std::mem::take(&mut self.slots[target].deleted);
         let shared = self.shared.clone();
         let mut state = shared.write();

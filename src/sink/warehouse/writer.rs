@@ -33,6 +33,8 @@ pub struct Warehouse {
     pub(super) budget: Budget,
     /// Before what waits for its work to end.
     pub(super) background: Background,
+    /// A checkpoint is to begin when no merge is under way.
+    pub(super) wanted: bool,
     pub(super) running: Option<Running>,
     /// Locked by the checkpoint that is being written; what the writer has to know meanwhile is in `facts`.
     pub(super) durable: Arc<Mutex<Durable>>,
@@ -128,6 +130,7 @@ impl Warehouse {
             memory,
             budget: Budget::default(),
             background: Background::new(&options),
+            wanted: false,
             running: None,
             durable: Arc::new(Mutex::new(durable)),
             facts: DurableFacts { watermark, ..DurableFacts::default() },

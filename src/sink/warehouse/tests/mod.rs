@@ -1,8 +1,10 @@
 //! Tests of the warehouse as a whole, against plain maps.
 
 mod bulk;
+mod compaction;
 mod crash;
 mod model;
 mod readers;
+mod steady;
 mod support;
 mod types;
