@@ -77,6 +77,29 @@ pub trait Sink: CurrentRows + Send + 'static {
     /// [`SinkError`]; the durable watermark is then what it was.
     fn checkpoint(&mut self) -> Result<Lsn, SinkError>;
 
+    /// Begins to make what is visible durable, and returns at once where the sink can do that beside its writer; until
+    /// [`Sink::poll_checkpoint`] says that it has ended, beginning another does nothing. Other sinks do it here.
+    ///
+    /// # Errors
+    /// As [`Sink::checkpoint`].
+    fn begin_checkpoint(&mut self) -> Result<(), SinkError> {
+        self.checkpoint().map(drop)
+    }
+
+    /// The durable watermark once the checkpoint that was begun has ended, at least what was visible then; `None` until that.
+    /// To be asked often, also while nothing else is to do: sinks use it for work at the side.
+    ///
+    /// # Errors
+    /// What the checkpoint failed with; the durable watermark is then what it was.
+    fn poll_checkpoint(&mut self) -> Result<Option<Lsn>, SinkError> {
+        Ok(Some(self.durable()))
+    }
+
+    /// Whether a checkpoint should not wait, since what is not durable takes too much memory.
+    fn checkpoint_is_due(&self) -> bool {
+        false
+    }
+
     /// Whether it keeps anything of this table. One that does not need not be read for it.
     fn keeps(&self, table: TableId) -> bool {
         let _ = table;

@@ -6,6 +6,7 @@
 //! consumer holds one commit group in memory; what it has not read yet lies on the disk. When the slowest is more than
 //! [`BACKLOG_BYTES_MAX`] behind, the tailer waits, and changes stay in the changelog.
 
+use super::checkpoints::Checkpoints;
 use super::load::load_tables;
 use super::planted::Planted;
 use super::running::{Outcome, Running, Shared, SinkOutcome};
@@ -421,7 +422,7 @@ fn consume<S: Sink>(
     let written_before = sink.counters().bytes_written;
     let publish_interval = setting.publish_interval(S::KIND);
     let mut publish_due = clock.now();
-    let mut checkpoint_due = clock.now().after(setting.checkpoint_interval);
+    let mut checkpoints = Checkpoints::new(setting);
     // Where the source goes on without end, the log's end is the end.
     while !(if setting.attached { shared.aborted() } else { shared.may_end(sink.visible()) }) {
         shared.wait_while_held(S::KIND);
@@ -461,12 +462,10 @@ fn consume<S: Sink>(
         } else if closed && !ready {
             break;
         }
-        if clock.now() >= checkpoint_due {
-            setting.pool.install(|| sink.checkpoint())?;
-            if let Some(consumer) = between.consumers.get(&S::KIND) {
-                consumer.needed.store(reader.next_offset().0, Ordering::Release);
-            }
-            checkpoint_due = clock.now().after(setting.checkpoint_interval);
+        if let Some(needed) = checkpoints.advance(setting, &mut sink, reader.next_offset())?
+            && let Some(consumer) = between.consumers.get(&S::KIND)
+        {
+            consumer.needed.store(needed.0, Ordering::Release);
         }
     }
     setting.pool.install(|| sink.checkpoint())?;

@@ -4,6 +4,7 @@
 //! on threads of its own until it has reached a goal that is set when the clients have ended.
 
 mod cdc;
+mod checkpoints;
 mod dual_write;
 mod error;
 mod full_refresh;

@@ -44,7 +44,7 @@ impl Version {
         for slot in table.slots.iter().filter(|slot| slot.live() > 0) {
             let batch = slot.chunk.batch()?;
             for (answer, aggregate) in answers.iter_mut().zip(aggregates) {
-                add(answer, *aggregate, batch, slot).ok_or_else(|| {
+                add(answer, *aggregate, &batch, slot).ok_or_else(|| {
                     WarehouseError::mismatch(table.shape.name(), format!("{aggregate:?} is beyond 128 bits"))
                 })?;
             }

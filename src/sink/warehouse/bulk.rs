@@ -179,10 +179,11 @@ impl BulkLoad {
     /// [`WarehouseError::Unpublished`] when edits are applied and not published, or a failure to write. The warehouse is
     /// then as it was.
     pub fn publish(self, warehouse: &mut Warehouse, watermark: Lsn) -> Result<Loaded, WarehouseError> {
-        let visible = warehouse.reader.version();
         if warehouse.has_staged() {
             return Err(WarehouseError::Unpublished { operation: "publish a bulk load" });
         }
+        warehouse.settle()?;
+        let visible = warehouse.reader.version();
         if watermark < visible.watermark {
             return Err(WarehouseError::WatermarkBack { asked: watermark, present: visible.watermark });
         }
@@ -205,13 +206,12 @@ impl BulkLoad {
             loads.push(load);
         }
         let version = Version { watermark, catalog: visible.catalog.clone(), tables };
-        if let Err(error) = warehouse.durable.commit(&version) {
+        if let Err(error) = warehouse.commit_loaded(&version, report.segment_bytes) {
             // Where it is open which manifest is on the disk, the new one's files must stay until that is known.
-            let unknown = warehouse.durable.poisoned;
+            let unknown = warehouse.facts.poisoned;
             loads.iter_mut().flat_map(|load| &mut load.finished).for_each(|finished| finished.published = unknown);
             return Err(error);
         }
-        warehouse.durable.bytes.segments += report.segment_bytes;
         warehouse.counters.rows_upserted += report.rows;
         for (load, (table, version)) in loads.iter_mut().zip(warehouse.tables.iter_mut().zip(&version.tables)) {
             load.finished.iter_mut().for_each(|finished| finished.published = true);
@@ -264,6 +264,7 @@ impl Pending {
 impl Table {
     fn replace(&mut self, version: &TableVersion) {
         self.slots.clone_from(&version.slots);
+        self.moves = super::install::Moves::default();
         self.next = self.slots.last().map_or(self.next, |slot| slot.chunk.end());
         self.changed = false;
         *self.shared.write() = IndexState { index: None, generation: version.generation };

@@ -5,10 +5,14 @@ use super::columns::{TableShape, integer_range};
 use super::deleted::Deleted;
 use super::index::Address;
 use super::manifest::KeyText;
+use super::memory::RowMemory;
 use super::segment::Segment;
 use crate::model::{KeyColumn, KeyRef};
+use arc_swap::ArcSwapOption;
 use arrow_array::types::Int64Type;
 use arrow_array::{Array, PrimitiveArray, RecordBatch};
+use arrow_buffer::ScalarBuffer;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// The smallest and largest value of each integer-like column (see `columns::integer_range`).
@@ -23,8 +27,8 @@ pub(super) struct Known {
 
 /// Rows at the addresses `start..start + rows` of their table.
 ///
-/// The rows are decoded from the segment at first use and kept. (A bound on the memory would let go of `batch`
-/// here, for chunks that have a segment.)
+/// The rows are decoded from the segment at first use and kept as long as the limit on memory allows (see
+/// [`RowMemory`]); who asked for them has them for as long as it wants.
 #[derive(Debug)]
 pub(super) struct Chunk {
     pub(super) shape: Arc<TableShape>,
@@ -32,30 +36,42 @@ pub(super) struct Chunk {
     pub(super) rows: usize,
     /// How many of the rows were in a segment before they came into this chunk.
     pub(super) rewritten: usize,
-    batch: OnceLock<RecordBatch>,
+    batch: ArcSwapOption<RecordBatch>,
+    /// The integer keys, which share memory with the rows they came with and stay when those go.
+    ints: OnceLock<ScalarBuffer<i64>>,
     keys: OnceLock<KeyColumn>,
     ranges: OnceLock<Ranges>,
     key_range: OnceLock<(KeyText, KeyText)>,
     segment: OnceLock<Arc<Segment>>,
+    /// A checkpoint is to write the rows, or has.
+    claimed: AtomicBool,
+    /// When the rows were last asked for; see [`RowMemory::now`].
+    read_at: AtomicU64,
     loading: Mutex<()>,
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.forget();
+    }
 }
 
 impl Chunk {
     /// A chunk of rows in memory. `batch` conforms to `shape`.
     pub(super) fn of_rows(shape: &Arc<TableShape>, start: Address, batch: RecordBatch, rewritten: usize) -> Chunk {
-        let rows = batch.num_rows();
-        Chunk { batch: OnceLock::from(batch), ..Chunk::bare(shape, start, rows, rewritten) }
+        let chunk = Chunk::bare(shape, start, batch.num_rows(), rewritten);
+        chunk.keep(Arc::new(batch));
+        chunk
     }
 
     /// A chunk whose rows are in a segment.
     pub(super) fn of_segment(shape: &Arc<TableShape>, start: Address, segment: Arc<Segment>, known: Known) -> Chunk {
         let rows = segment.rows;
-        Chunk {
-            key_range: OnceLock::from(known.key_range),
-            segment: OnceLock::from(segment),
-            ranges: OnceLock::from(known.ranges),
-            ..Chunk::bare(shape, start, rows, rows)
-        }
+        let chunk = Chunk::bare(shape, start, rows, rows);
+        let _ = chunk.key_range.set(known.key_range);
+        let _ = chunk.ranges.set(known.ranges);
+        let _ = chunk.segment.set(segment);
+        chunk
     }
 
     fn bare(shape: &Arc<TableShape>, start: Address, rows: usize, rewritten: usize) -> Chunk {
@@ -64,13 +80,62 @@ impl Chunk {
             start,
             rows,
             rewritten,
-            batch: OnceLock::new(),
+            batch: ArcSwapOption::empty(),
+            ints: OnceLock::new(),
             keys: OnceLock::new(),
             ranges: OnceLock::new(),
             key_range: OnceLock::new(),
             segment: OnceLock::new(),
+            claimed: AtomicBool::new(false),
+            read_at: AtomicU64::new(0),
             loading: Mutex::new(()),
         }
+    }
+
+    fn memory(&self) -> &RowMemory {
+        self.shape.row_memory()
+    }
+
+    fn keep(&self, batch: Arc<RecordBatch>) {
+        self.note_int_keys(&batch);
+        self.memory().add(batch.get_array_memory_size());
+        self.read_at.store(self.memory().now(), Ordering::Relaxed);
+        self.batch.store(Some(batch));
+    }
+
+    fn note_int_keys(&self, batch: &RecordBatch) {
+        let column = self.shape.int_key_column().and_then(|at| batch.columns().get(at));
+        if let Some(ints) = column.and_then(|c| c.as_any().downcast_ref::<PrimitiveArray<Int64Type>>()) {
+            let _ = self.ints.set(ints.values().clone());
+        }
+    }
+
+    fn forget(&self) {
+        if let Some(batch) = self.batch.swap(None) {
+            self.memory().sub(batch.get_array_memory_size());
+        }
+    }
+
+    /// Lets go of rows that can be read again.
+    pub(super) fn let_go(&self) {
+        if self.segment().is_some() {
+            self.forget();
+        }
+    }
+
+    /// When the rows were last asked for.
+    pub(super) fn read_at(&self) -> u64 {
+        self.read_at.load(Ordering::Relaxed)
+    }
+
+    /// Says that a checkpoint is going to write the rows.
+    pub(super) fn claim(&self) {
+        self.claimed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the rows are in a segment, or soon are: what writes them again costs write amplification.
+    pub(super) fn is_written(&self) -> bool {
+        self.segment().is_some() || self.claimed.load(Ordering::Relaxed)
     }
 
     /// The address behind the last row.
@@ -91,20 +156,40 @@ impl Chunk {
 
     /// Whether the rows are in memory.
     pub(super) fn is_loaded(&self) -> bool {
-        self.batch.get().is_some()
+        self.batch.load().is_some()
     }
 
-    /// The rows, read from the segment if they are not in memory.
-    pub(super) fn batch(&self) -> Result<&RecordBatch, WarehouseError> {
-        if let Some(batch) = self.batch.get() {
+    fn loaded(&self) -> Option<Arc<RecordBatch>> {
+        let batch = self.batch.load_full()?;
+        let now = self.memory().now();
+        if self.read_at() != now {
+            self.read_at.store(now, Ordering::Relaxed);
+        }
+        Some(batch)
+    }
+
+    /// The rows, read from the segment if they are not in memory, and then kept if the limit on memory allows.
+    pub(super) fn batch(&self) -> Result<Arc<RecordBatch>, WarehouseError> {
+        if let Some(batch) = self.loaded() {
             return Ok(batch);
         }
         let _one_reader = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.batch.get().is_none() {
-            let batch = self.source()?.read(&self.shape, None)?;
-            return Ok(self.batch.get_or_init(|| batch));
+        if let Some(batch) = self.loaded() {
+            return Ok(batch);
         }
-        self.batch.get().ok_or_else(|| self.without_rows())
+        let batch = Arc::new(self.source()?.read(&self.shape, None)?);
+        if self.memory().admits(batch.get_array_memory_size()) {
+            self.keep(batch.clone());
+        }
+        Ok(batch)
+    }
+
+    /// The rows, for somebody after whom they are of no use in memory.
+    pub(super) fn batch_once(&self) -> Result<Arc<RecordBatch>, WarehouseError> {
+        match self.batch.load_full() {
+            Some(batch) => Ok(batch),
+            None => Ok(Arc::new(self.source()?.read(&self.shape, None)?)),
+        }
     }
 
     fn source(&self) -> Result<&Arc<Segment>, WarehouseError> {
@@ -115,17 +200,10 @@ impl Chunk {
         WarehouseError::mismatch(self.shape.name(), "a chunk has neither rows nor a segment")
     }
 
-    /// The integer keys, when the table has such and the rows are in memory.
-    fn int_keys_loaded(&self) -> Option<&[i64]> {
-        let column = self.shape.int_key_column()?;
-        let keys = self.batch.get()?.columns().get(column)?.as_any().downcast_ref::<PrimitiveArray<Int64Type>>()?;
-        Some(keys.values())
-    }
-
     /// The keys of all rows, dead ones included. Reads only the key columns when the rows are not in memory.
     pub(super) fn keys(&self) -> Result<Keys<'_>, WarehouseError> {
-        if let Some(keys) = self.int_keys_loaded() {
-            return Ok(Keys::Int(keys));
+        if let Some(ints) = self.ints.get() {
+            return Ok(Keys::Int(ints));
         }
         if let Some(keys) = self.keys.get() {
             return Ok(Keys::Column(keys));
@@ -135,7 +213,7 @@ impl Chunk {
             return Ok(Keys::Column(keys));
         }
         let key = &self.shape.schema.key;
-        let columns: Vec<_> = match self.batch.get() {
+        let columns: Vec<_> = match self.batch.load_full() {
             Some(batch) => key.iter().filter_map(|&at| batch.columns().get(at).cloned()).collect(),
             None => {
                 let mut ascending = key.clone();
@@ -178,14 +256,29 @@ impl Chunk {
         Ok(self.key_range.get_or_init(|| (KeyText::of(range.0), KeyText::of(range.1))))
     }
 
-    /// Bytes of memory held.
-    pub(super) fn memory_bytes(&self) -> usize {
-        let keys = match self.keys.get() {
+    /// Bytes of memory held by rows.
+    pub(super) fn row_bytes(&self) -> usize {
+        self.batch.load().as_ref().map_or(0, |batch| batch.get_array_memory_size())
+    }
+
+    /// Bytes that the rows take in memory, or would: for a segment that is not in memory a guess.
+    pub(super) fn row_bytes_about(&self) -> usize {
+        const OF_PARQUET: usize = 4;
+        match (self.row_bytes(), self.segment()) {
+            (0, Some(segment)) => usize::try_from(segment.bytes).unwrap_or(usize::MAX).saturating_mul(OF_PARQUET),
+            (bytes, _) => bytes,
+        }
+    }
+
+    /// Bytes of memory held by keys, besides the rows.
+    pub(super) fn key_bytes(&self) -> usize {
+        let apart = match self.keys.get() {
             Some(KeyColumn::Int(keys)) => keys.len() * size_of::<i64>(),
             Some(KeyColumn::Encoded { bytes, ends }) => bytes.len() + ends.len() * size_of::<usize>(),
             None => 0,
         };
-        keys + self.batch.get().map_or(0, RecordBatch::get_array_memory_size)
+        let ints = if self.is_loaded() { 0 } else { self.ints.get().map_or(0, |ints| ints.len() * size_of::<i64>()) };
+        apart + ints
     }
 }
 
@@ -238,11 +331,17 @@ impl<'a> Keys<'a> {
 pub(super) struct Slot {
     pub(super) chunk: Arc<Chunk>,
     pub(super) deleted: Deleted,
+    /// A merge has it already: nothing else may take it.
+    pub(super) taken: bool,
 }
 
 impl Slot {
     pub(super) fn new(chunk: Chunk) -> Slot {
-        Slot { chunk: Arc::new(chunk), deleted: Deleted::default() }
+        Slot::of(Arc::new(chunk), Deleted::default())
+    }
+
+    pub(super) fn of(chunk: Arc<Chunk>, deleted: Deleted) -> Slot {
+        Slot { chunk, deleted, taken: false }
     }
 
     /// How many rows live.
@@ -256,4 +355,10 @@ pub(super) fn locate(slots: &[Slot], address: Address) -> Option<(usize, usize)>
     let place = slots.partition_point(|slot| slot.chunk.start <= address).checked_sub(1)?;
     let chunk = &slots.get(place)?.chunk;
     (address < chunk.end()).then(|| (place, (address - chunk.start) as usize))
+}
+
+/// The place of this very chunk among `slots`, which are in address order.
+pub(super) fn place_of(slots: &[Slot], chunk: &Arc<Chunk>) -> Option<usize> {
+    let place = slots.partition_point(|slot| slot.chunk.start < chunk.start);
+    slots.get(place).is_some_and(|slot| Arc::ptr_eq(&slot.chunk, chunk)).then_some(place)
 }

@@ -1,6 +1,7 @@
 //! Tables as Arrow sees them, and Arrow's values as the model's.
 
 use super::WarehouseError;
+use super::memory::RowMemory;
 use crate::model::{ColumnType, Decimal, Key, KeyColumn, KeyRef, TableId, TableSchema, Value, ValueRef};
 use crate::transform::arrow_field;
 use arrow_array::types::{
@@ -9,7 +10,7 @@ use arrow_array::types::{
 use arrow_array::{Array, ArrayRef, BinaryArray, BooleanArray, PrimitiveArray, RecordBatch, StringArray};
 use arrow_schema::{DataType, Schema, SchemaRef};
 use std::fmt::Write;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A table's schema in the forms that every part of the warehouse needs.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(super) struct TableShape {
     pub(super) id: TableId,
     pub(super) schema: TableSchema,
     pub(super) arrow: SchemaRef,
+    /// Where its rows in memory are counted.
+    memory: OnceLock<Arc<RowMemory>>,
 }
 
 impl TableShape {
@@ -33,7 +36,17 @@ impl TableShape {
             }
             fields.push(arrow_field(column));
         }
-        Ok(TableShape { id, schema: schema.clone(), arrow: Arc::new(Schema::new(fields)) })
+        let arrow = Arc::new(Schema::new(fields));
+        Ok(TableShape { id, schema: schema.clone(), arrow, memory: OnceLock::new() })
+    }
+
+    /// Has the rows counted there. To be said before there are any; until then nothing limits them.
+    pub(super) fn count_rows_in(&self, memory: &Arc<RowMemory>) {
+        let _ = self.memory.set(memory.clone());
+    }
+
+    pub(super) fn row_memory(&self) -> &RowMemory {
+        self.memory.get_or_init(Arc::default)
     }
 
     pub(super) fn name(&self) -> &str {

@@ -153,6 +153,8 @@ impl Durable {
         if beside > 0 && !expired.is_empty() && !versions::forget(&*self.storage, &self.dir, &expired, &self.written) {
             return; // Their files go as orphans at the next opening.
         }
+        // A merged chunk half on its way into the tables may have had no live row in the version before.
+        self.segments.values().for_each(|segment| segment.keep());
         let vectors: BTreeSet<u64> = self
             .kept
             .iter()
@@ -189,7 +191,8 @@ pub(super) fn write_chunk(
     written: &Written,
 ) -> Result<u64, WarehouseError> {
     let id = files.fetch_add(1, Ordering::Relaxed);
-    let segment = write_segment(storage, dir, id, &chunk.shape, chunk.batch()?, options, written)?;
+    let batch = chunk.batch()?;
+    let segment = write_segment(storage, dir, id, &chunk.shape, &batch, options, written)?;
     let bytes = segment.bytes;
     chunk.ranges()?;
     chunk.set_segment(Arc::new(segment));
@@ -202,11 +205,9 @@ fn entry(
     known: Option<&DeletedEntry>,
     vectors: &mut VectorFile,
 ) -> Result<SegmentEntry, WarehouseError> {
-    let deleted = match (slot.deleted.count(), known) {
-        (0, _) => None,
-        // Rows only ever die: the same number of dead rows is the same dead rows.
-        (count, Some(known)) if known.rows == count as u64 => Some(known.clone()),
-        _ => Some(vectors.push(&slot.deleted, slot.chunk.rows)),
+    let deleted = match slot.deleted.count() {
+        0 => None,
+        _ => Some(vectors.push_unless_known(&slot.deleted, slot.chunk.rows, known)),
     };
     let (key_min, key_max) = slot.chunk.key_range()?.clone();
     Ok(SegmentEntry {

@@ -34,6 +34,30 @@ impl Deleted {
         was_live
     }
 
+    /// All of `rows` rows dead.
+    pub(super) fn all(rows: usize) -> Deleted {
+        let block = |from: usize| {
+            let mut block = [0; BLOCK_WORDS];
+            for (place, word) in block.iter_mut().enumerate() {
+                let left = rows.saturating_sub(from * BLOCK_BITS + place * WORD_BITS);
+                *word = if left >= WORD_BITS { u64::MAX } else { (1 << left) - 1 };
+            }
+            Some(Arc::new(block))
+        };
+        Deleted { count: rows, blocks: Arc::new((0..rows.div_ceil(BLOCK_BITS)).map(block).collect()) }
+    }
+
+    /// Marks `row` live again; `false` if it is. Only for rows that a merge brings in, bit by bit.
+    pub(super) fn revive(&mut self, row: usize) -> bool {
+        let Some(Some(block)) = Arc::make_mut(&mut self.blocks).get_mut(row / BLOCK_BITS) else { return false };
+        let word = &mut Arc::make_mut(block)[row % BLOCK_BITS / WORD_BITS];
+        let bit = 1 << (row % WORD_BITS);
+        let was_dead = *word & bit != 0;
+        *word &= !bit;
+        self.count -= usize::from(was_dead);
+        was_dead
+    }
+
     /// Whether `row` is dead.
     pub(super) fn contains(&self, row: usize) -> bool {
         match self.blocks.get(row / BLOCK_BITS) {
@@ -124,6 +148,17 @@ mod tests {
         assert_eq!(now.iter().collect::<Vec<_>>(), [3, 4, 8_192, 20_000]);
         assert_eq!((before.count(), now.count()), (2, 4));
         assert!(now.contains(4) && !before.contains(4) && !now.contains(1_000_000));
+    }
+
+    #[test]
+    fn rows_come_to_life_one_by_one() {
+        for rows in [1, 64, 8_192, 10_000] {
+            let mut deleted = Deleted::all(rows);
+            assert!(deleted.iter().eq(0..rows) && deleted.count() == rows, "{rows} rows");
+            let before = deleted.clone();
+            assert!(deleted.revive(rows - 1) && !deleted.revive(rows - 1) && !deleted.revive(1_000_000));
+            assert!(deleted.iter().eq(0..rows - 1) && deleted.count() == rows - 1 && before.count() == rows);
+        }
     }
 
     #[test]

@@ -98,6 +98,11 @@ pub enum WarehouseError {
         /// The commits that are kept.
         kept: Vec<u64>,
     },
+    /// A thread of the warehouse ended without an answer.
+    ThreadDied {
+        /// What it did.
+        work: &'static str,
+    },
     /// An earlier failure left it open what is durable.
     Poisoned {
         /// The folder.
@@ -181,6 +186,12 @@ impl fmt::Display for WarehouseError {
                 let kept: Vec<String> = kept.iter().map(u64::to_string).collect();
                 write!(f, "{} has no {asked}; it keeps commits {}", path.display(), kept.join(", "))?;
                 f.write_str(" (--keep-versions says how many)")
+            }
+            WarehouseError::ThreadDied { work } => {
+                write!(
+                    f,
+                    "the warehouse's thread for {work} died; this is a bug: report it, and open the warehouse again"
+                )
             }
             WarehouseError::Poisoned { path } => write!(
                 f,

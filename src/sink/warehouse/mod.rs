@@ -22,17 +22,23 @@
 //! bit a row of their segment.
 
 mod aggregate;
+mod background;
 mod bulk;
+mod checkpoint;
 mod chunk;
 mod columns;
 mod commit;
+mod compaction;
 mod counters;
 mod damage;
 mod deleted;
 mod error;
 mod index;
+mod install;
 mod manifest;
+mod memory;
 mod merge;
+mod merged;
 mod open;
 mod ordered;
 mod reader;
@@ -71,10 +77,29 @@ pub struct WarehouseOptions {
     pub zstd_level: i32,
     /// How many of the last commits stay readable (see [`versions()`]), the newest among them; at least 1.
     pub versions_kept: usize,
+    /// Threads that merge chunks and write checkpoints beside the writer. With 0 the writer does it itself, at the same
+    /// points each time.
+    pub compaction_threads: usize,
+    /// A chunk of which so many in a hundred rows are dead is rewritten without them. Scans read dead rows too: less
+    /// makes scans faster, and costs about `100 / dead_percent_max` rows written again for each row updated.
+    pub dead_percent_max: usize,
+    /// Rows that may be written again for each row changed, to be rid of dead ones. Beyond it chunks get deader.
+    pub compaction_rows_per_change: usize,
+    /// Bytes of decoded rows to keep in memory, over all tables; `None` is no limit. Rows beyond it are read from their
+    /// segments when they are needed; a checkpoint is due when half of it is rows without a segment.
+    pub memory_bytes_max: Option<u64>,
 }
 
 impl Default for WarehouseOptions {
     fn default() -> WarehouseOptions {
-        WarehouseOptions { chunk_rows_max: 131_072, zstd_level: 1, versions_kept: 1 }
+        WarehouseOptions {
+            chunk_rows_max: 131_072,
+            zstd_level: 1,
+            versions_kept: 1,
+            compaction_threads: 1,
+            dead_percent_max: 33,
+            compaction_rows_per_change: 4,
+            memory_bytes_max: None,
+        }
     }
 }

@@ -112,7 +112,7 @@ impl Scan {
         let mut keep: Option<BooleanBuffer> =
             (slot.deleted.count() > 0).then(|| slot.deleted.live_mask(slot.chunk.rows));
         for condition in &self.conditions {
-            let holds = condition.evaluate(batch).map_err(failed())?;
+            let holds = condition.evaluate(&batch).map_err(failed())?;
             keep = Some(match keep {
                 Some(mask) => &mask & &holds,
                 None => holds,
@@ -120,7 +120,7 @@ impl Scan {
         }
         let batch = match &self.projection {
             Some(columns) => batch.project(columns).map_err(failed())?,
-            None => batch.clone(),
+            None => (*batch).clone(),
         };
         let batch = match keep {
             Some(mask) => filter_record_batch(&batch, &BooleanArray::new(mask, None)).map_err(failed())?,

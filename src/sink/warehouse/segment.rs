@@ -92,6 +92,11 @@ impl Segment {
         self.obsolete.store(true, Ordering::Release);
     }
 
+    /// The file stays: a manifest names it.
+    pub(super) fn keep(&self) {
+        self.obsolete.store(false, Ordering::Release);
+    }
+
     fn open(&self) -> Result<Box<dyn ReadFile>, WarehouseError> {
         self.storage.open(&self.path).map_err(WarehouseError::io("open", &self.path))
     }

@@ -4,6 +4,7 @@ use super::WarehouseError;
 use super::chunk::{Chunk, Keys, Slot, locate};
 use super::columns::{TableShape, key_text};
 use super::index::{Address, KeyIndex};
+use super::install::Moves;
 use crate::apply::edits::TableEdits;
 use crate::model::{KeyColumn, KeyRef, Value};
 use arrow_array::types::Int64Type;
@@ -56,11 +57,13 @@ pub(super) struct Table {
     pub(super) shared: Arc<SharedIndex>,
     /// Changed since the last publish.
     pub(super) changed: bool,
+    /// Merged chunks on their way in.
+    pub(super) moves: Moves,
 }
 
 impl Table {
     pub(super) fn new(shape: Arc<TableShape>, slots: Vec<Slot>, next: Address) -> Table {
-        Table { shape, slots, next, shared: Arc::default(), changed: false }
+        Table { shape, slots, next, shared: Arc::default(), changed: false, moves: Moves::default() }
     }
 
     /// Live rows.
@@ -151,7 +154,8 @@ impl Table {
         let found = index.get(word_of(key), |at| has_key(&self.slots, at, key))?;
         let Some((place, row)) = found.and_then(|address| locate(&self.slots, address)) else { return Ok(None) };
         let Some(slot) = self.slots.get(place) else { return Ok(None) };
-        Ok(Some(super::columns::row_values(slot.chunk.batch()?, row)))
+        let batch = slot.chunk.batch()?;
+        Ok(Some(super::columns::row_values(&batch, row)))
     }
 }
 

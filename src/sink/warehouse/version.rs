@@ -63,7 +63,8 @@ impl Version {
             return Err(WarehouseError::mismatch(table.shape.name(), "the key asked for is of another kind"));
         }
         let Some((slot, row)) = table.find(key)? else { return Ok(None) };
-        Ok(Some(row_values(slot.chunk.batch()?, row)))
+        let batch = slot.chunk.batch()?;
+        Ok(Some(row_values(&batch, row)))
     }
 
     pub(super) fn table(&self, table: TableId) -> Result<&Arc<TableVersion>, WarehouseError> {

@@ -1,11 +1,14 @@
 //! The one writer of a folder.
 
+use super::background::Background;
 use super::bulk::BulkLoad;
+use super::checkpoint::{DurableFacts, Running};
 use super::columns::TableShape;
 use super::commit::{BytesByKind, Durable};
-use super::counters::{WarehouseCounters, Written};
+use super::compaction::Budget;
+use super::counters::Written;
 use super::manifest::{self, Manifest, manifest_path};
-use super::merge::Reach;
+use super::memory::RowMemory;
 use super::table::Table;
 use super::version::{TableVersion, Version};
 use super::versions::{self, Kept};
@@ -17,24 +20,35 @@ use crate::storage::{Disk, Storage};
 use arc_swap::ArcSwap;
 use arrow_array::RecordBatch;
 use std::fs::File;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, TryLockError};
 
 /// A warehouse folder, opened to write. One at a time: a lock file names its holder.
 #[derive(Debug)]
 pub struct Warehouse {
     pub(super) tables: Vec<Table>,
     pub(super) reader: WarehouseReader,
-    pub(super) durable: Durable,
+    pub(super) dir: PathBuf,
+    pub(super) options: WarehouseOptions,
+    pub(super) memory: Arc<RowMemory>,
+    pub(super) budget: Budget,
+    /// Before what waits for its work to end.
+    pub(super) background: Background,
+    /// A checkpoint is to begin when no merge is under way.
+    pub(super) wanted: bool,
+    pub(super) running: Option<Running>,
+    /// Locked by the checkpoint that is being written; what the writer has to know meanwhile is in `facts`.
+    pub(super) durable: Arc<Mutex<Durable>>,
+    pub(super) facts: DurableFacts,
+    pub(super) written: Arc<Written>,
     /// The last commit of the edits that were applied.
     applied: Lsn,
     /// Edits were applied since the last publish.
     staged: bool,
-    /// The visible version is not the durable one.
+    /// Rows changed since the version that is durable or being made so.
     pub(super) ahead: bool,
     pub(super) counters: SinkCounters,
-    rows_merged: u64,
     _lock: File,
 }
 
@@ -67,7 +81,8 @@ impl Warehouse {
         let written = Written::default();
         let bytes = manifest.commit(&*storage, dir, &written, || Ok(()))?;
         let mut warehouse = Warehouse::from_manifest(storage, dir, options, (manifest, Vec::new()), lock, written)?;
-        warehouse.durable.bytes.manifests += bytes;
+        warehouse.lock_durable().bytes.manifests += bytes;
+        warehouse.facts.bytes.manifests += bytes;
         Ok(warehouse)
     }
 
@@ -104,6 +119,8 @@ impl Warehouse {
         written: Written,
     ) -> Result<Warehouse, WarehouseError> {
         let loaded = open::load(&storage, dir, &manifest, false)?;
+        let memory = Arc::new(RowMemory::new(options.memory_bytes_max));
+        loaded.iter().for_each(|table| table.shape.count_rows_in(&memory));
         let tables: Vec<Table> =
             loaded.into_iter().map(|table| Table::new(table.shape, table.slots, table.next)).collect();
         let slots = tables.iter().flat_map(|table| &table.slots);
@@ -115,27 +132,36 @@ impl Warehouse {
             catalog: Arc::new(manifest.catalog.clone()),
             tables: tables.iter().map(|table| Arc::new(table.version())).collect(),
         };
+        let written = Arc::new(written);
         let durable = Durable {
             dir: dir.to_owned(),
             storage,
-            options,
+            options: options.clone(),
             segments,
             kept,
             files: Arc::new(AtomicU64::new(manifest.next_file)),
             manifest,
-            written: Arc::new(written),
+            written: written.clone(),
             bytes: BytesByKind::default(),
             poisoned: false,
         };
         Ok(Warehouse {
             tables,
             reader: WarehouseReader { current: Arc::new(ArcSwap::from_pointee(version)) },
-            durable,
+            dir: dir.to_owned(),
+            memory,
+            budget: Budget::default(),
+            background: Background::new(&options),
+            wanted: false,
+            running: None,
+            durable: Arc::new(Mutex::new(durable)),
+            facts: DurableFacts { watermark, ..DurableFacts::default() },
+            options,
+            written,
             applied: watermark,
             staged: false,
             ahead: false,
             counters: SinkCounters::default(),
-            rows_merged: 0,
             _lock: lock,
         })
     }
@@ -152,7 +178,7 @@ impl Warehouse {
 
     /// Begins a bulk load of any of the tables. Several threads may write to it.
     pub fn bulk(&self) -> BulkLoad {
-        BulkLoad::new(&self.tables, &self.durable)
+        BulkLoad::new(&self.tables, &self.lock_durable())
     }
 
     /// Reads every file that the last manifest names and checks its hash.
@@ -160,34 +186,9 @@ impl Warehouse {
     /// # Errors
     /// Names the first file that is not as it was written.
     pub fn verify(&self) -> Result<(), WarehouseError> {
-        self.durable.segments.values().try_for_each(|segment| segment.verify())?;
-        open::load(&self.durable.storage, &self.durable.dir, &self.durable.manifest, false).map(|_| ())
-    }
-
-    /// What it wrote since it was opened and what it holds now. Walks over all chunks.
-    pub fn storage(&self) -> WarehouseCounters {
-        let (bytes, written) = (self.durable.bytes, &self.durable.written);
-        let slots = || self.tables.iter().flat_map(|table| &table.slots);
-        let memory = |slot: &super::chunk::Slot| slot.chunk.memory_bytes() + slot.deleted.memory_bytes();
-        let indexes = self.tables.iter().map(|table| {
-            let state = table.shared.read();
-            state.index.as_ref().map_or(0, |index| index.memory_bytes())
-        });
-        WarehouseCounters {
-            segment_bytes: bytes.segments,
-            merge_bytes: bytes.merges,
-            deletion_vector_bytes: bytes.vectors,
-            manifest_bytes: bytes.manifests,
-            files_written: written.files(),
-            fsyncs: written.fsyncs(),
-            rows_merged_in_memory: self.rows_merged,
-            rows_live: self.reader.version().tables.iter().map(|table| table.rows).sum(),
-            rows_in_memory: slots().filter(|slot| slot.chunk.is_loaded()).map(|slot| slot.chunk.rows as u64).sum(),
-            segments: self.durable.segments.len() as u64,
-            segment_bytes_on_disk: self.durable.segments.values().map(|segment| segment.bytes).sum(),
-            chunks: slots().count() as u64,
-            memory_bytes: (slots().map(memory).sum::<usize>() + indexes.sum::<usize>()) as u64,
-        }
+        let durable = self.lock_durable();
+        durable.segments.values().try_for_each(|segment| segment.verify())?;
+        open::load(&durable.storage, &durable.dir, &durable.manifest, false).map(|_| ())
     }
 
     /// Makes a version of the tables as they are; tables that did not change are shared with the visible one.
@@ -198,7 +199,11 @@ impl Warehouse {
         });
         let version = Version { watermark, catalog: before.catalog.clone(), tables: tables.collect() };
         self.reader.current.store(Arc::new(version));
-        self.ahead = true;
+    }
+
+    /// Shows the same rows in other chunks. That is no reason for a checkpoint.
+    pub(super) fn show_compacted(&mut self) {
+        self.show(self.reader.version().watermark);
     }
 
     pub(super) fn has_staged(&self) -> bool {
@@ -213,7 +218,7 @@ impl Warehouse {
     }
 
     fn apply_edits(&mut self, edits: &EditSet) -> Result<(), WarehouseError> {
-        self.durable.check()?;
+        self.check()?;
         for edit in &edits.tables {
             let table = self.tables.get(edit.table.index());
             table.ok_or(WarehouseError::NoTable { table: edit.table.0 })?.check(edit)?;
@@ -224,9 +229,10 @@ impl Warehouse {
             let Some(table) = self.tables.get_mut(edit.table.index()) else { continue };
             if let Err(error) = table.apply(edit) {
                 // Part of the edits is in the tables: they are of no use any more, and must not be published.
-                self.durable.poisoned = true;
+                self.facts.poisoned = true;
                 return Err(error);
             }
+            self.budget.changed(edit.len());
             self.counters.rows_upserted += edit.upserts.num_rows() as u64;
             self.counters.rows_deleted += edit.deletes.len() as u64;
         }
@@ -234,61 +240,27 @@ impl Warehouse {
     }
 
     fn publish_applied(&mut self, through: Lsn) -> Result<(), WarehouseError> {
-        self.durable.check()?;
+        self.check()?;
         let present = self.applied.max(self.reader.version().watermark);
         if through < present {
             return Err(WarehouseError::WatermarkBack { asked: through, present });
         }
-        let rows_max = self.durable.options.chunk_rows_max;
-        self.merge(|table| {
-            let changed = table.changed;
-            if changed { Ok(table.merge_small(rows_max, Reach::Memory)? + table.purge_dead(rows_max)?) } else { Ok(0) }
-        })?;
+        self.compact()?;
         self.applied = through;
         self.staged = false;
         self.show(through);
+        self.ahead = true;
         self.counters.publishes += 1;
         Ok(())
     }
 
-    fn checkpoint_visible(&mut self) -> Result<Lsn, WarehouseError> {
-        self.durable.check()?;
-        if !self.ahead {
-            return Ok(self.durable());
+    /// Bytes written so far; while a checkpoint is written, those before it.
+    fn bytes_written(&self) -> BytesByKind {
+        match self.durable.try_lock() {
+            Ok(durable) => durable.bytes,
+            Err(TryLockError::Poisoned(durable)) => durable.into_inner().bytes,
+            Err(TryLockError::WouldBlock) => self.facts.bytes,
         }
-        if !self.staged {
-            self.compact()?;
-        }
-        let version = self.reader.version();
-        self.durable.commit(&version)?;
-        self.ahead = false;
-        self.counters.checkpoints += 1;
-        Ok(version.watermark)
-    }
-
-    /// Merges small chunks and segments before they are written. Readers see the same rows before and after.
-    fn compact(&mut self) -> Result<(), WarehouseError> {
-        let rows_max = self.durable.options.chunk_rows_max;
-        let copied = self.merge(|table| {
-            let rows = table.merge_unwritten(rows_max)? + table.merge_small(rows_max, Reach::Segments)?;
-            table.changed |= rows > 0;
-            Ok(rows)
-        })?;
-        if copied > 0 {
-            self.show(self.reader.version().watermark);
-        }
-        Ok(())
-    }
-
-    /// Merges in every table; returns how many rows were copied.
-    fn merge(&mut self, each: impl Fn(&mut Table) -> Result<usize, WarehouseError>) -> Result<usize, WarehouseError> {
-        let copied: Result<usize, WarehouseError> = self.tables.iter_mut().map(each).sum();
-        match &copied {
-            Ok(rows) => self.rows_merged += *rows as u64,
-            // A merge that failed has lost hold of rows in the writer's tables. Readers and the disk still have them.
-            Err(_) => self.durable.poisoned = true,
-        }
-        copied
     }
 }
 
@@ -323,6 +295,18 @@ impl Sink for Warehouse {
         Ok(self.checkpoint_visible()?)
     }
 
+    fn begin_checkpoint(&mut self) -> Result<(), SinkError> {
+        Ok(self.begin_checkpoint_visible()?)
+    }
+
+    fn poll_checkpoint(&mut self) -> Result<Option<Lsn>, SinkError> {
+        Ok(self.poll_checkpoint_visible()?)
+    }
+
+    fn checkpoint_is_due(&self) -> bool {
+        self.memory.is_full_of_unwritten(self.budget.unwritten_bytes)
+    }
+
     fn bulk(&self) -> Result<BulkLoad, SinkError> {
         Ok(Warehouse::bulk(self))
     }
@@ -341,11 +325,11 @@ impl Sink for Warehouse {
     }
 
     fn durable(&self) -> Lsn {
-        Lsn(self.durable.manifest.watermark)
+        self.facts.watermark
     }
 
     fn counters(&self) -> SinkCounters {
-        let (bytes, written) = (self.durable.bytes, &self.durable.written);
+        let (bytes, written) = (self.bytes_written(), &self.written);
         SinkCounters {
             bytes_written: bytes.segments + bytes.merges + bytes.vectors + bytes.manifests,
             bytes_rewritten: bytes.merges,

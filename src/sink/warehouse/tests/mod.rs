@@ -1,11 +1,13 @@
 //! Tests of the warehouse as a whole, against plain maps.
 
 mod bulk;
+mod compaction;
 mod crash;
 mod faults;
 mod flips;
 mod kept;
 mod model;
 mod readers;
+mod steady;
 mod support;
 mod types;

@@ -1,6 +1,6 @@
 //! Random edits, publishes, checkpoints, bulk loads and reopenings against plain maps.
 
-use super::super::{Aggregate, Comparison, Condition, Filter, Version, Warehouse};
+use super::super::{Aggregate, Comparison, Condition, Filter, Version, Warehouse, WarehouseOptions};
 use super::support::*;
 use crate::apply::edits::CurrentRows;
 use crate::model::{Catalog, Key, Lsn, TableId, Value};
@@ -11,7 +11,20 @@ use std::sync::Arc;
 
 type State = Vec<Rows>;
 
+/// Who does the work beside the writer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Side {
+    /// Nobody: the writer does it.
+    Inline,
+    /// It is held, and let go by chance.
+    Held,
+    /// Threads.
+    Threads,
+}
+
 struct Run {
+    side: Side,
+    options: WarehouseOptions,
     random: Random,
     dir: PathBuf,
     catalog: Catalog,
@@ -21,6 +34,8 @@ struct Run {
     dirty: bool,
     visible: (u64, State),
     durable: (u64, State),
+    /// What was visible when the checkpoint that is under way was begun, and since.
+    begun: Vec<(u64, State)>,
     held: Vec<(Arc<Version>, u64, State)>,
 }
 
@@ -82,18 +97,61 @@ impl Run {
         let lsn = self.lsn;
         self.warehouse().publish(Lsn(lsn)).expect("publish");
         self.visible = (lsn, self.staged.clone());
+        if !self.begun.is_empty() {
+            self.begun.push(self.visible.clone());
+        }
         self.dirty = false;
     }
 
+    fn prepared(&mut self, mut warehouse: Warehouse) {
+        if self.side == Side::Held {
+            super::compaction::hold(&mut warehouse);
+        }
+        self.warehouse = Some(warehouse);
+    }
+
+    /// Does what is held, so that nothing waits for it.
+    fn let_all_go(&mut self) {
+        while self.side == Side::Held && self.warehouse().background.let_one_go() {}
+    }
+
+    fn begin_checkpoint(&mut self) {
+        self.warehouse().begin_checkpoint().expect("begun");
+        if self.begun.is_empty() {
+            self.begun.push(self.visible.clone());
+        }
+        self.poll_checkpoint();
+    }
+
+    fn poll_checkpoint(&mut self) {
+        if let Some(lsn) = self.warehouse().poll_checkpoint().expect("a look") {
+            self.find_durable(lsn);
+        }
+    }
+
+    /// The checkpoint that was begun has made one of the states since then durable.
+    fn find_durable(&mut self, lsn: Lsn) {
+        let begun = std::mem::take(&mut self.begun);
+        self.durable = begun.into_iter().rfind(|(at, _)| Lsn(*at) == lsn).unwrap_or_else(|| self.durable.clone());
+        assert_eq!(lsn, Lsn(self.durable.0));
+    }
+
     fn checkpoint(&mut self) {
+        self.let_all_go();
+        self.begun.clear();
         let durable = self.warehouse().checkpoint().expect("checkpoint");
         assert_eq!(durable, Lsn(self.visible.0));
         self.durable = self.visible.clone();
     }
 
     fn reopen(&mut self) {
+        // Opening removes files that only they still need.
+        self.held.drain(..).for_each(|(version, lsn, state)| check_version(&version, lsn, &state));
         self.warehouse = None;
-        self.warehouse = Some(Warehouse::open(&self.dir, small()).expect("open"));
+        let warehouse = Warehouse::open(&self.dir, self.options.clone()).expect("open");
+        // A checkpoint that was begun is done, or never was.
+        self.find_durable(warehouse.durable());
+        self.prepared(warehouse);
         self.visible = self.durable.clone();
         self.staged = self.durable.1.clone();
         self.lsn = self.durable.0;
@@ -104,6 +162,8 @@ impl Run {
         if self.dirty {
             self.publish();
         }
+        self.let_all_go();
+        self.begun.clear();
         self.lsn += 1;
         let load = self.warehouse().bulk();
         for table in 0..3 {
@@ -203,28 +263,41 @@ fn check_order_and_questions(version: &Version, state: &State) {
 #[test]
 fn it_equals_a_map_whatever_happens() {
     for seed in seeds(12) {
+        let side = [Side::Inline, Side::Held, Side::Threads][seed as usize % 3];
+        let memory_bytes_max = (seed / 3 % 2 == 1).then_some(20_000);
+        let threads = usize::from(side == Side::Threads);
+        let options = WarehouseOptions { compaction_threads: threads, memory_bytes_max, ..small() };
         println!("seed {seed}; replay with FRESHBENCH_TEST_SEED={seed} cargo test it_equals_a_map");
         let folder = tempfile::tempdir().expect("a folder");
         let dir = folder.path().join("warehouse");
         let empty: State = vec![BTreeMap::new(); 3];
         let mut run = Run {
             random: Random(seed),
-            warehouse: Some(create(&dir)),
+            warehouse: None,
             dir,
+            side,
+            options: options.clone(),
             catalog: catalog(),
             lsn: 0,
             staged: empty.clone(),
             dirty: false,
             visible: (0, empty.clone()),
             durable: (0, empty),
+            begun: Vec::new(),
             held: Vec::new(),
         };
+        let created = Warehouse::create(&run.dir, &run.catalog, options).expect("a warehouse");
+        run.prepared(created);
         for _ in 0..120 {
-            match run.random.below(40) {
+            match run.random.below(48) {
                 0..20 => run.apply(),
                 20..34 => run.publish(),
-                34..37 => run.checkpoint(),
-                37..39 => run.reopen(),
+                34..36 => run.checkpoint(),
+                36..38 => run.reopen(),
+                38..41 => run.begin_checkpoint(),
+                41..43 => run.poll_checkpoint(),
+                43..47 if run.side == Side::Held => drop(run.warehouse().background.let_one_go()),
+                43..47 => run.publish(),
                 _ => run.bulk(),
             }
             run.check();

@@ -1,0 +1,201 @@
+//! When the writer merges: at each publish, with a budget. Large merges go to threads; what they bring comes in by steps.
+
+use super::WarehouseError;
+use super::background::Outcome;
+use super::merged::Job;
+use super::writer::Warehouse;
+use std::sync::Arc;
+
+/// The writer makes merges of so few rows itself; less than handing them over would cost.
+const INLINE_ROWS_MAX: usize = 16_384;
+/// Rows that a publish moves to their new places, or four for each row changed if that is more: the pause it may cost.
+const MOVED_ROWS_MIN: usize = 8_192;
+const MOVED_ROWS_PER_CHANGE: usize = 4;
+/// Changed rows after which the writer looks for dead chunks and at the memory, as a part of a full chunk.
+const LOOK_PART: usize = 64;
+/// Unused budget that is kept for later, in full chunks.
+const CREDIT_CHUNKS_MAX: usize = 8;
+
+/// What the writer counts to know when to compact, and how much of it at once.
+#[derive(Debug)]
+pub(super) struct Budget {
+    /// See [`INLINE_ROWS_MAX`] and [`MOVED_ROWS_MIN`]; tests have smaller ones.
+    pub(super) inline_rows_max: usize,
+    pub(super) moved_rows_min: usize,
+    pub(super) moved_rows_per_change: usize,
+    /// Rows changed since the last publish, and since the last look.
+    changed: usize,
+    unlooked: usize,
+    /// Rows that may be rewritten.
+    credit: usize,
+    /// Rows merged, of every kind, and of these those rewritten to be rid of dead rows.
+    pub(super) merged: u64,
+    pub(super) purged: u64,
+    /// Bytes of rows without a segment, at the last look.
+    pub(super) unwritten_bytes: u64,
+}
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget {
+            inline_rows_max: INLINE_ROWS_MAX,
+            moved_rows_min: MOVED_ROWS_MIN,
+            moved_rows_per_change: MOVED_ROWS_PER_CHANGE,
+            changed: 0,
+            unlooked: 0,
+            credit: 0,
+            merged: 0,
+            purged: 0,
+            unwritten_bytes: 0,
+        }
+    }
+}
+
+impl Budget {
+    pub(super) fn changed(&mut self, rows: usize) {
+        self.changed += rows;
+        self.unlooked += rows;
+    }
+}
+
+impl Warehouse {
+    /// Compacts as far as this publish may. Everything that can fail comes before anything changes for readers.
+    pub(super) fn compact(&mut self) -> Result<(), WarehouseError> {
+        self.take_merged()?;
+        self.merge_small()?;
+        let rows_max = self.options.chunk_rows_max;
+        if self.budget.unlooked > rows_max / LOOK_PART {
+            let earned = self.budget.unlooked.saturating_mul(self.options.compaction_rows_per_change);
+            self.budget.credit = (self.budget.credit + earned).min(rows_max * CREDIT_CHUNKS_MAX);
+            self.budget.unlooked = 0;
+            self.tables.iter_mut().for_each(super::table::Table::drop_dead_chunks);
+            self.purge()?;
+            self.look_at_memory();
+        }
+        let rows = self.budget.moved_rows_min.max(self.budget.changed * self.budget.moved_rows_per_change);
+        self.budget.changed = 0;
+        self.step_moves(if self.background.is_inline() { usize::MAX } else { rows });
+        Ok(())
+    }
+
+    /// Takes over what threads have merged.
+    pub(super) fn take_merged(&mut self) -> Result<(), WarehouseError> {
+        while let Some(outcome) = self.background.ended() {
+            self.take_outcome(outcome)?;
+        }
+        Ok(())
+    }
+
+    /// Takes over what threads merge, and waits for it.
+    pub(super) fn wait_for_merged(&mut self) -> Result<(), WarehouseError> {
+        while let Some(outcome) = self.background.wait() {
+            self.take_outcome(outcome)?;
+        }
+        Ok(())
+    }
+
+    fn take_outcome(&mut self, outcome: Outcome) -> Result<(), WarehouseError> {
+        let id = outcome.as_ref().map_or_else(|(table, _, _)| *table, |merged| merged.table);
+        let Some(table) = self.tables.get_mut(id.index()) else { return Ok(()) };
+        match outcome {
+            Ok(mut merged) => {
+                merged.count_rewritten();
+                merged.place(&mut table.next);
+                table.moves.push(Arc::new(merged));
+                Ok(())
+            }
+            Err((_, sources, error)) => {
+                table.give_back(&sources);
+                Err(error)
+            }
+        }
+    }
+
+    fn merge_small(&mut self) -> Result<(), WarehouseError> {
+        for place in 0..self.tables.len() {
+            let table = &mut self.tables[place];
+            let jobs = if table.changed { table.small_jobs(self.options.chunk_rows_max) } else { Vec::new() };
+            for job in jobs {
+                self.budget.merged += job.rows() as u64;
+                self.give(job, self.budget.inline_rows_max)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn purge(&mut self) -> Result<(), WarehouseError> {
+        let (percent, chunk_rows_max) = (self.options.dead_percent_max, self.options.chunk_rows_max);
+        for place in 0..self.tables.len() {
+            while self.background.may_take_more()
+                && !self.wanted
+                && let Some(job) = self.tables[place].purge_job(percent, chunk_rows_max, self.budget.credit)
+            {
+                self.budget.credit -= job.rows().min(self.budget.credit);
+                self.budget.merged += job.rows() as u64;
+                self.budget.purged += job.rows() as u64;
+                self.give(job, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the job done: here, if it is for at most `inline_rows_max` rows or there are no threads, or by a thread.
+    fn give(&mut self, job: Job, inline_rows_max: usize) -> Result<(), WarehouseError> {
+        let Some(table) = self.tables.get_mut(job.shape.id.index()) else { return Ok(()) };
+        let inline = self.background.is_inline() || job.rows() <= inline_rows_max;
+        // A checkpoint that is to begin waits for what is under way, or it would write chunks that are being merged.
+        if !inline && !self.wanted && self.background.may_take_more() {
+            return self.background.start(job);
+        }
+        let sources: Vec<_> = job.sources.iter().map(|slot| slot.chunk.clone()).collect();
+        if !inline {
+            // There is enough to do already. It is found again.
+            table.give_back(&sources);
+            return Ok(());
+        }
+        match job.run() {
+            Ok(mut merged) => {
+                merged.place(&mut table.next);
+                table.moves.push(Arc::new(merged));
+                Ok(())
+            }
+            Err(error) => {
+                table.give_back(&sources);
+                Err(error)
+            }
+        }
+    }
+
+    /// Moves at most `rows_max` rows of merged chunks, over all tables. True if anything changed.
+    pub(super) fn step_moves(&mut self, rows_max: usize) -> bool {
+        let (mut left, mut any) = (rows_max, false);
+        for table in &mut self.tables {
+            any |= !table.moves.is_empty();
+            left = left.saturating_sub(table.step_moves(left));
+        }
+        any
+    }
+
+    /// Takes in what threads have merged while nobody publishes.
+    pub(super) fn compact_idle(&mut self) -> Result<(), WarehouseError> {
+        if self.has_staged() || (self.background.is_idle() && self.tables.iter().all(|table| table.moves.is_empty())) {
+            return Ok(());
+        }
+        self.take_merged()?;
+        if self.step_moves(self.budget.moved_rows_min) {
+            self.show_compacted();
+        }
+        Ok(())
+    }
+
+    /// Keeps the memory of rows within its limit, as far as they are in segments.
+    pub(super) fn look_at_memory(&mut self) {
+        if self.options.memory_bytes_max.is_none() {
+            return;
+        }
+        let slots = || self.tables.iter().flat_map(|table| &table.slots);
+        self.memory.make_room(slots());
+        let unwritten = slots().filter(|slot| !slot.chunk.is_written());
+        self.budget.unwritten_bytes = unwritten.map(|slot| slot.chunk.row_bytes() as u64).sum();
+    }
+}

@@ -1,0 +1,76 @@
+//! How much memory decoded rows may take, over all tables of a warehouse.
+//!
+//! A chunk counts its rows here while it holds them, for as long as anybody (a version, a reader) holds the chunk. Rows
+//! without a segment are always held: only a checkpoint can let them go. Keys and indexes are not rows: they stay.
+
+use super::chunk::Slot;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Room that is made when the limit is passed, as a part of the limit, so that not every publish has to make some.
+const ROOM_PART: u64 = 8;
+
+/// Counts the bytes of rows that are held.
+#[derive(Debug)]
+pub(super) struct RowMemory {
+    bytes_max: u64,
+    held: AtomicU64,
+    /// Counts the writer's looks: the time in which "least recently read" is measured.
+    looks: AtomicU64,
+}
+
+impl Default for RowMemory {
+    fn default() -> RowMemory {
+        RowMemory::new(None)
+    }
+}
+
+impl RowMemory {
+    /// `None` is no limit.
+    pub(super) fn new(bytes_max: Option<u64>) -> RowMemory {
+        RowMemory { bytes_max: bytes_max.unwrap_or(u64::MAX), held: AtomicU64::new(0), looks: AtomicU64::new(0) }
+    }
+
+    /// Whether rows that were read from a segment may be kept.
+    pub(super) fn admits(&self, bytes: usize) -> bool {
+        self.held() + bytes as u64 <= self.bytes_max
+    }
+
+    pub(super) fn add(&self, bytes: usize) {
+        self.held.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn sub(&self, bytes: usize) {
+        self.held.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.looks.load(Ordering::Relaxed)
+    }
+
+    /// Whether rows without a segment take so much of the limit that a checkpoint is due.
+    pub(super) fn is_full_of_unwritten(&self, bytes: u64) -> bool {
+        bytes > self.bytes_max / 2
+    }
+
+    /// When the limit is passed, lets go of rows that are in segments, those first that were not read for longest.
+    pub(super) fn make_room<'s>(&self, slots: impl Iterator<Item = &'s Slot>) {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        if self.held() <= self.bytes_max {
+            return;
+        }
+        let wanted = self.bytes_max - self.bytes_max / ROOM_PART;
+        let can_go = slots.filter(|slot| slot.chunk.is_loaded() && slot.chunk.segment().is_some());
+        let mut can_go: Vec<&Slot> = can_go.collect();
+        can_go.sort_by_key(|slot| slot.chunk.read_at());
+        for slot in can_go {
+            if self.held() <= wanted {
+                break;
+            }
+            slot.chunk.let_go();
+        }
+    }
+}

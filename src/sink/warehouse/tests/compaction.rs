@@ -1,0 +1,283 @@
+//! Merges that go on while the writer does: every order of what can happen meanwhile.
+
+use super::super::{Warehouse, WarehouseError, WarehouseOptions};
+use super::support::*;
+use crate::model::{Key, Lsn, TableId};
+use crate::sink::Sink;
+use std::fs;
+use std::path::Path;
+
+const T: TableId = TableId(0);
+
+/// A warehouse whose threads do nothing until they are let go, and that moves three rows at a publish.
+fn held(dir: &Path) -> Warehouse {
+    let mut warehouse = create(dir);
+    hold(&mut warehouse);
+    warehouse
+}
+
+pub(super) fn hold(warehouse: &mut Warehouse) {
+    warehouse.background.hold();
+    warehouse.budget.inline_rows_max = 0;
+    warehouse.budget.moved_rows_min = 3;
+    warehouse.budget.moved_rows_per_change = 0;
+}
+
+fn write(warehouse: &mut Warehouse, lsn: u64, deletes: &[i64], ids: &[i64]) {
+    let deletes: Vec<Key> = deletes.iter().map(|&id| Key::Int(id)).collect();
+    let rows = int_rows(ids.iter().copied(), lsn as i64);
+    warehouse.apply(&edit_set(lsn, vec![edits(&catalog(), T, false, &deletes, &rows)])).expect("apply");
+}
+
+fn publish(warehouse: &mut Warehouse, lsn: u64) {
+    warehouse.publish(Lsn(lsn)).expect("publish");
+}
+
+fn ids(warehouse: &Warehouse) -> Vec<i64> {
+    let rows = scanned(&warehouse.reader().version(), T);
+    rows.into_keys().map(|key| if let Key::Int(id) = key { id } else { panic!("an integer key") }).collect()
+}
+
+/// Rows 0 to 63 in one segment of which the first 24 are dead, and the job that rewrites it under way.
+fn being_rewritten(dir: &Path) -> Warehouse {
+    let mut warehouse = held(dir);
+    write(&mut warehouse, 1, &[], &(0..64).collect::<Vec<_>>());
+    publish(&mut warehouse, 1);
+    warehouse.checkpoint().expect("checkpoint");
+    write(&mut warehouse, 2, &(0..24).collect::<Vec<_>>(), &[]);
+    publish(&mut warehouse, 2);
+    assert!(!warehouse.background.is_idle(), "24 of 64 rows are dead");
+    warehouse
+}
+
+#[test]
+fn a_row_deleted_while_its_chunk_is_rewritten_stays_deleted() {
+    // The delete comes before the thread's work, between it and the install, and after each step of the install.
+    for step in 0..18 {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut warehouse = being_rewritten(folder.path());
+        let mut expected: Vec<i64> = (24..64).collect();
+        let mut lsn = 2;
+        let mut delete = |warehouse: &mut Warehouse, at: usize| {
+            lsn += 1;
+            if at == step {
+                let gone = [24, 30, 45, 63];
+                write(warehouse, lsn, &gone, &[50]);
+                expected.retain(|id| !gone.contains(id));
+            }
+            publish(warehouse, lsn);
+            assert_eq!(ids(warehouse), expected, "step {step} at {at}");
+        };
+        delete(&mut warehouse, 0);
+        assert!(warehouse.background.let_one_go());
+        for at in 1..20 {
+            delete(&mut warehouse, at);
+        }
+        assert!(warehouse.tables[0].moves.is_empty() && warehouse.background.is_idle());
+        let version = warehouse.reader().version();
+        let row = |id| version.get(T, Key::Int(id).as_ref()).expect("get");
+        assert_eq!((row(24), row(63)), (None, None));
+        assert_eq!(row(50).map(|row| row[1].clone()), Some(crate::model::Value::Int(3 + step as i64)));
+        assert!(version.chunk_count(T) <= 2, "the old chunk is gone");
+        // Again, so that the index is asked for every row that moved.
+        write(&mut warehouse, 100, &expected, &[]);
+        publish(&mut warehouse, 100);
+        assert!(ids(&warehouse).is_empty());
+    }
+}
+
+#[test]
+fn a_table_truncated_or_loaded_anew_meanwhile_gets_no_row_back() {
+    for (bulk, steps) in [(false, 0), (false, 3), (true, 0), (true, 3)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut warehouse = being_rewritten(folder.path());
+        assert!(warehouse.background.let_one_go());
+        for lsn in 0..steps {
+            publish(&mut warehouse, 3 + lsn);
+        }
+        if bulk {
+            let load = warehouse.bulk();
+            load.write(T, batch_of(&catalog().tables[0], &int_rows(1_000..1_003, 1))).expect("write");
+            load.publish(&mut warehouse, Lsn(10)).expect("publish");
+        } else {
+            let rows = int_rows(1_000..1_003, 1);
+            warehouse.apply(&edit_set(10, vec![edits(&catalog(), T, true, &[], &rows)])).expect("apply");
+        }
+        for lsn in 10..16 {
+            publish(&mut warehouse, lsn);
+            assert_eq!(ids(&warehouse), [1_000, 1_001, 1_002], "bulk {bulk} after {steps} steps");
+        }
+        warehouse.checkpoint().expect("checkpoint");
+        drop(warehouse);
+        assert_eq!(ids(&Warehouse::open(folder.path(), small()).expect("open")), [1_000, 1_001, 1_002]);
+    }
+}
+
+#[test]
+fn a_checkpoint_in_the_middle_of_a_move_holds_every_row_once() {
+    for steps in 0..16 {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut warehouse = being_rewritten(folder.path());
+        assert!(warehouse.background.let_one_go());
+        let mut expected: Vec<i64> = (24..64).collect();
+        for lsn in 3..3 + steps {
+            write(&mut warehouse, lsn, &[20 + lsn as i64 * 2], &[]);
+            expected.retain(|&id| id != 20 + lsn as i64 * 2);
+            publish(&mut warehouse, lsn);
+        }
+        write(&mut warehouse, 90, &[60], &[7]);
+        for expected_ids in
+            [expected.clone(), [vec![7], expected.into_iter().filter(|&id| id != 60).collect()].concat()]
+        {
+            // The first checkpoint with edits staged that are not published.
+            warehouse.checkpoint().expect("checkpoint");
+            let copy = tempfile::tempdir().expect("a folder");
+            for entry in fs::read_dir(folder.path()).expect("a folder") {
+                let entry = entry.expect("an entry");
+                fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("a copy");
+            }
+            assert_eq!(ids(&Warehouse::open(copy.path(), small()).expect("open")), expected_ids, "{steps} steps");
+            publish(&mut warehouse, 90);
+        }
+        warehouse.verify().expect("a sound folder");
+    }
+}
+
+#[test]
+fn edits_go_on_while_a_checkpoint_is_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut warehouse = held(folder.path());
+    for lsn in 1..=10 {
+        write(&mut warehouse, lsn, &[], &[lsn as i64, 100 + lsn as i64]);
+        publish(&mut warehouse, lsn);
+    }
+    assert!(!warehouse.background.is_idle(), "eight small chunks are being merged");
+    warehouse.begin_checkpoint().expect("begun");
+    assert_eq!(warehouse.poll_checkpoint().expect("a look"), None, "it waits for the merge");
+    assert!(warehouse.background.let_one_go());
+    assert_eq!(warehouse.poll_checkpoint().expect("a look"), None, "it is written");
+    write(&mut warehouse, 11, &[1, 101], &[2]);
+    publish(&mut warehouse, 11);
+    assert_eq!((warehouse.visible(), warehouse.durable()), (Lsn(11), Lsn(0)));
+    while warehouse.background.let_one_go() {}
+    assert_eq!(warehouse.poll_checkpoint().expect("an end"), Some(Lsn(10)));
+    let expected: Vec<i64> = (2..=10).chain(102..=110).collect();
+    for lsn in 11..22 {
+        publish(&mut warehouse, lsn);
+        assert_eq!(ids(&warehouse), expected);
+    }
+    assert_eq!(warehouse.reader().version().chunk_count(T), 2, "what was written as one is one");
+    assert_eq!(warehouse.checkpoint().expect("checkpoint"), Lsn(21));
+    let counters = warehouse.counters();
+    assert_eq!((counters.checkpoints, counters.bytes_rewritten), (2, 0), "each row was written once");
+    drop(warehouse);
+    assert_eq!(ids(&Warehouse::open(folder.path(), small()).expect("open")), expected);
+}
+
+#[test]
+fn a_checkpoint_that_fails_at_the_side_says_so_and_the_next_one_makes_up_for_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut warehouse = held(folder.path());
+    write(&mut warehouse, 1, &[], &[1, 2, 3]);
+    publish(&mut warehouse, 1);
+    fs::create_dir(folder.path().join("MANIFEST.new")).expect("a folder in the way");
+    warehouse.begin_checkpoint().expect("begun");
+    while warehouse.background.let_one_go() {}
+    let error = warehouse.poll_checkpoint().expect_err("no manifest can be written").to_string();
+    assert!(error.contains("MANIFEST.new"), "{error}");
+    assert_eq!(warehouse.durable(), Lsn(0));
+    fs::remove_dir(folder.path().join("MANIFEST.new")).expect("out of the way");
+    write(&mut warehouse, 2, &[2], &[]);
+    publish(&mut warehouse, 2);
+    assert_eq!(warehouse.checkpoint().expect("the second try"), Lsn(2));
+    drop(warehouse);
+    assert_eq!(ids(&Warehouse::open(folder.path(), small()).expect("open")), [1, 3]);
+}
+
+#[test]
+fn a_merge_that_fails_is_the_next_call_s_error_and_loses_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(being_rewritten(folder.path()));
+    let mut warehouse = Warehouse::open(folder.path(), small()).expect("open");
+    hold(&mut warehouse);
+    write(&mut warehouse, 2, &(0..24).collect::<Vec<_>>(), &[]);
+    publish(&mut warehouse, 2);
+    let segment = fs::read_dir(folder.path()).expect("a folder").filter_map(Result::ok).map(|entry| entry.path());
+    let segment =
+        segment.filter(|path| path.extension().is_some_and(|end| end == "parquet")).next().expect("a segment");
+    let good = fs::read(&segment).expect("the file");
+    fs::write(&segment, &good[1..]).expect("a damaged file");
+    assert!(warehouse.background.let_one_go());
+    let error = warehouse.publish(Lsn(3)).expect_err("a damaged segment");
+    assert!(error.to_string().contains("is damaged"), "{error}");
+    fs::write(&segment, &good).expect("restored");
+    for lsn in 3..40 {
+        write(&mut warehouse, lsn, &[30], &[]);
+        publish(&mut warehouse, lsn);
+        while warehouse.background.let_one_go() {}
+    }
+    assert_eq!(ids(&warehouse), (24..64).filter(|&id| id != 30).collect::<Vec<_>>());
+    assert!(matches!(warehouse.tables[0].slots.as_slice(), [one] if one.chunk.rows < 64), "rewritten in the end");
+}
+
+#[test]
+fn a_warehouse_dropped_while_threads_write_leaves_a_sound_folder() {
+    let options = WarehouseOptions { compaction_threads: 2, ..small() };
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(Warehouse::create(folder.path(), &catalog(), options.clone()).expect("a warehouse"));
+    let mut lsn = 0;
+    for _ in 0..20 {
+        let mut warehouse = Warehouse::open(folder.path(), options.clone()).expect("open");
+        let before = warehouse.durable();
+        assert_eq!(ids(&warehouse).len() as u64, before.0);
+        lsn = before.0;
+        for _ in 0..100 {
+            lsn += 1;
+            write(&mut warehouse, lsn, &[], &[lsn as i64, 1]);
+            publish(&mut warehouse, lsn);
+        }
+        warehouse.begin_checkpoint().expect("begun");
+    }
+    assert!(lsn > 1_900, "a checkpoint that was begun is finished before the folder is let go");
+}
+
+#[test]
+fn rows_beyond_the_limit_are_let_go_and_read_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let limit = 60_000;
+    let options = WarehouseOptions { memory_bytes_max: Some(limit), compaction_threads: 0, ..small() };
+    let mut warehouse = Warehouse::create(folder.path(), &catalog(), options).expect("a warehouse");
+    let mut lsn = 0;
+    while !warehouse.checkpoint_is_due() {
+        lsn += 1;
+        assert!(lsn < 1_000, "half the limit without a segment makes a checkpoint due");
+        let first = lsn as i64 * 50;
+        write(&mut warehouse, lsn, &[], &(first..first + 50).collect::<Vec<_>>());
+        publish(&mut warehouse, lsn);
+    }
+    warehouse.checkpoint().expect("checkpoint");
+    assert!(!warehouse.checkpoint_is_due());
+    let held = warehouse.reader().version();
+    for _ in 0..100 {
+        lsn += 1;
+        let first = lsn as i64 * 50;
+        write(&mut warehouse, lsn, &[], &(first..first + 50).collect::<Vec<_>>());
+        publish(&mut warehouse, lsn);
+        if warehouse.checkpoint_is_due() {
+            warehouse.checkpoint().expect("checkpoint");
+            assert!(warehouse.storage().row_bytes <= limit, "{:?}", warehouse.storage());
+        }
+    }
+    let version = warehouse.reader().version();
+    let counters = warehouse.storage();
+    assert!(counters.rows_in_memory < counters.rows_live / 2, "{counters:?}");
+    assert_eq!(scanned(&version, T).len() as u64, lsn * 50);
+    assert!(held.row_count(T) > 0 && scanned(&held, T).len() as u64 == held.row_count(T), "a version held meanwhile");
+    for id in [50, 51, lsn as i64 * 50, lsn as i64 * 50 + 49] {
+        assert!(version.get(T, Key::Int(id).as_ref()).expect("get").is_some(), "row {id}");
+    }
+    assert!(warehouse.storage().row_bytes <= limit, "a scan keeps no more than it may: {:?}", warehouse.storage());
+    drop((held, version, warehouse));
+    let wrong = Warehouse::open(folder.path(), small()).and_then(|warehouse| warehouse.verify());
+    assert!(!matches!(wrong, Err(WarehouseError::Corrupt { .. })) && wrong.is_ok());
+}
