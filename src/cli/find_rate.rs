@@ -3,7 +3,7 @@
 use super::args::{LiveArgs, OutputFormat};
 use super::progress::Bars;
 use super::{Exit, Failure, live, stop_on_ctrl_c};
-use crate::decide::rate_search::Trial;
+use crate::decide::rate_search::{Trial, is_out_of_reach};
 use crate::decide::stored::write_whole;
 use crate::plan::{Plan, RawPlan};
 use crate::report::headline::{count, seconds};
@@ -85,7 +85,13 @@ fn told(rates: &Rates) -> String {
 
 fn told_strategy(found: &Sustainable) -> String {
     let Some(rate) = found.rate else {
-        return format!("{}: not even one transaction a second holds", found.strategy);
+        let late = is_out_of_reach(&found.trials);
+        let why = if late {
+            "no rate keeps it: the lag does not come from the load"
+        } else {
+            "not even one transaction a second holds"
+        };
+        return format!("{}: {why}", found.strategy);
     };
     let mut out = format!("{}: sustains {} transactions/s", found.strategy, count(rate.round()));
     if let Some(changes) = found.changes_per_s {

@@ -41,6 +41,8 @@ pub struct Trial {
     pub committed_per_s: Option<f64>,
     /// Changes acknowledged a second.
     pub changes_per_s: Option<f64>,
+    /// Whether the backlog grew beyond what is allowed.
+    pub backlog_grew: bool,
     /// What it failed on; none when the rate holds.
     pub limit: Option<Limit>,
 }
@@ -82,6 +84,7 @@ impl Trial {
             confirming,
             lag_p99_s: lag,
             backlog_slope: line.map(|line| line.slope),
+            backlog_grew: grows,
             committed_per_s: case.value("throughput.transactions_per_s"),
             changes_per_s: case.value("throughput.changes_per_s"),
             limit,
@@ -92,6 +95,21 @@ impl Trial {
     pub fn holds(&self) -> bool {
         self.limit.is_none()
     }
+
+    /// The lag of a run that kept up and was late all the same.
+    fn late_without_load(&self) -> Option<f64> {
+        self.lag_p99_s.filter(|_| self.limit == Some(Limit::Lag) && !self.backlog_grew)
+    }
+}
+
+/// Whether the objective is out of reach at any rate: the last run kept up and was too late, and so was one at twice its rate or more, by no
+/// more than a quarter. Then the lag does not come from the load (an interval between batches is such a cause), and a lower rate helps nothing.
+pub fn is_out_of_reach(trials: &[Trial]) -> bool {
+    let Some((last, earlier)) = trials.split_last() else { return false };
+    let Some(lag) = last.late_without_load() else { return false };
+    earlier.iter().any(|trial| {
+        trial.rate >= 2.0 * last.rate && trial.late_without_load().is_some_and(|before| before <= 1.25 * lag)
+    })
 }
 
 /// What the search asks for next.
@@ -244,6 +262,18 @@ mod tests {
             validation: Validation { passed: true, ..Validation::default() },
             divergence: Vec::new(),
         }
+    }
+
+    #[test]
+    fn an_interval_that_is_too_long_ends_the_search() {
+        let trial = |rate: f64, lag: f64, slope: f64| Trial::judge(&case(lag, |t| slope * t), (rate, 10.0, false), 0.1);
+        // Both are late and neither is behind: halving the rate once more would not help.
+        assert!(is_out_of_reach(&[trial(500.0, 1.1, 0.0), trial(250.0, 1.0, 0.0)]));
+        // Falling lag, a backlog that grows, one run alone, a rate that holds: the search goes on.
+        assert!(!is_out_of_reach(&[trial(500.0, 1.1, 0.0), trial(250.0, 0.5, 0.0)]));
+        assert!(!is_out_of_reach(&[trial(500.0, 5.0, 200.0), trial(250.0, 5.0, 100.0)]));
+        assert!(!is_out_of_reach(&[trial(500.0, 1.1, 0.0)]) && !is_out_of_reach(&[]));
+        assert!(!is_out_of_reach(&[trial(500.0, 1.1, 0.0), trial(250.0, 0.05, 0.0)]));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use super::case::setting;
 use super::{Progress, RunError, environment, git_state, run, utc_now};
 use crate::clock::Clock;
-use crate::decide::rate_search::{Next, RateSearch, Trial};
+use crate::decide::rate_search::{Next, RateSearch, Trial, is_out_of_reach};
 use crate::model::Lsn;
 use crate::plan::{Plan, RawPlan};
 use crate::report::{Config, Environment, GitState};
@@ -142,6 +142,9 @@ fn find_rate(
         tell(kind.name(), &trial);
         search.heard(trial.holds());
         trials.push(trial);
+        if is_out_of_reach(&trials) {
+            break None;
+        }
     };
     let confirmed = trials.iter().any(|trial| trial.confirming && trial.holds());
     let at = trials.iter().rev().find(|trial| Some(trial.rate) == found && trial.holds());

@@ -366,11 +366,10 @@ impl Sweeper<'_> {
         Ok(cells)
     }
 
-    /// Runs what was foretold: a refresh of that size, a stream at that rate.
+    /// Runs what was foretold: a refresh of that size at the least rate, a stream at that rate beside a table of that size.
     fn check(&mut self, models: &Models, tell: &mut dyn FnMut(&SweepRun)) -> Result<Vec<Checked>, RunError> {
         let mut checks = Vec::new();
-        let least =
-            (self.plan.rows.first().copied().unwrap_or(1000), self.plan.change_rates.first().copied().unwrap_or(100.0));
+        let least_rate = self.plan.change_rates.first().copied().unwrap_or(100.0);
         for &(rows, rate, _) in &self.plan.predict {
             let mut checked = |strategy: &str, predicted: f64, measured: f64| {
                 let error = measured / predicted - 1.0;
@@ -385,13 +384,13 @@ impl Sweeper<'_> {
             };
             if let Some(line) = models.refresh_cost.as_ref().and_then(|model| model.line.as_ref()) {
                 let total = self.total(rows)? as f64;
-                let run = self.run(&Place { strategy: "full-refresh".to_owned(), rows, rate: least.1 })?;
+                let run = self.run(&Place { strategy: "full-refresh".to_owned(), rows, rate: least_rate })?;
                 tell(&run);
                 checked("full-refresh", line.at(total), run.cpu_s_per_refresh.unwrap_or(f64::NAN));
             }
             for model in &models.streams {
                 let Some(line) = &model.line else { continue };
-                let run = self.run(&Place { strategy: model.strategy.clone(), rows: least.0, rate })?;
+                let run = self.run(&Place { strategy: model.strategy.clone(), rows, rate })?;
                 tell(&run);
                 checked(&model.strategy, line.at(run.change_rate), run.cost_cpu_s_per_s);
             }
