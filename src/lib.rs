@@ -12,6 +12,8 @@ pub mod model;
 
 pub mod clock;
 
+pub(crate) mod storage;
+
 pub mod stats;
 
 pub mod workload;

@@ -68,6 +68,8 @@ pub struct RawPlan {
     pub no_control: bool,
     /// From checkpoint to checkpoint, in tests.
     pub checkpoint_interval: Option<String>,
+    /// How many of the warehouse's last commits stay readable.
+    pub keep_versions: Option<u16>,
     /// A deliberate fault, in tests.
     pub plant: Option<String>,
 }
@@ -146,6 +148,8 @@ pub struct Plan {
     pub work: Option<PathBuf>,
     /// From checkpoint to checkpoint of a warehouse that is fed without a pause.
     pub checkpoint_interval: Duration,
+    /// How many of the warehouse's last commits stay readable, at least 1.
+    pub versions_kept: usize,
     /// How long a strategy may take to catch up at the end.
     pub drain_patience: Duration,
     /// A deliberate fault, in tests.
@@ -507,6 +511,7 @@ impl RawPlan {
             out: self.out.clone(),
             work: self.work.clone(),
             checkpoint_interval,
+            versions_kept: self.keep_versions.map_or(1, usize::from),
             drain_patience: Duration::from_secs(60) + batch_interval * 3,
             planted,
             command,

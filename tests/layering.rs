@@ -20,10 +20,12 @@ fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The names in `pub mod NAME;` lines, in order.
+/// The names in `pub mod NAME;` and `pub(crate) mod NAME;` lines, in order.
 fn modules_in_order(text: &str) -> Vec<String> {
     text.lines()
-        .filter_map(|line| line.trim().strip_prefix("pub mod ").and_then(|rest| rest.strip_suffix(';')))
+        .map(|line| line.trim())
+        .filter_map(|line| line.strip_prefix("pub mod ").or_else(|| line.strip_prefix("pub(crate) mod ")))
+        .filter_map(|rest| rest.strip_suffix(';'))
         .map(str::to_owned)
         .collect()
 }

@@ -6,6 +6,7 @@ use super::export::ExportArgs;
 use super::history::HistoryCommand;
 use super::selftest::SelftestArgs;
 use super::sweep::SweepArgs;
+use crate::sink::warehouse::VersionAt;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -67,6 +68,10 @@ pub(super) enum Command {
 pub(super) enum WarehouseCommand {
     /// Write a table's visible rows to stdout, in key order, values as PostgreSQL writes them
     Dump(DumpArgs),
+    /// Check every file against the manifest: hashes, rows, statistics, deletion vectors, keys (exit 5 when one is wrong)
+    Verify(super::verify::VerifyArgs),
+    /// List the versions that can be read
+    Versions(super::verify::VersionsArgs),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -148,6 +153,9 @@ pub(super) struct RunArgs {
     /// When the log is made durable: always, none, or an interval such as 10ms [default: always]
     #[arg(long, value_name = "WHEN")]
     pub(super) log_fsync: Option<String>,
+    /// How many of the warehouse's last commits stay readable, at most 65,535 [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) keep_versions: Option<u16>,
     /// The folder for the result [default: a new one below reports/]
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
@@ -254,6 +262,9 @@ pub(super) struct LoadArgs {
     /// The warehouse folder, which must not hold a warehouse yet
     #[arg(long, value_name = "DIR")]
     pub(super) warehouse: PathBuf,
+    /// How many of the folder's last commits stay readable
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) keep_versions: u16,
     /// Connections that read side by side [default: one a core]
     #[arg(long, value_name = "N")]
     pub(super) readers: Option<usize>,
@@ -293,6 +304,9 @@ pub(super) struct DumpArgs {
     /// Columns, separated by commas [default: all]
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub(super) columns: Vec<String>,
+    /// An older version that was kept: a commit, such as 12, or a watermark, as lsn:345 [default: the newest]
+    #[arg(long, value_name = "VERSION")]
+    pub(super) at: Option<VersionAt>,
     /// The form of the rows
     #[arg(long, value_enum, default_value_t = DumpFormat::Csv)]
     pub(super) format: DumpFormat,

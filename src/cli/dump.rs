@@ -11,7 +11,11 @@ use parquet::file::properties::WriterProperties;
 use std::io::{self, BufWriter, Write};
 
 pub(super) fn dump(arguments: &DumpArgs) -> Result<Exit, Failure> {
-    let reader = WarehouseReader::open(&arguments.warehouse).map_err(Failure::usage)?;
+    let reader = match arguments.at {
+        None => WarehouseReader::open(&arguments.warehouse),
+        Some(at) => WarehouseReader::open_at(&arguments.warehouse, at),
+    };
+    let reader = reader.map_err(Failure::usage)?;
     let version = reader.version();
     let Some((table, schema)) = version.catalog().find(&arguments.table) else {
         let known: Vec<&str> = version.catalog().tables.iter().map(|table| table.name.as_str()).collect();

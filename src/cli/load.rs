@@ -75,8 +75,8 @@ fn into_warehouse(
     load: impl FnOnce(&mut Warehouse) -> Result<Loaded, StrategyError>,
 ) -> Result<Exit, Failure> {
     let before = Before::of(&arguments.warehouse);
-    let mut warehouse =
-        Warehouse::create(&arguments.warehouse, catalog, WarehouseOptions::default()).map_err(Failure::usage)?;
+    let options = WarehouseOptions { versions_kept: arguments.keep_versions.into(), ..WarehouseOptions::default() };
+    let mut warehouse = Warehouse::create(&arguments.warehouse, catalog, options).map_err(Failure::usage)?;
     let loaded = match load(&mut warehouse) {
         Ok(loaded) => loaded,
         Err(cause) => {

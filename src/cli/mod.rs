@@ -17,6 +17,7 @@ mod report;
 mod run;
 mod selftest;
 mod sweep;
+mod verify;
 
 pub use args::Cli;
 
@@ -125,6 +126,8 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Load(arguments) => load::load(arguments),
         Command::Doctor(arguments) => doctor::doctor(arguments),
         Command::Warehouse(WarehouseCommand::Dump(arguments)) => dump::dump(arguments),
+        Command::Warehouse(WarehouseCommand::Verify(arguments)) => verify::verify(arguments),
+        Command::Warehouse(WarehouseCommand::Versions(arguments)) => verify::versions(arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "freshbench", &mut script);

@@ -87,6 +87,7 @@ pub(super) fn raw(arguments: &RunArgs) -> RawPlan {
         quick: arguments.quick,
         no_control: arguments.no_control,
         checkpoint_interval: arguments.checkpoint_interval.clone(),
+        keep_versions: arguments.keep_versions,
         plant: arguments.plant.clone(),
     }
 }

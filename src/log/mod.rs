@@ -17,7 +17,6 @@ mod reader;
 mod recovery;
 mod segment;
 mod shared;
-mod storage;
 mod writer;
 
 #[cfg(test)]
@@ -31,6 +30,7 @@ pub use shared::LogHandle;
 pub use writer::Log;
 
 use crate::model::{CommitTime, Lsn};
+use crate::storage;
 use std::fmt;
 
 /// The number of a record in its log, from 0, without gaps.

@@ -3,6 +3,7 @@
 mod concurrency;
 mod damage;
 mod faults;
+mod matrix;
 mod random;
 mod retention;
 mod round_trip;

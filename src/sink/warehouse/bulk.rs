@@ -10,6 +10,7 @@ use super::version::{TableVersion, Version};
 use super::writer::Warehouse;
 use super::{WarehouseError, WarehouseOptions};
 use crate::model::{Lsn, TableId};
+use crate::storage::Storage;
 use arrow_array::RecordBatch;
 use arrow_select::concat::concat_batches;
 use rayon::prelude::*;
@@ -26,6 +27,7 @@ const SEGMENT_BYTES_MAX: usize = 256 << 20;
 #[derive(Debug)]
 pub struct BulkLoad {
     dir: PathBuf,
+    storage: Arc<dyn Storage>,
     options: WarehouseOptions,
     files: Arc<AtomicU64>,
     written: Arc<Written>,
@@ -91,6 +93,7 @@ impl BulkLoad {
         };
         BulkLoad {
             dir: durable.dir.clone(),
+            storage: durable.storage.clone(),
             options: durable.options.clone(),
             files: durable.files.clone(),
             written: durable.written.clone(),
@@ -146,7 +149,7 @@ impl BulkLoad {
         let batch = concat_batches(&shape.arrow, batches)
             .map_err(WarehouseError::columnar("join the rows of table", shape.name()))?;
         let id = self.files.fetch_add(1, Ordering::Relaxed);
-        let segment = write_segment(&self.dir, id, shape, &batch, &self.options, &self.written)?;
+        let segment = write_segment(&self.storage, &self.dir, id, shape, &batch, &self.options, &self.written)?;
         self.segment_bytes.fetch_add(segment.bytes, Ordering::Relaxed);
         lock(self.table(table)?).finished.push(Finished { batch, segment: Arc::new(segment), published: false });
         Ok(())
@@ -202,7 +205,12 @@ impl BulkLoad {
             loads.push(load);
         }
         let version = Version { watermark, catalog: visible.catalog.clone(), tables };
-        warehouse.durable.commit(&version)?;
+        if let Err(error) = warehouse.durable.commit(&version) {
+            // Where it is open which manifest is on the disk, the new one's files must stay until that is known.
+            let unknown = warehouse.durable.poisoned;
+            loads.iter_mut().flat_map(|load| &mut load.finished).for_each(|finished| finished.published = unknown);
+            return Err(error);
+        }
         warehouse.durable.bytes.segments += report.segment_bytes;
         warehouse.counters.rows_upserted += report.rows;
         for (load, (table, version)) in loads.iter_mut().zip(warehouse.tables.iter_mut().zip(&version.tables)) {

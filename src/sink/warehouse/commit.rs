@@ -1,7 +1,8 @@
 //! Making a version durable: segments for chunks that have none, changed deletion vectors, then the manifest.
 //!
 //! Order: every data file is written and fsynced, the folder is fsynced, the manifest is written under another name, fsynced and
-//! renamed, the folder is fsynced again. The watermark is in the manifest, so it can't be durable without the data.
+//! renamed, the folder is fsynced again. The watermark is in the manifest, so it can't be durable without the data. Only
+//! then do files go that no version names any more.
 
 use super::chunk::{Chunk, Slot};
 use super::counters::Written;
@@ -9,22 +10,28 @@ use super::manifest::{DeletedEntry, Manifest, SegmentEntry, deletions_path, hash
 use super::segment::{Segment, write_segment};
 use super::vectors::VectorFile;
 use super::version::Version;
+use super::versions::{self, Kept, vectors_of};
 use super::{WarehouseError, WarehouseOptions};
+use crate::storage::{Mistake, Storage};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The durable state of a folder and the means of replacing it. One a folder.
 #[derive(Debug)]
 pub(super) struct Durable {
     pub(super) dir: PathBuf,
+    pub(super) storage: Arc<dyn Storage>,
     pub(super) options: WarehouseOptions,
     /// The manifest on disk.
     pub(super) manifest: Manifest,
     /// The segments that the manifest names.
     pub(super) segments: BTreeMap<u64, Arc<Segment>>,
+    /// The versions before it that stay readable, the oldest first.
+    pub(super) kept: Vec<Kept>,
     /// The number of the next file.
     pub(super) files: Arc<AtomicU64>,
     pub(super) written: Arc<Written>,
@@ -83,18 +90,34 @@ impl Durable {
             tables.push(entries);
         }
         if !vectors.is_empty() {
-            self.bytes.vectors += vectors.write(&self.dir, &self.written)?;
+            self.bytes.vectors += vectors.write(&*self.storage, &self.dir, &self.written)?;
         }
         let manifest = Manifest {
             watermark: version.watermark.0,
             commit: self.manifest.commit + 1,
+            committed_at_us: now_us(),
             next_file: self.files.load(Ordering::Relaxed),
             catalog: (*version.catalog).clone(),
             tables,
         };
-        self.bytes.manifests += manifest.commit(&self.dir, &self.written)?;
+        if self.storage.plants(Mistake::RemovedTooEarly) {
+            self.remove_early(&segments);
+        }
+        let (storage, dir, old) = (&*self.storage, &self.dir, self.manifest.commit);
+        let keep = || match self.options.versions_kept {
+            0 | 1 => Ok(()),
+            _ => versions::keep_manifest(storage, dir, old),
+        };
+        self.bytes.manifests += manifest.commit(storage, dir, &self.written, keep)?;
         self.retire(manifest, segments);
         Ok(())
+    }
+
+    /// A mistake, for tests: what the manifest on disk still names goes before there is another.
+    fn remove_early(&self, segments: &BTreeMap<u64, Arc<Segment>>) {
+        for segment in self.segments.values().filter(|segment| !segments.contains_key(&segment.id)) {
+            let _ = self.storage.remove(&segment.path);
+        }
     }
 
     /// Writes the chunks that have live rows and no segment, on several threads.
@@ -104,7 +127,7 @@ impl Durable {
             slots.filter(|slot| slot.live() > 0 && slot.chunk.segment().is_none()).map(|slot| &slot.chunk).collect();
         let (dir, options, files, written) = (&self.dir, &self.options, &self.files, &self.written);
         let outcomes: Vec<Result<u64, WarehouseError>> =
-            unwritten.par_iter().map(|chunk| write_chunk(dir, files, chunk, options, written)).collect();
+            unwritten.par_iter().map(|chunk| write_chunk(&self.storage, dir, files, chunk, options, written)).collect();
         // Every outcome is looked at before the first error is given: bytes were written either way.
         let mut failed = None;
         for (outcome, chunk) in outcomes.into_iter().zip(&unwritten) {
@@ -120,26 +143,45 @@ impl Durable {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Puts the new manifest in place of the old and lets go of the files that only the old one named.
+    /// Puts the new manifest in place of the old and lets go of the files that no version names any more.
     fn retire(&mut self, manifest: Manifest, segments: BTreeMap<u64, Arc<Segment>>) {
-        let named = |manifest: &Manifest| -> BTreeSet<u64> {
-            manifest.tables.iter().flatten().filter_map(|entry| Some(entry.deleted.as_ref()?.file)).collect()
-        };
-        for file in named(&self.manifest).difference(&named(&manifest)) {
-            // Vectors are read at opening only. What can't be removed now goes as an orphan at the next opening.
-            let _ = std::fs::remove_file(deletions_path(&self.dir, *file));
+        let old = std::mem::replace(&mut self.manifest, manifest);
+        let segments = std::mem::replace(&mut self.segments, segments);
+        self.kept.push(Kept { commit: old.commit, segments, vectors: vectors_of(&old) });
+        let beside = self.options.versions_kept.saturating_sub(1);
+        let expired: Vec<Kept> = self.kept.drain(..self.kept.len().saturating_sub(beside)).collect();
+        if beside > 0 && !expired.is_empty() && !versions::forget(&*self.storage, &self.dir, &expired, &self.written) {
+            return; // Their files go as orphans at the next opening.
         }
-        for (id, segment) in std::mem::replace(&mut self.segments, segments) {
-            if !self.segments.contains_key(&id) {
+        let vectors: BTreeSet<u64> = self
+            .kept
+            .iter()
+            .flat_map(|version| version.vectors.iter().copied())
+            .chain(vectors_of(&self.manifest))
+            .collect();
+        for file in expired.iter().flat_map(|version| &version.vectors).filter(|file| !vectors.contains(file)) {
+            // Vectors are read at opening only. What can't be removed now goes as an orphan at the next opening.
+            let _ = self.storage.remove(&deletions_path(&self.dir, *file));
+        }
+        let is_named = |id: &u64| {
+            self.segments.contains_key(id) || self.kept.iter().any(|version| version.segments.contains_key(id))
+        };
+        for (id, segment) in expired.iter().flat_map(|version| &version.segments) {
+            if !is_named(id) {
                 segment.retire();
             }
         }
-        self.manifest = manifest;
     }
+}
+
+fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Writes one chunk and notes its segment. Returns the bytes written.
 pub(super) fn write_chunk(
+    storage: &Arc<dyn Storage>,
     dir: &Path,
     files: &AtomicU64,
     chunk: &Chunk,
@@ -147,7 +189,7 @@ pub(super) fn write_chunk(
     written: &Written,
 ) -> Result<u64, WarehouseError> {
     let id = files.fetch_add(1, Ordering::Relaxed);
-    let segment = write_segment(dir, id, &chunk.shape, chunk.batch()?, options, written)?;
+    let segment = write_segment(storage, dir, id, &chunk.shape, chunk.batch()?, options, written)?;
     let bytes = segment.bytes;
     chunk.ranges()?;
     chunk.set_segment(Arc::new(segment));
@@ -172,6 +214,7 @@ fn entry(
         rows: segment.rows as u64,
         bytes: segment.bytes,
         hash: hash_text(segment.hash),
+        blocks: segment.blocks.clone(),
         key_min,
         key_max,
         ranges: slot.chunk.ranges()?.clone(),

@@ -23,6 +23,8 @@ pub enum WarehouseError {
     Corrupt {
         /// The file.
         path: PathBuf,
+        /// Where in it, as near as can be said.
+        offset: Option<u64>,
         /// What is wrong with it.
         what: String,
     },
@@ -87,6 +89,15 @@ pub enum WarehouseError {
         /// What was tried.
         operation: &'static str,
     },
+    /// No such version is kept.
+    NoVersion {
+        /// The folder.
+        path: PathBuf,
+        /// What was asked for.
+        asked: String,
+        /// The commits that are kept.
+        kept: Vec<u64>,
+    },
     /// An earlier failure left it open what is durable.
     Poisoned {
         /// The folder.
@@ -107,7 +118,11 @@ impl WarehouseError {
     }
 
     pub(super) fn corrupt(path: &Path, what: impl Into<String>) -> WarehouseError {
-        WarehouseError::Corrupt { path: path.to_owned(), what: what.into() }
+        WarehouseError::Corrupt { path: path.to_owned(), offset: None, what: what.into() }
+    }
+
+    pub(super) fn corrupt_at(path: &Path, offset: u64, what: impl Into<String>) -> WarehouseError {
+        WarehouseError::Corrupt { path: path.to_owned(), offset: Some(offset), what: what.into() }
     }
 
     pub(super) fn mismatch(table: &str, what: impl Into<String>) -> WarehouseError {
@@ -132,8 +147,12 @@ impl fmt::Display for WarehouseError {
                     _ => Ok(()),
                 }
             }
-            WarehouseError::Corrupt { path, what } => {
-                write!(f, "{} is damaged: {what}; restore the folder from a copy or load it anew", path.display())
+            WarehouseError::Corrupt { path, offset, what } => {
+                write!(f, "{} is damaged: {what}", path.display())?;
+                if let Some(offset) = offset {
+                    write!(f, ", at byte {offset}")?;
+                }
+                f.write_str("; restore the folder from a copy or load it anew")
             }
             WarehouseError::UnsupportedVersion { path, found, readable: (oldest, newest) } => write!(
                 f,
@@ -157,6 +176,11 @@ impl fmt::Display for WarehouseError {
             }
             WarehouseError::Unpublished { operation } => {
                 write!(f, "can't {operation} while accepted edits are not published; publish them first")
+            }
+            WarehouseError::NoVersion { path, asked, kept } => {
+                let kept: Vec<String> = kept.iter().map(u64::to_string).collect();
+                write!(f, "{} has no {asked}; it keeps commits {}", path.display(), kept.join(", "))?;
+                f.write_str(" (--keep-versions says how many)")
             }
             WarehouseError::Poisoned { path } => write!(
                 f,

@@ -1,21 +1,22 @@
 //! The manifest: the one file that says what the warehouse is. A new one replaces the old by a rename.
 //!
 //! Format: a header line, `freshbench.warehouse <version> <xxh3-128 of the body, hex>`, then the body in JSON. The
-//! version stands in front so that a build can refuse a newer format before it reads anything else.
+//! version stands in front so that a build can refuse a newer format before it reads anything else. Format 2 added the
+//! time of the commit and the hashes of the segments' blocks; without them a manifest of format 1 is as good.
 
+use super::WarehouseError;
 use super::chunk::Ranges;
 use super::counters::Written;
-use super::{WarehouseError, segment};
 use crate::model::{Catalog, Key, KeyRef};
+use crate::storage::{Mistake, Storage};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_128;
 
 const MAGIC: &str = "freshbench.warehouse";
 /// The oldest and the newest format this build reads; it writes the newest.
-pub(super) const READABLE: (u64, u64) = (1, 1);
+pub(super) const READABLE: (u64, u64) = (1, 2);
 const MANIFEST_BYTES_MAX: u64 = 1 << 30;
 
 /// What the warehouse is: its tables, their segments, and how far it is complete.
@@ -25,6 +26,9 @@ pub(super) struct Manifest {
     pub(super) watermark: u64,
     /// Counts the commits of this folder.
     pub(super) commit: u64,
+    /// When, in microseconds of Unix time; 0 where it is not known.
+    #[serde(default)]
+    pub(super) committed_at_us: i64,
     /// The number of the next file. Numbers are not used twice, but for orphans that were removed.
     pub(super) next_file: u64,
     pub(super) catalog: Catalog,
@@ -40,6 +44,9 @@ pub(super) struct SegmentEntry {
     pub(super) bytes: u64,
     /// xxh3-128 of the file, in hexadecimal.
     pub(super) hash: String,
+    /// Hashes of its blocks (see `damage`); none in format 1.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub(super) blocks: String,
     pub(super) key_min: KeyText,
     pub(super) key_max: KeyText,
     /// The smallest and largest value of each integer-like column, where known.
@@ -92,16 +99,17 @@ pub(super) fn hash_text(hash: u128) -> String {
     format!("{hash:032x}")
 }
 
-/// The hash that [`hash_text`] wrote.
+/// The hash that [`hash_text`] wrote, and no other writing of it: a changed letter case is damage too.
 pub(super) fn hash_of(text: &str) -> Option<u128> {
-    if text.len() == 32 { u128::from_str_radix(text, 16).ok() } else { None }
+    let hash = if text.len() == 32 { u128::from_str_radix(text, 16).ok()? } else { return None };
+    (hash_text(hash) == text).then_some(hash)
 }
 
 pub(super) fn manifest_path(dir: &Path) -> PathBuf {
     dir.join("MANIFEST")
 }
 
-fn temporary_path(dir: &Path) -> PathBuf {
+pub(super) fn temporary_path(dir: &Path) -> PathBuf {
     dir.join("MANIFEST.new")
 }
 
@@ -109,18 +117,38 @@ pub(super) fn deletions_path(dir: &Path, file: u64) -> PathBuf {
     dir.join(format!("deleted-{file:010}.bin"))
 }
 
+/// Whether the folder has a manifest.
+pub(super) fn exists(storage: &dyn Storage, dir: &Path) -> Result<bool, WarehouseError> {
+    let path = manifest_path(dir);
+    match storage.open(&path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(WarehouseError::io("open", &path)(error)),
+    }
+}
+
 impl Manifest {
+    /// That of a new folder.
+    pub(super) fn empty(catalog: &Catalog) -> Manifest {
+        let tables = vec![Vec::new(); catalog.tables.len()];
+        Manifest { watermark: 0, commit: 0, committed_at_us: 0, next_file: 0, catalog: catalog.clone(), tables }
+    }
+
     /// Reads and checks the manifest of `dir`.
-    pub(super) fn read(dir: &Path) -> Result<Manifest, WarehouseError> {
-        let path = manifest_path(dir);
-        let file = File::open(&path).map_err(WarehouseError::io("open", &path))?;
-        let length = file.metadata().map_err(WarehouseError::io("read", &path))?.len();
+    pub(super) fn read(storage: &dyn Storage, dir: &Path) -> Result<Manifest, WarehouseError> {
+        Manifest::read_file(storage, &manifest_path(dir))
+    }
+
+    /// Reads and checks the manifest at `path`.
+    pub(super) fn read_file(storage: &dyn Storage, path: &Path) -> Result<Manifest, WarehouseError> {
+        let file = storage.open(path).map_err(WarehouseError::io("open", path))?;
+        let length = file.bytes().map_err(WarehouseError::io("read", path))?;
         if length > MANIFEST_BYTES_MAX {
-            return Err(WarehouseError::corrupt(&path, format!("it has {length} bytes, and 1 GiB is the limit")));
+            return Err(WarehouseError::corrupt(path, format!("it has {length} bytes, and 1 GiB is the limit")));
         }
-        let mut bytes = Vec::new();
-        file.take(MANIFEST_BYTES_MAX).read_to_end(&mut bytes).map_err(WarehouseError::io("read", &path))?;
-        Manifest::parse(&bytes, &path)
+        let mut bytes = vec![0; length as usize];
+        file.read_exact_at(&mut bytes, 0).map_err(WarehouseError::io("read", path))?;
+        Manifest::parse(&bytes, path)
     }
 
     fn parse(bytes: &[u8], path: &Path) -> Result<Manifest, WarehouseError> {
@@ -139,7 +167,8 @@ impl Manifest {
             return Err(WarehouseError::UnsupportedVersion { path: path.to_owned(), found, readable: READABLE });
         }
         if words.next().and_then(hash_of) != Some(xxh3_128(body)) {
-            return Err(corrupt("its checksum does not fit its content"));
+            let what = format!("its checksum does not fit its content (bytes {} to {})", end + 1, bytes.len());
+            return Err(WarehouseError::corrupt_at(path, end as u64 + 1, what));
         }
         let manifest: Manifest =
             serde_json::from_slice(body).map_err(WarehouseError::columnar("parse", path.display()))?;
@@ -150,53 +179,36 @@ impl Manifest {
     }
 
     /// Makes this the folder's manifest: atomic, and durable when it returns. Every file it names must be durable
-    /// already; their folder entries are made so here. Returns the manifest's length in bytes.
-    pub(super) fn commit(&self, dir: &Path, written: &Written) -> Result<u64, WarehouseError> {
+    /// already; their folder entries are made so here. `before_rename` is called when the new manifest has no more to do but take
+    /// the old one's name. Returns the manifest's length in bytes.
+    pub(super) fn commit(
+        &self,
+        storage: &dyn Storage,
+        dir: &Path,
+        written: &Written,
+        before_rename: impl FnOnce() -> Result<(), WarehouseError>,
+    ) -> Result<u64, WarehouseError> {
         let place = dir.display();
         let body = serde_json::to_vec(self).map_err(WarehouseError::columnar("write the manifest of", place))?;
-        let header = format!("{MAGIC} {} {}\n", READABLE.1, hash_text(xxh3_128(&body)));
+        let mut bytes = format!("{MAGIC} {} {}\n", READABLE.1, hash_text(xxh3_128(&body))).into_bytes();
+        bytes.extend_from_slice(&body);
         let (path, temporary) = (manifest_path(dir), temporary_path(dir));
-        let mut file = File::create(&temporary).map_err(WarehouseError::io("create", &temporary))?;
-        file.write_all(header.as_bytes()).map_err(WarehouseError::io("write", &temporary))?;
-        file.write_all(&body).map_err(WarehouseError::io("write", &temporary))?;
-        file.sync_all().map_err(WarehouseError::io("make durable", &temporary))?;
-        let bytes = (header.len() + body.len()) as u64;
-        written.file(bytes);
-        sync_folder(dir, written)?;
-        fs::rename(&temporary, &path).map_err(WarehouseError::io("rename", &temporary))?;
-        sync_folder(dir, written)?;
-        Ok(bytes)
-    }
-
-    /// Removes every file of the warehouse's kind that this manifest does not name: what a crash left behind.
-    pub(super) fn remove_orphans(&self, dir: &Path) -> Result<usize, WarehouseError> {
-        let mut named = std::collections::BTreeSet::new();
-        for entry in self.tables.iter().flatten() {
-            named.insert(segment::segment_path(dir, entry.file));
-            named.extend(entry.deleted.iter().map(|deleted| deletions_path(dir, deleted.file)));
+        let mut file = storage.create(&temporary).map_err(WarehouseError::io("create", &temporary))?;
+        file.append(&bytes).map_err(WarehouseError::io("write", &temporary))?;
+        file.sync().map_err(WarehouseError::io("make durable", &temporary))?;
+        written.file(bytes.len() as u64);
+        before_rename()?;
+        sync_folder(storage, dir, written)?;
+        storage.rename(&temporary, &path).map_err(WarehouseError::io("rename", &temporary))?;
+        if !storage.plants(Mistake::FolderNotSynced) {
+            sync_folder(storage, dir, written)?;
         }
-        let mut removed = 0;
-        for entry in fs::read_dir(dir).map_err(WarehouseError::io("list", dir))? {
-            let path = entry.map_err(WarehouseError::io("list", dir))?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let ours = (name.starts_with("segment-") && name.ends_with(".parquet"))
-                || (name.starts_with("deleted-") && name.ends_with(".bin"))
-                || path == temporary_path(dir);
-            if ours && !named.contains(&path) {
-                match fs::remove_file(&path) {
-                    Ok(()) => removed += 1,
-                    Err(error) if error.kind() == ErrorKind::NotFound => {}
-                    Err(error) => return Err(WarehouseError::io("remove", &path)(error)),
-                }
-            }
-        }
-        Ok(removed)
+        Ok(bytes.len() as u64)
     }
 }
 
-fn sync_folder(dir: &Path, written: &Written) -> Result<(), WarehouseError> {
-    let folder = File::open(dir).map_err(WarehouseError::io("open", dir))?;
-    folder.sync_all().map_err(WarehouseError::io("make durable", dir))?;
+pub(super) fn sync_folder(storage: &dyn Storage, dir: &Path, written: &Written) -> Result<(), WarehouseError> {
+    storage.sync_folder(dir).map_err(WarehouseError::io("make durable", dir))?;
     written.folder();
     Ok(())
 }
@@ -204,28 +216,30 @@ fn sync_folder(dir: &Path, written: &Written) -> Result<(), WarehouseError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::Disk;
+    use std::fs;
 
     fn manifest() -> Manifest {
-        Manifest { watermark: 7, commit: 2, next_file: 3, catalog: Catalog::default(), tables: Vec::new() }
+        Manifest { watermark: 7, commit: 2, next_file: 3, ..Manifest::empty(&Catalog::default()) }
     }
 
     #[test]
     fn it_comes_back_and_damage_is_found() -> Result<(), Box<dyn std::error::Error>> {
         let dir = tempfile::tempdir()?;
-        manifest().commit(dir.path(), &Written::default())?;
-        assert_eq!(Manifest::read(dir.path())?, manifest());
+        manifest().commit(&Disk, dir.path(), &Written::default(), || Ok(()))?;
+        assert_eq!(Manifest::read(&Disk, dir.path())?, manifest());
         let path = manifest_path(dir.path());
         let good = fs::read(&path)?;
         for cut in 0..good.len() {
             fs::write(&path, &good[..cut])?;
-            let error = Manifest::read(dir.path()).expect_err("a cut manifest");
+            let error = Manifest::read(&Disk, dir.path()).expect_err("a cut manifest");
             assert!(error.to_string().contains("MANIFEST is damaged"), "cut at {cut}: {error}");
         }
         for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 1;
             fs::write(&path, &bad)?;
-            assert!(Manifest::read(dir.path()).is_err(), "byte {at}");
+            assert!(Manifest::read(&Disk, dir.path()).is_err(), "byte {at}");
         }
         Ok(())
     }
@@ -234,8 +248,8 @@ mod tests {
     fn a_newer_format_is_refused_by_naming_the_range() -> Result<(), Box<dyn std::error::Error>> {
         let dir = tempfile::tempdir()?;
         fs::write(manifest_path(dir.path()), format!("{MAGIC} 9 0\nwhatever"))?;
-        let error = Manifest::read(dir.path()).expect_err("a newer format");
-        assert!(error.to_string().contains("format version 9, and this build reads versions 1 to 1"), "{error}");
+        let error = Manifest::read(&Disk, dir.path()).expect_err("a newer format");
+        assert!(error.to_string().contains("format version 9, and this build reads versions 1 to 2"), "{error}");
         Ok(())
     }
 

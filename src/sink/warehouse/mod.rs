@@ -11,6 +11,9 @@
 //! * A [`Version`] covers all tables, is complete through its watermark, and never changes.
 //! * [`Warehouse::open`] finds exactly the state of the last checkpoint, or bulk load, that returned.
 //! * The watermark is written with the data, in one commit; files a crash left behind are removed at opening.
+//! * No row is decoded from a file whose hash is not the one in the manifest.
+//! * Files go only when no kept version names them, and that is durable; a reader, also one in another process, holds
+//!   its files open, and an open file stays readable.
 //!
 //! Write amplification: a checkpoint writes every row that came since the last one, without those already dead, as one
 //! segment a table (or several of `chunk_rows_max` rows). Eight small segments become one, so a row is written about
@@ -24,6 +27,7 @@ mod chunk;
 mod columns;
 mod commit;
 mod counters;
+mod damage;
 mod deleted;
 mod error;
 mod index;
@@ -40,7 +44,9 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod vectors;
+mod verify;
 mod version;
+mod versions;
 mod writer;
 
 pub use aggregate::Aggregate;
@@ -51,7 +57,9 @@ pub use error::WarehouseError;
 pub use ordered::OrderedRows;
 pub use reader::WarehouseReader;
 pub use scan::{Condition, Filter};
+pub use verify::{Verification, VerifyFault, verify};
 pub use version::Version;
+pub use versions::{VersionAt, VersionInfo, versions};
 pub use writer::Warehouse;
 
 pub use crate::workload::Comparison;
@@ -63,10 +71,12 @@ pub struct WarehouseOptions {
     pub chunk_rows_max: usize,
     /// The level of zstd in segments, 1 to 22. More than 3 is slow.
     pub zstd_level: i32,
+    /// How many of the last commits stay readable (see [`versions()`]), the newest among them; at least 1.
+    pub versions_kept: usize,
 }
 
 impl Default for WarehouseOptions {
     fn default() -> WarehouseOptions {
-        WarehouseOptions { chunk_rows_max: 131_072, zstd_level: 1 }
+        WarehouseOptions { chunk_rows_max: 131_072, zstd_level: 1, versions_kept: 1 }
     }
 }

@@ -1,18 +1,23 @@
 //! Opening a folder: lock, manifest, sizes, deletion vectors.
+//!
+//! What opening checks: the manifest's hash, that every file it names is there and as long as it says, and the hashes
+//! of the deletion vectors. A segment's hash is checked whenever it is read, before a row of it is decoded; so no row
+//! is served from a file that is not as it was written. `warehouse verify` reads and checks everything at once.
 
 use super::WarehouseError;
 use super::chunk::{Chunk, Known, Slot};
 use super::columns::TableShape;
 use super::index::Address;
-use super::manifest::{Manifest, SegmentEntry, hash_of};
+use super::manifest::{Manifest, SegmentEntry};
 use super::segment::Segment;
 use super::table::SharedIndex;
 use super::vectors::read_vector;
 use super::version::{TableVersion, Version};
+use super::versions::{self, VersionAt};
 use crate::model::Lsn;
 use crate::sink::lock::{self, LockFault};
+use crate::storage::{Disk, Storage};
 use std::fs::File;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,6 +32,20 @@ pub(super) fn lock(dir: &Path) -> Result<File, WarehouseError> {
     })
 }
 
+/// Makes the folder if need be, its name durable.
+pub(super) fn create_folder(storage: &dyn Storage, dir: &Path) -> Result<(), WarehouseError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    storage.create_folder(dir).map_err(WarehouseError::io("create", dir))?;
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => {
+            storage.sync_folder(parent).map_err(WarehouseError::io("make durable", parent))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A table's slots, and the next free address.
 pub(super) struct Loaded {
     pub(super) shape: Arc<TableShape>,
@@ -36,13 +55,18 @@ pub(super) struct Loaded {
 
 /// Makes the tables of a manifest, checking that every file is there and as long as it should be. With `hold` the
 /// files stay open.
-pub(super) fn load(dir: &Path, manifest: &Manifest, hold: bool) -> Result<Vec<Loaded>, WarehouseError> {
+pub(super) fn load(
+    storage: &Arc<dyn Storage>,
+    dir: &Path,
+    manifest: &Manifest,
+    hold: bool,
+) -> Result<Vec<Loaded>, WarehouseError> {
     let mut tables = Vec::with_capacity(manifest.tables.len());
     for ((id, schema), entries) in manifest.catalog.iter().zip(&manifest.tables) {
         let shape = Arc::new(TableShape::new(id, schema)?);
         let (mut slots, mut next) = (Vec::with_capacity(entries.len()), 0);
         for entry in entries {
-            let slot = load_slot(dir, entry, &shape, next, hold)?;
+            let slot = load_slot(storage, dir, entry, &shape, (next, hold))?;
             next = slot.chunk.end();
             slots.push(slot);
         }
@@ -52,48 +76,48 @@ pub(super) fn load(dir: &Path, manifest: &Manifest, hold: bool) -> Result<Vec<Lo
 }
 
 fn load_slot(
+    storage: &Arc<dyn Storage>,
     dir: &Path,
     entry: &SegmentEntry,
     shape: &Arc<TableShape>,
-    start: Address,
-    hold: bool,
+    (start, hold): (Address, bool),
 ) -> Result<Slot, WarehouseError> {
-    let rows = usize::try_from(entry.rows).unwrap_or(usize::MAX);
-    let hash = hash_of(&entry.hash);
-    let mut segment = Segment::new(dir, entry.file, rows, entry.bytes, hash.unwrap_or_default());
-    let path = segment.path.clone();
-    if hash.is_none() || rows > u32::MAX as usize || entry.key_min.key().is_none() || entry.key_max.key().is_none() {
-        return Err(WarehouseError::corrupt(&path, "the manifest's entry for it makes no sense"));
-    }
-    let file = File::open(&path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => WarehouseError::corrupt(&path, "the manifest names it, and it is missing"),
-        _ => WarehouseError::io("open", &path)(error),
-    })?;
-    let length = file.metadata().map_err(WarehouseError::io("read", &path))?.len();
-    if length != entry.bytes {
-        let what = format!("it has {length} bytes, and the manifest says {}", entry.bytes);
-        return Err(WarehouseError::corrupt(&path, what));
-    }
-    segment.file = hold.then_some(file);
+    let mut segment = Segment::of_entry(storage, dir, entry)?;
+    segment.check_length(hold)?;
+    let rows = segment.rows;
     let known = Known { key_range: (entry.key_min.clone(), entry.key_max.clone()), ranges: entry.ranges.clone() };
     let mut slot = Slot::new(Chunk::of_segment(shape, start, Arc::new(segment), known));
     if let Some(deleted) = &entry.deleted {
-        slot.deleted = read_vector(dir, deleted, rows)?;
+        slot.deleted = read_vector(&**storage, dir, deleted, rows)?;
     }
     Ok(slot)
 }
 
-/// The version a manifest describes, for a reader that is not the writer.
-pub(super) fn read_version(dir: &Path) -> Result<Version, WarehouseError> {
+/// The version wanted, for a reader that is not the writer; `None` is the newest. Its files stay open.
+pub(super) fn read_version(dir: &Path, at: Option<VersionAt>) -> Result<Version, WarehouseError> {
+    let storage: Arc<dyn Storage> = Arc::new(Disk);
+    with_manifest(&*storage, dir, at, |manifest| Ok(version_of(manifest, load(&storage, dir, manifest, true)?)))
+}
+
+/// Calls `each` with the manifest of the version wanted, and again when the writer replaced it under its hands: a file may go
+/// between the reading of the manifest and its opening, but only with a new manifest.
+pub(super) fn with_manifest<T>(
+    storage: &dyn Storage,
+    dir: &Path,
+    at: Option<VersionAt>,
+    each: impl Fn(&Manifest) -> Result<T, WarehouseError>,
+) -> Result<T, WarehouseError> {
     let mut attempt = 0;
     loop {
-        let manifest = Manifest::read(dir)?;
-        match load(dir, &manifest, true) {
-            Ok(tables) => return Ok(version_of(&manifest, tables)),
+        let manifest = match at {
+            Some(at) => versions::find(storage, dir, at)?,
+            None => Manifest::read(storage, dir)?,
+        };
+        match each(&manifest) {
+            Ok(done) => return Ok(done),
             Err(error) => {
                 attempt += 1;
-                // A file may go between the reading of the manifest and its opening, but only with a new manifest.
-                if attempt >= ATTEMPTS || Manifest::read(dir)?.commit == manifest.commit {
+                if attempt >= ATTEMPTS || Manifest::read(storage, dir)?.commit == manifest.commit {
                     return Err(error);
                 }
             }

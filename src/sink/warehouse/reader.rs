@@ -1,6 +1,7 @@
 //! Readers: a handle that gives the newest version.
 
 use super::version::Version;
+use super::versions::VersionAt;
 use super::{WarehouseError, open};
 use arc_swap::ArcSwap;
 use std::path::Path;
@@ -19,7 +20,16 @@ impl WarehouseReader {
     /// # Errors
     /// When there is no warehouse, a file is missing or cut, or the format is newer than this build.
     pub fn open(dir: &Path) -> Result<WarehouseReader, WarehouseError> {
-        let version = open::read_version(dir)?;
+        let version = open::read_version(dir, None)?;
+        Ok(WarehouseReader { current: Arc::new(ArcSwap::from_pointee(version)) })
+    }
+
+    /// Opens an older version that is kept (see [`super::versions()`]), as [`WarehouseReader::open`] opens the newest.
+    ///
+    /// # Errors
+    /// [`WarehouseError::NoVersion`] naming those that are kept; else as for [`WarehouseReader::open`].
+    pub fn open_at(dir: &Path, at: VersionAt) -> Result<WarehouseReader, WarehouseError> {
+        let version = open::read_version(dir, Some(at))?;
         Ok(WarehouseReader { current: Arc::new(ArcSwap::from_pointee(version)) })
     }
 

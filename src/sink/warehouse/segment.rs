@@ -1,22 +1,28 @@
 //! Segments: the rows of one chunk as a Parquet file of one row group, written once and never changed.
+//!
+//! Rows are decoded from bytes whose hash was checked, and from no others: a segment is read whole, checked against the
+//! manifest's hash of the file, and decoded from that very memory.
 
 use super::columns::{IntegerColumn, TableShape};
 use super::counters::Written;
+use super::damage;
+use super::manifest::{SegmentEntry, hash_of};
 use super::{WarehouseError, WarehouseOptions};
+use crate::storage::{Mistake, ReadFile, SegmentFile, Storage};
 use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{DataType, Schema};
 use arrow_select::concat::concat_batches;
+use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
-use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 /// One Parquet file. When the last user of an obsolete segment lets go of it, the file is removed.
 #[derive(Debug)]
@@ -26,25 +32,59 @@ pub(super) struct Segment {
     pub(super) rows: usize,
     pub(super) bytes: u64,
     pub(super) hash: u128,
-    /// Kept open by readers in other processes, so that the writer may remove the file meanwhile.
-    pub(super) file: Option<File>,
+    /// Hashes of its blocks, to say where damage is; see [`damage`]. Empty for a segment of format 1.
+    pub(super) blocks: String,
+    /// Kept open by readers beside the writer, which may remove the file meanwhile: an open file stays readable.
+    file: Option<Box<dyn ReadFile>>,
+    storage: Arc<dyn Storage>,
     obsolete: AtomicBool,
-    /// Clones of one open file share its position: one thread reads at a time.
-    reading: Mutex<()>,
 }
 
 impl Segment {
-    pub(super) fn new(dir: &Path, id: u64, rows: usize, bytes: u64, hash: u128) -> Segment {
-        Segment {
-            id,
-            path: segment_path(dir, id),
-            rows,
-            bytes,
-            hash,
-            file: None,
-            obsolete: AtomicBool::new(false),
-            reading: Mutex::new(()),
+    /// The segment that a manifest's entry names; nothing is looked at but the entry.
+    pub(super) fn of_entry(
+        storage: &Arc<dyn Storage>,
+        dir: &Path,
+        entry: &SegmentEntry,
+    ) -> Result<Segment, WarehouseError> {
+        let path = segment_path(dir, entry.file);
+        let nonsense = || WarehouseError::corrupt(&path, "the manifest's entry for it makes no sense");
+        if entry.rows > u64::from(u32::MAX) || entry.key_min.key().is_none() || entry.key_max.key().is_none() {
+            return Err(nonsense());
         }
+        Ok(Segment {
+            id: entry.file,
+            rows: entry.rows as usize,
+            bytes: entry.bytes,
+            hash: hash_of(&entry.hash).ok_or_else(nonsense)?,
+            blocks: entry.blocks.clone(),
+            file: None,
+            storage: storage.clone(),
+            obsolete: AtomicBool::new(false),
+            path,
+        })
+    }
+
+    /// Looks whether the file is there and as long as it should be. With `hold` it stays open from then on.
+    pub(super) fn check_length(&mut self, hold: bool) -> Result<(), WarehouseError> {
+        let file = self.open().map_err(|error| match error {
+            WarehouseError::Io { cause, .. } if cause.kind() == io::ErrorKind::NotFound => {
+                WarehouseError::corrupt(&self.path, "the manifest names it, and it is missing")
+            }
+            other => other,
+        })?;
+        self.compare_length(&*file)?;
+        self.file = hold.then_some(file);
+        Ok(())
+    }
+
+    fn compare_length(&self, file: &dyn ReadFile) -> Result<(), WarehouseError> {
+        let length = file.bytes().map_err(WarehouseError::io("read", &self.path))?;
+        if length == self.bytes {
+            return Ok(());
+        }
+        let what = format!("it has {length} bytes, and the manifest says {}", self.bytes);
+        Err(WarehouseError::corrupt_at(&self.path, length.min(self.bytes), what))
     }
 
     /// The file goes when nobody uses it any more. Only for segments that no manifest on disk names.
@@ -52,47 +92,40 @@ impl Segment {
         self.obsolete.store(true, Ordering::Release);
     }
 
-    fn open(&self) -> Result<File, WarehouseError> {
-        match &self.file {
-            Some(file) => file.try_clone().map_err(WarehouseError::io("open", &self.path)),
-            None => File::open(&self.path).map_err(WarehouseError::io("open", &self.path)),
+    fn open(&self) -> Result<Box<dyn ReadFile>, WarehouseError> {
+        self.storage.open(&self.path).map_err(WarehouseError::io("open", &self.path))
+    }
+
+    /// The whole file, its length and hash checked.
+    pub(super) fn content(&self) -> Result<Bytes, WarehouseError> {
+        let opened;
+        let file = match &self.file {
+            Some(file) => file,
+            None => {
+                opened = self.open()?;
+                &opened
+            }
+        };
+        self.compare_length(&**file)?;
+        let mut content = vec![0; usize::try_from(self.bytes).unwrap_or(usize::MAX)];
+        file.read_exact_at(&mut content, 0).map_err(WarehouseError::io("read", &self.path))?;
+        let content = Bytes::from(content);
+        if xxh3_128(&content) != self.hash {
+            return Err(damage::of_segment(&self.path, &content, &self.blocks));
         }
+        Ok(content)
     }
 
     /// Checks the file against the length and the hash that the manifest has.
     pub(super) fn verify(&self) -> Result<(), WarehouseError> {
-        let _one_reader = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        self.check()
-    }
-
-    fn check(&self) -> Result<(), WarehouseError> {
-        let mut file = self.open()?;
-        file.rewind().map_err(WarehouseError::io("read", &self.path))?;
-        let mut hash = Xxh3::new();
-        let (mut buffer, mut bytes) = (vec![0; 1 << 18], 0);
-        loop {
-            let count = file.read(&mut buffer).map_err(WarehouseError::io("read", &self.path))?;
-            let Some(piece) = buffer.get(..count).filter(|piece| !piece.is_empty()) else { break };
-            hash.update(piece);
-            bytes += piece.len() as u64;
-        }
-        if bytes != self.bytes {
-            let what = format!("it has {bytes} bytes, and the manifest says {}", self.bytes);
-            return Err(WarehouseError::corrupt(&self.path, what));
-        }
-        if hash.digest128() != self.hash {
-            return Err(WarehouseError::corrupt(&self.path, "its hash is not the one in the manifest"));
-        }
-        Ok(())
+        self.content().map(|_| ())
     }
 
     /// Reads the rows, or only the columns in `projection` (ascending); the file's hash is checked first.
     pub(super) fn read(&self, shape: &TableShape, projection: Option<&[usize]>) -> Result<RecordBatch, WarehouseError> {
-        let _one_reader = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        self.check()?;
+        let content = self.content()?;
         let place = self.path.display();
-        let file = self.open()?;
-        let mut builder = ParquetRecordBatchReaderBuilder::try_new(file)
+        let mut builder = ParquetRecordBatchReaderBuilder::try_new(content)
             .map_err(WarehouseError::columnar("read the footer of", &place))?
             .with_batch_size(self.rows.max(1));
         let mut schema = shape.arrow.clone();
@@ -126,7 +159,7 @@ impl Drop for Segment {
     fn drop(&mut self) {
         if self.obsolete.load(Ordering::Acquire) {
             // What can't be removed now is removed as an orphan when the warehouse is opened next.
-            let _ = std::fs::remove_file(&self.path);
+            let _ = self.storage.remove(&self.path);
         }
     }
 }
@@ -137,6 +170,7 @@ pub(super) fn segment_path(dir: &Path, id: u64) -> PathBuf {
 
 /// Writes `batch` as segment `id` in `dir` and makes the file durable. The folder's entry is not durable yet.
 pub(super) fn write_segment(
+    storage: &Arc<dyn Storage>,
     dir: &Path,
     id: u64,
     shape: &TableShape,
@@ -145,42 +179,47 @@ pub(super) fn write_segment(
     written: &Written,
 ) -> Result<Segment, WarehouseError> {
     let path = segment_path(dir, id);
-    let result = encode(&path, shape, batch, options);
-    match result {
-        Ok((bytes, hash)) => {
+    let file = storage.create_new(&path).map_err(WarehouseError::io("create", &path))?;
+    let durably = !storage.plants(Mistake::ManifestBeforeData);
+    match encode(file, &path, shape, batch, options, durably) {
+        Ok((bytes, hash, blocks)) => {
             written.file(bytes);
-            Ok(Segment::new(dir, id, batch.num_rows(), bytes, hash))
+            let (rows, storage, obsolete) = (batch.num_rows(), storage.clone(), AtomicBool::new(false));
+            Ok(Segment { id, path, rows, bytes, hash, blocks, file: None, storage, obsolete })
         }
         Err(error) => {
-            let _ = std::fs::remove_file(&path);
+            let _ = storage.remove(&path);
             Err(error)
         }
     }
 }
 
+/// Writes the file; gives its length, its hash and those of its blocks.
 fn encode(
+    file: Box<dyn SegmentFile>,
     path: &Path,
     shape: &TableShape,
     batch: &RecordBatch,
     options: &WarehouseOptions,
-) -> Result<(u64, u128), WarehouseError> {
-    let file = File::create_new(path).map_err(WarehouseError::io("create", path))?;
+    durably: bool,
+) -> Result<(u64, u128, String), WarehouseError> {
     let place = path.display();
-    let out = HashingWriter { file, hash: Xxh3::new(), bytes: 0, failed: None };
+    let out = HashingWriter { file, hash: Xxh3::new(), blocks: damage::BlockHasher::default(), bytes: 0, failed: None };
     let mut writer = ArrowWriter::try_new(out, shape.arrow.clone(), Some(properties(shape, batch, options)))
         .map_err(WarehouseError::columnar("begin", &place))?;
     let outcome = writer.write(batch).and_then(|()| writer.finish().map(|_| ()));
+    let out = writer.inner_mut();
     if let Err(error) = outcome {
         // The writer wraps what the system said; the plain error has the better remedy.
-        return Err(match writer.inner_mut().failed.take() {
+        return Err(match out.failed.take() {
             Some(cause) => WarehouseError::io("write", path)(cause),
             None => WarehouseError::columnar("write", &place)(error),
         });
     }
-    let out = writer.inner();
-    let (bytes, hash) = (out.bytes, out.hash.digest128());
-    out.file.sync_all().map_err(WarehouseError::io("make durable", path))?;
-    Ok((bytes, hash))
+    if durably {
+        out.file.sync().map_err(WarehouseError::io("make durable", path))?;
+    }
+    Ok((out.bytes, out.hash.digest128(), std::mem::take(&mut out.blocks).finish()))
 }
 
 fn properties(shape: &TableShape, batch: &RecordBatch, options: &WarehouseOptions) -> WriterProperties {
@@ -224,34 +263,33 @@ fn all_different(column: &ArrayRef) -> bool {
 
 /// Counts and hashes what is written, and keeps the system's own error.
 struct HashingWriter {
-    file: File,
+    file: Box<dyn SegmentFile>,
     hash: Xxh3,
+    blocks: damage::BlockHasher,
     bytes: u64,
     failed: Option<io::Error>,
 }
 
 impl Write for HashingWriter {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(piece).map_err(|error| self.keep(error))?;
-        self.hash.update(piece.get(..count).unwrap_or(piece));
-        self.bytes += count as u64;
-        Ok(count)
+        self.file.append(piece).map_err(|error| self.keep(error))?;
+        self.hash.update(piece);
+        self.blocks.update(piece);
+        self.bytes += piece.len() as u64;
+        Ok(piece.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        Ok(())
     }
 }
 
 impl HashingWriter {
     fn keep(&mut self, error: io::Error) -> io::Error {
-        let copy = match error.raw_os_error() {
+        self.failed = Some(match error.raw_os_error() {
             Some(code) => io::Error::from_raw_os_error(code),
             None => io::Error::from(error.kind()),
-        };
-        if error.kind() != io::ErrorKind::Interrupted {
-            self.failed = Some(copy);
-        }
+        });
         error
     }
 }

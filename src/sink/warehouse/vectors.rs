@@ -7,9 +7,8 @@ use super::WarehouseError;
 use super::counters::Written;
 use super::deleted::Deleted;
 use super::manifest::{DeletedEntry, deletions_path, hash_of, hash_text};
-use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::FileExt;
+use crate::storage::{Mistake, Storage};
+use std::io::ErrorKind;
 use std::path::Path;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -61,13 +60,18 @@ impl VectorFile {
     }
 
     /// Writes the file and makes it durable. Returns its length in bytes.
-    pub(super) fn write(self, dir: &Path, written: &Written) -> Result<u64, WarehouseError> {
+    pub(super) fn write(self, storage: &dyn Storage, dir: &Path, written: &Written) -> Result<u64, WarehouseError> {
         let path = deletions_path(dir, self.file);
-        let mut file = File::create_new(&path).map_err(WarehouseError::io("create", &path))?;
-        let outcome = file.write_all(&self.bytes).map_err(WarehouseError::io("write", &path));
-        let outcome = outcome.and_then(|()| file.sync_all().map_err(WarehouseError::io("make durable", &path)));
+        let mut file = storage.create_new(&path).map_err(WarehouseError::io("create", &path))?;
+        let outcome = file.append(&self.bytes).map_err(WarehouseError::io("write", &path));
+        let outcome = outcome.and_then(|()| {
+            if storage.plants(Mistake::ManifestBeforeData) {
+                return Ok(());
+            }
+            file.sync().map_err(WarehouseError::io("make durable", &path))
+        });
         if outcome.is_err() {
-            let _ = std::fs::remove_file(&path);
+            let _ = storage.remove(&path);
         }
         outcome?;
         written.file(self.bytes.len() as u64);
@@ -76,11 +80,22 @@ impl VectorFile {
 }
 
 /// Reads the vector at `entry` of a segment of `rows` rows, and checks it.
-pub(super) fn read_vector(dir: &Path, entry: &DeletedEntry, rows: usize) -> Result<Deleted, WarehouseError> {
+pub(super) fn read_vector(
+    storage: &dyn Storage,
+    dir: &Path,
+    entry: &DeletedEntry,
+    rows: usize,
+) -> Result<Deleted, WarehouseError> {
     let path = deletions_path(dir, entry.file);
-    let corrupt = |what: &str| WarehouseError::corrupt(&path, format!("{what} (at byte {})", entry.offset));
-    let file = File::open(&path).map_err(WarehouseError::io("open", &path))?;
-    let length = file.metadata().map_err(WarehouseError::io("read", &path))?.len();
+    let corrupt = |what: &str| {
+        let last = entry.offset.saturating_add(entry.bytes).saturating_sub(1);
+        WarehouseError::corrupt_at(&path, entry.offset, format!("{what} (bytes {} to {last})", entry.offset))
+    };
+    let file = storage.open(&path).map_err(|cause| match cause.kind() {
+        ErrorKind::NotFound => WarehouseError::corrupt(&path, "the manifest names it, and it is missing"),
+        _ => WarehouseError::io("open", &path)(cause),
+    })?;
+    let length = file.bytes().map_err(WarehouseError::io("read", &path))?;
     let limit = (rows as u64).div_ceil(64) * 8 + 1;
     let behind = entry.offset.checked_add(entry.bytes);
     if entry.bytes > limit.min(VECTOR_BYTES_MAX) || behind.is_none_or(|behind| behind > length) {
@@ -111,6 +126,7 @@ pub(super) fn read_vector(dir: &Path, entry: &DeletedEntry, rows: usize) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::Disk;
 
     #[test]
     fn both_forms_come_back() -> Result<(), WarehouseError> {
@@ -121,12 +137,12 @@ mod tests {
         let entries = [file.push(&few, 10_000), file.push(&many, 10_000)];
         assert_eq!(entries[0].bytes, 1 + 2 * 4);
         assert_eq!(entries[1].bytes, 1 + 157 * 8);
-        file.write(dir.path(), &Written::default())?;
+        file.write(&Disk, dir.path(), &Written::default())?;
         for (entry, expected) in entries.iter().zip([&few, &many]) {
-            let back = read_vector(dir.path(), entry, 10_000)?;
+            let back = read_vector(&Disk, dir.path(), entry, 10_000)?;
             assert!(back.iter().eq(expected.iter()));
         }
-        assert!(read_vector(dir.path(), &entries[0], 9_999).is_err(), "a row beyond the segment");
+        assert!(read_vector(&Disk, dir.path(), &entries[0], 9_999).is_err(), "a row beyond the segment");
         Ok(())
     }
 }

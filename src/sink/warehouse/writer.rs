@@ -4,17 +4,19 @@ use super::bulk::BulkLoad;
 use super::columns::TableShape;
 use super::commit::{BytesByKind, Durable};
 use super::counters::{WarehouseCounters, Written};
-use super::manifest::{Manifest, manifest_path};
+use super::manifest::{self, Manifest, manifest_path};
 use super::merge::Reach;
 use super::table::Table;
 use super::version::{TableVersion, Version};
+use super::versions::{self, Kept};
 use super::{WarehouseError, WarehouseOptions, WarehouseReader, open};
 use crate::apply::edits::{CurrentRowError, CurrentRows, EditSet};
 use crate::model::{Catalog, KeyRef, Lsn, TableId, Value};
 use crate::sink::{Bulk, Sink, SinkCounters, SinkError, SinkKind};
+use crate::storage::{Disk, Storage};
 use arc_swap::ArcSwap;
 use arrow_array::RecordBatch;
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -42,48 +44,66 @@ impl Warehouse {
     /// # Errors
     /// When there is one already, a column has a type Parquet can't hold, or the folder can't be written.
     pub fn create(dir: &Path, catalog: &Catalog, options: WarehouseOptions) -> Result<Warehouse, WarehouseError> {
-        fs::create_dir_all(dir).map_err(WarehouseError::io("create", dir))?;
-        if manifest_path(dir).exists() {
+        Warehouse::create_on(Arc::new(Disk), dir, catalog, options)
+    }
+
+    pub(super) fn create_on(
+        storage: Arc<dyn Storage>,
+        dir: &Path,
+        catalog: &Catalog,
+        options: WarehouseOptions,
+    ) -> Result<Warehouse, WarehouseError> {
+        open::create_folder(&*storage, dir)?;
+        if manifest::exists(&*storage, dir)? {
             return Err(WarehouseError::Exists { path: dir.to_owned() });
         }
         for (id, table) in catalog.iter() {
             TableShape::new(id, table)?;
         }
         let lock = open::lock(dir)?;
-        let tables = vec![Vec::new(); catalog.tables.len()];
-        let manifest = Manifest { watermark: 0, commit: 0, next_file: 0, catalog: catalog.clone(), tables };
-        manifest.remove_orphans(dir)?;
+        let manifest = Manifest::empty(catalog);
+        let files = storage.list(dir).map_err(WarehouseError::io("list", dir))?;
+        versions::remove_orphans(&*storage, dir, &files, &manifest, &[])?;
         let written = Written::default();
-        let bytes = manifest.commit(dir, &written)?;
-        let mut warehouse = Warehouse::from_manifest(dir, options, manifest, lock, written)?;
+        let bytes = manifest.commit(&*storage, dir, &written, || Ok(()))?;
+        let mut warehouse = Warehouse::from_manifest(storage, dir, options, (manifest, Vec::new()), lock, written)?;
         warehouse.durable.bytes.manifests += bytes;
         Ok(warehouse)
     }
 
     /// Opens the warehouse in `dir` at its last checkpoint. Files of an unfinished commit are removed. Reads the
-    /// manifest and the deletion vectors; rows are read when they are first needed.
+    /// manifest and the deletion vectors; rows are read, and their hashes checked, when they are first needed.
     ///
     /// # Errors
     /// When another process writes to it, a file is missing, cut or damaged, or the format is newer than this build.
     pub fn open(dir: &Path, options: WarehouseOptions) -> Result<Warehouse, WarehouseError> {
-        if !manifest_path(dir).exists() {
+        Warehouse::open_on(Arc::new(Disk), dir, options)
+    }
+
+    pub(super) fn open_on(
+        storage: Arc<dyn Storage>,
+        dir: &Path,
+        options: WarehouseOptions,
+    ) -> Result<Warehouse, WarehouseError> {
+        if !manifest::exists(&*storage, dir)? {
             let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
             return Err(WarehouseError::io("open", &manifest_path(dir))(missing));
         }
         let lock = open::lock(dir)?;
-        let manifest = Manifest::read(dir)?;
-        manifest.remove_orphans(dir)?;
-        Warehouse::from_manifest(dir, options, manifest, lock, Written::default())
+        let written = Written::default();
+        let found = versions::settle(&storage, dir, options.versions_kept, &written)?;
+        Warehouse::from_manifest(storage, dir, options, found, lock, written)
     }
 
     fn from_manifest(
+        storage: Arc<dyn Storage>,
         dir: &Path,
         options: WarehouseOptions,
-        manifest: Manifest,
+        (manifest, kept): (Manifest, Vec<Kept>),
         lock: File,
         written: Written,
     ) -> Result<Warehouse, WarehouseError> {
-        let loaded = open::load(dir, &manifest, false)?;
+        let loaded = open::load(&storage, dir, &manifest, false)?;
         let tables: Vec<Table> =
             loaded.into_iter().map(|table| Table::new(table.shape, table.slots, table.next)).collect();
         let slots = tables.iter().flat_map(|table| &table.slots);
@@ -97,8 +117,10 @@ impl Warehouse {
         };
         let durable = Durable {
             dir: dir.to_owned(),
+            storage,
             options,
             segments,
+            kept,
             files: Arc::new(AtomicU64::new(manifest.next_file)),
             manifest,
             written: Arc::new(written),
@@ -139,7 +161,7 @@ impl Warehouse {
     /// Names the first file that is not as it was written.
     pub fn verify(&self) -> Result<(), WarehouseError> {
         self.durable.segments.values().try_for_each(|segment| segment.verify())?;
-        open::load(&self.durable.dir, &self.durable.manifest, false).map(|_| ())
+        open::load(&self.durable.storage, &self.durable.dir, &self.durable.manifest, false).map(|_| ())
     }
 
     /// What it wrote since it was opened and what it holds now. Walks over all chunks.

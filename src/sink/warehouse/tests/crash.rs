@@ -146,9 +146,9 @@ fn a_newer_format_is_refused() {
     let folder = checkpointed();
     let path = manifest_path(folder.path());
     let text = fs::read_to_string(&path).expect("the manifest");
-    fs::write(&path, text.replacen("freshbench.warehouse 1 ", "freshbench.warehouse 2 ", 1)).expect("written");
+    fs::write(&path, text.replacen("freshbench.warehouse 2 ", "freshbench.warehouse 3 ", 1)).expect("written");
     let error = Warehouse::open(folder.path(), small()).expect_err("a newer format");
-    assert!(matches!(&error, WarehouseError::UnsupportedVersion { found: 2, readable, .. } if *readable == READABLE));
+    assert!(matches!(&error, WarehouseError::UnsupportedVersion { found: 3, readable, .. } if *readable == READABLE));
     assert!(!files(folder.path(), ".parquet").is_empty(), "nothing was removed");
 }
 

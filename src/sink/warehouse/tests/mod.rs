@@ -2,6 +2,9 @@
 
 mod bulk;
 mod crash;
+mod faults;
+mod flips;
+mod kept;
 mod model;
 mod readers;
 mod support;

@@ -27,7 +27,7 @@ pub(super) fn catalog() -> Catalog {
 
 /// Small chunks, so that merges happen all the time.
 pub(super) fn small() -> WarehouseOptions {
-    WarehouseOptions { chunk_rows_max: 64, zstd_level: 1 }
+    WarehouseOptions { chunk_rows_max: 64, ..WarehouseOptions::default() }
 }
 
 pub(super) fn create(dir: &Path) -> Warehouse {

@@ -1,0 +1,492 @@
+//! The fault matrix: a history whose every I/O step fails in every way, against a plain model of what it may leave.
+//!
+//! A failing case prints the line that replays it. `FRESHBENCH_FAULTS=step,kind,versions,seed` runs one case alone.
+
+use super::super::{Warehouse, WarehouseError, WarehouseOptions, WarehouseReader, versions};
+use super::support::*;
+use crate::model::{Key, Lsn, TableId, Value};
+use crate::sink::{Sink, SinkError};
+use crate::storage::faulty::{Fault, FaultyDisk};
+use crate::storage::{Disk, Mistake, Storage};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const INTS: TableId = TableId(0);
+const TEXTS: TableId = TableId(2);
+
+type State = [Rows; 2];
+
+/// One thing that a user does.
+#[derive(Clone, Debug)]
+enum Act {
+    /// Upserts and deletes in both tables, published as this watermark.
+    Apply {
+        lsn: u64,
+        upserts: Vec<i64>,
+        deletes: Vec<i64>,
+        truncate: bool,
+    },
+    Checkpoint,
+    /// Replaces the first table.
+    Load {
+        lsn: u64,
+        ids: Vec<i64>,
+    },
+    /// Lets go and opens again.
+    Reopen,
+}
+
+fn history(seed: u64) -> Vec<Act> {
+    let mut random = Random(seed);
+    let mut acts = Vec::new();
+    let mut lsn = 0;
+    for round in 0..5 {
+        for _ in 0..1 + round % 2 {
+            lsn += 1;
+            let mut some = |count: u64| -> Vec<i64> {
+                let ids: BTreeSet<i64> = (0..count).map(|_| random.below(90) as i64).collect();
+                ids.into_iter().collect()
+            };
+            let (upserts, deletes) = (some(25), some(6));
+            acts.push(Act::Apply { lsn, upserts, deletes, truncate: round == 3 });
+        }
+        match round {
+            2 => {
+                lsn += 1;
+                acts.push(Act::Load { lsn, ids: (0..70).collect() });
+            }
+            _ => acts.push(Act::Checkpoint),
+        }
+        if round % 3 == 1 {
+            acts.push(Act::Reopen);
+        }
+    }
+    acts
+}
+
+fn text_row(id: i64, n: i64) -> Vec<Value> {
+    vec![Value::text(format!("t{id}")), Value::Int(n), Value::Int(0)]
+}
+
+/// The model: what both tables hold after `act`.
+fn after(state: &State, act: &Act) -> State {
+    let mut state = state.clone();
+    let schemas = [catalog().tables[0].clone(), catalog().tables[2].clone()];
+    match act {
+        Act::Apply { lsn, upserts, deletes, truncate } => {
+            if *truncate {
+                state[0].clear();
+            }
+            for id in deletes {
+                state[0].remove(&Key::Int(*id));
+                state[1].remove(&key_of(&schemas[1], &text_row(*id, 0)));
+            }
+            for row in int_rows(upserts.iter().copied(), *lsn as i64) {
+                state[0].insert(key_of(&schemas[0], &row), row);
+            }
+            for id in upserts {
+                let row = text_row(*id, *lsn as i64);
+                state[1].insert(key_of(&schemas[1], &row), row);
+            }
+        }
+        Act::Load { lsn, ids } => {
+            state[0] = int_rows(ids.iter().copied(), *lsn as i64)
+                .into_iter()
+                .map(|row| (key_of(&schemas[0], &row), row))
+                .collect();
+        }
+        Act::Checkpoint | Act::Reopen => {}
+    }
+    state
+}
+
+/// What a run is known to have done.
+struct Ledger {
+    /// The state at every watermark that was ever asked for.
+    states: BTreeMap<u64, State>,
+    /// The watermark that was last acknowledged as durable; `None` before the folder was created.
+    acknowledged: Option<u64>,
+    errors: Vec<String>,
+    /// What was wrong already before the end.
+    wrong: Option<String>,
+}
+
+impl Ledger {
+    fn new() -> Ledger {
+        let states = BTreeMap::from([(0, State::default())]);
+        Ledger { states, acknowledged: None, errors: Vec::new(), wrong: None }
+    }
+}
+
+struct Run<'a> {
+    dir: &'a Path,
+    disk: FaultyDisk,
+    storage: Arc<dyn Storage>,
+    options: WarehouseOptions,
+    ledger: Ledger,
+}
+
+impl<'a> Run<'a> {
+    fn new(dir: &'a Path, disk: &FaultyDisk, options: WarehouseOptions) -> Run<'a> {
+        Run { dir, disk: disk.clone(), storage: Arc::new(disk.clone()), options, ledger: Ledger::new() }
+    }
+
+    fn heard<T, E: std::fmt::Display>(&mut self, outcome: Result<T, E>) -> Option<T> {
+        outcome.map_err(|error| self.ledger.errors.push(error.to_string())).ok()
+    }
+
+    /// Creates the warehouse, or opens it if an attempt got so far; tries a second time, as a user would.
+    fn begin(&mut self) -> Option<Warehouse> {
+        for _ in 0..2 {
+            let storage = self.storage.clone();
+            let made = match Warehouse::create_on(storage.clone(), self.dir, &catalog(), self.options.clone()) {
+                Err(WarehouseError::Exists { .. }) => Warehouse::open_on(storage, self.dir, self.options.clone()),
+                made => made,
+            };
+            if let Some(warehouse) = self.heard(made) {
+                self.ledger.acknowledged = Some(0);
+                return Some(warehouse);
+            }
+        }
+        None
+    }
+
+    fn reopen(&mut self) -> Option<Warehouse> {
+        for _ in 0..2 {
+            let opened = Warehouse::open_on(self.storage.clone(), self.dir, self.options.clone());
+            if let Some(warehouse) = self.heard(opened) {
+                return Some(warehouse);
+            }
+        }
+        None
+    }
+
+    /// Runs the history to its end, or to the first failure after which the writer has to be let go.
+    fn play(&mut self, acts: &[Act]) {
+        let Some(mut warehouse) = self.begin() else { return };
+        let mut state = State::default();
+        for act in acts {
+            let done = match act {
+                Act::Apply { lsn, .. } => {
+                    state = after(&state, act);
+                    self.ledger.states.insert(*lsn, state.clone());
+                    let applied = warehouse.apply(&edits_of(act)).and_then(|()| warehouse.publish(Lsn(*lsn)));
+                    self.heard(applied).is_some()
+                }
+                Act::Checkpoint => {
+                    let outcome = warehouse.checkpoint();
+                    if let Some(durable) = self.heard(outcome) {
+                        assert_eq!(durable, warehouse.durable());
+                        self.ledger.acknowledged = Some(durable.0);
+                    }
+                    true // A second try may come with the next checkpoint; it must not lie.
+                }
+                Act::Load { lsn, .. } => {
+                    let loaded = after(&state, act);
+                    self.ledger.states.insert(*lsn, loaded.clone());
+                    let outcome = load(&mut warehouse, act);
+                    let done = self.heard(outcome).is_some();
+                    if done {
+                        state = loaded;
+                        self.ledger.acknowledged = Some(*lsn);
+                    }
+                    done
+                }
+                Act::Reopen => {
+                    drop(warehouse);
+                    let Some(opened) = self.reopen() else { return };
+                    warehouse = opened;
+                    match self.ledger.states.get(&warehouse.visible().0) {
+                        Some(found) => state = found.clone(),
+                        None => return,
+                    }
+                    true
+                }
+            };
+            if !done || self.disk.is_dead() {
+                return;
+            }
+        }
+        let version = warehouse.reader().version();
+        let expected = self.ledger.states.get(&version.watermark().0);
+        match all_of(&version) {
+            Ok(found) if expected == Some(&found) => {}
+            Ok(_) => self.ledger.wrong = Some("the writer shows another state".to_owned()),
+            Err(error) => self.ledger.wrong = Some(format!("the writer can't be read: {error}")),
+        }
+    }
+}
+
+fn edits_of(act: &Act) -> crate::apply::edits::EditSet {
+    let Act::Apply { lsn, upserts, deletes, truncate } = act else { panic!("no edits") };
+    let text_key = |id: &i64| key_of(&catalog().tables[2], &text_row(*id, 0));
+    let keys: Vec<Key> = deletes.iter().map(|id| Key::Int(*id)).collect();
+    let texts: Vec<Key> = deletes.iter().map(text_key).collect();
+    let rows: Vec<_> = upserts.iter().map(|id| text_row(*id, *lsn as i64)).collect();
+    let ints = int_rows(upserts.iter().copied(), *lsn as i64);
+    let tables = vec![edits(&catalog(), INTS, *truncate, &keys, &ints), edits(&catalog(), TEXTS, false, &texts, &rows)];
+    edit_set(*lsn, tables)
+}
+
+fn load(warehouse: &mut Warehouse, act: &Act) -> Result<(), SinkError> {
+    let Act::Load { lsn, ids } = act else { panic!("no load") };
+    let bulk = warehouse.bulk();
+    let rows = int_rows(ids.iter().copied(), *lsn as i64);
+    bulk.write(INTS, batch_of(&catalog().tables[0], &rows))?;
+    bulk.publish(warehouse, Lsn(*lsn))?;
+    Ok(())
+}
+
+fn all_of(version: &super::super::Version) -> Result<State, String> {
+    let mut all = State::default();
+    for (place, table) in [INTS, TEXTS].into_iter().enumerate() {
+        let schema = version.catalog().table(table).expect("a table");
+        for batch in version.scan(table, None, None) {
+            let batch = batch.map_err(|error| error.to_string())?;
+            for row in 0..batch.num_rows() {
+                let row = super::super::row_values(&batch, row);
+                if all[place].insert(key_of(schema, &row), row).is_some() {
+                    return Err("a key came twice".to_owned());
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// One case of the matrix.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    step: usize,
+    fault: Fault,
+    versions_kept: usize,
+    seed: u64,
+}
+
+impl std::fmt::Display for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Case { step, fault, versions_kept, seed } = self;
+        write!(f, "FRESHBENCH_FAULTS={step},{fault:?},{versions_kept},{seed} cargo test --lib fault_matrix")
+    }
+}
+
+fn options(versions_kept: usize) -> WarehouseOptions {
+    WarehouseOptions { versions_kept, ..small() }
+}
+
+/// Steps that may fail without a word: they only tidy up, and what is left behind goes at the next opening.
+fn is_harmless(step: &str) -> bool {
+    step.starts_with("remove segment-")
+        || step.starts_with("remove deleted-")
+        || step.starts_with("remove version-")
+        // After an expired version's manifest was removed; its files then stay until the next opening.
+        || step.starts_with("fsync folder")
+}
+
+/// Runs a case; `Err` says what is wrong with what it left.
+fn check(case: Case, mistake: Option<Mistake>) -> Result<(), String> {
+    let folder = small_folder();
+    let dir = folder.path();
+    let disk = FaultyDisk::new(Some((case.step, case.fault)), mistake);
+    let acts = history(case.seed);
+    let options = options(case.versions_kept);
+    let mut run = Run::new(dir, &disk, options.clone());
+    run.play(&acts);
+    let ledger = run.ledger;
+    let Some(hit) = disk.hit() else { return Ok(()) };
+    if let Some(wrong) = ledger.wrong {
+        return Err(format!("{hit}: {wrong}"));
+    }
+    if ledger.errors.is_empty() && !is_harmless(&hit) {
+        return Err(format!("{hit} failed, and no error was reported"));
+    }
+    for error in &ledger.errors {
+        let says_where = error.contains(&*dir.to_string_lossy());
+        if error.lines().count() != 1 || !says_where {
+            return Err(format!("the error is not one clear line: {error}"));
+        }
+    }
+    let mut random = Random(case.seed ^ (case.step as u64) << 8);
+    disk.settle(dir, || random.next());
+    check_left(dir, &options, &ledger).map_err(|what| format!("{hit}: {what}"))
+}
+
+/// Opens on a healthy disk, twice, and goes on.
+fn check_left(dir: &Path, options: &WarehouseOptions, ledger: &Ledger) -> Result<(), String> {
+    let text = |error: WarehouseError| error.to_string();
+    let Some(acknowledged) = ledger.acknowledged else { return Ok(()) };
+    for _ in 0..2 {
+        let warehouse = Warehouse::open(dir, options.clone()).map_err(text)?;
+        let version = warehouse.reader().version();
+        let watermark = version.watermark().0;
+        if watermark < acknowledged {
+            return Err(format!("watermark {watermark} was found, and {acknowledged} was acknowledged"));
+        }
+        let expected = ledger.states.get(&watermark).ok_or(format!("watermark {watermark} was never asked for"))?;
+        if all_of(&version)? != *expected {
+            return Err(format!("other rows than the ledger's at watermark {watermark}"));
+        }
+        warehouse.verify().map_err(text)?;
+        check_versions(dir, options, ledger)?;
+        check_files(dir)?;
+    }
+    let mut warehouse = Warehouse::open(dir, options.clone()).map_err(text)?;
+    let base = ledger.states.get(&warehouse.visible().0).cloned().unwrap_or_default();
+    let act = Act::Apply { lsn: 1_000, upserts: (40..80).collect(), deletes: vec![1, 2, 3], truncate: false };
+    let expected = after(&base, &act);
+    warehouse.apply(&edits_of(&act)).map_err(|error| error.to_string())?;
+    warehouse.publish(Lsn(1_000)).map_err(|error| error.to_string())?;
+    warehouse.checkpoint().map_err(|error| error.to_string())?;
+    drop(warehouse);
+    let reader = WarehouseReader::open(dir).map_err(text)?;
+    let found = all_of(&reader.version())?;
+    if found == expected { Ok(()) } else { Err("it does not go on from there".to_owned()) }
+}
+
+/// Every version that is listed opens, and is the ledger's at its watermark.
+fn check_versions(dir: &Path, options: &WarehouseOptions, ledger: &Ledger) -> Result<(), String> {
+    let listed = versions(dir).map_err(|error| error.to_string())?;
+    if listed.len() > options.versions_kept {
+        return Err(format!("{} versions are kept", listed.len()));
+    }
+    for info in listed {
+        let at = super::super::VersionAt::Commit(info.commit);
+        let reader = WarehouseReader::open_at(dir, at).map_err(|error| error.to_string())?;
+        let version = reader.version();
+        let expected = ledger.states.get(&info.watermark.0).ok_or("a version of no known watermark")?;
+        if version.watermark() != info.watermark || all_of(&version)? != *expected {
+            return Err(format!("commit {} is not the ledger's state at {}", info.commit, info.watermark));
+        }
+        if info.rows != (expected[0].len() + expected[1].len()) as u64 {
+            return Err(format!("commit {} is listed with {} rows", info.commit, info.rows));
+        }
+    }
+    Ok(())
+}
+
+/// After an opening there are no files but those that some version names.
+fn check_files(dir: &Path) -> Result<(), String> {
+    let all = super::super::versions::manifests(&Disk, dir).map_err(|error| error.to_string())?;
+    let mut named = BTreeSet::from(["LOCK".to_owned(), "MANIFEST".to_owned()]);
+    let current = all.last().map_or(0, |manifest| manifest.commit);
+    for manifest in &all {
+        if manifest.commit != current {
+            named.insert(format!("version-{:010}.manifest", manifest.commit));
+        }
+        for entry in manifest.tables.iter().flatten() {
+            named.insert(format!("segment-{:010}.parquet", entry.file));
+            named.extend(entry.deleted.iter().map(|deleted| format!("deleted-{:010}.bin", deleted.file)));
+        }
+    }
+    let entries = fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+    let found: BTreeSet<String> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
+    if found == named { Ok(()) } else { Err(format!("the folder has {found:?}, and the versions name {named:?}")) }
+}
+
+/// In memory where the machine has such a file system, since thousands are made.
+fn small_folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
+/// The steps of the history when nothing fails.
+fn steps(versions_kept: usize, seed: u64) -> Vec<String> {
+    let folder = small_folder();
+    let disk = FaultyDisk::new(None, None);
+    let mut run = Run::new(folder.path(), &disk, options(versions_kept));
+    run.play(&history(seed));
+    assert!(run.ledger.errors.is_empty(), "{:?}", run.ledger.errors);
+    check_left(folder.path(), &options(versions_kept), &run.ledger).expect("sound without faults");
+    disk.trace()
+}
+
+/// All steps on one thread, so that their order is the same each time.
+fn alone<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool").install(run)
+}
+
+/// Runs cases on two threads and gives what was found.
+fn run_all(cases: &[Case], mistake: Option<Mistake>) -> Vec<String> {
+    let half = cases.len().div_ceil(2).max(1);
+    std::thread::scope(|scope| {
+        let parts = cases.chunks(half).map(|part| {
+            scope.spawn(move || {
+                let found = |case: &Case| check(*case, mistake).err().map(|what| format!("{what}\n  replay: {case}"));
+                alone(|| part.iter().filter_map(found).collect::<Vec<_>>())
+            })
+        });
+        parts.collect::<Vec<_>>().into_iter().flat_map(|part| part.join().expect("no panic")).collect()
+    })
+}
+
+fn named_case() -> Option<Case> {
+    let text = std::env::var("FRESHBENCH_FAULTS").ok()?;
+    let [step, fault, kept, seed] = text.split(',').collect::<Vec<_>>().try_into().ok()?;
+    let fault = Fault::ALL.into_iter().find(|kind| format!("{kind:?}") == fault)?;
+    Some(Case { step: step.parse().ok()?, fault, versions_kept: kept.parse().ok()?, seed: seed.parse().ok()? })
+}
+
+/// Every step times every kind of fault that means something there.
+fn matrix(versions_kept: usize, seed: u64) -> Vec<Case> {
+    let steps = alone(|| steps(versions_kept, seed));
+    let mut cases = Vec::new();
+    for (step, name) in steps.iter().enumerate() {
+        for fault in Fault::ALL {
+            let writes = name.starts_with("write") || name.starts_with("create");
+            let fits = match fault {
+                Fault::ShortWrite => name.starts_with("write"),
+                Fault::Enospc => writes || name.starts_with("fsync") || name.starts_with("link"),
+                _ => true,
+            };
+            if fits {
+                cases.push(Case { step, fault, versions_kept, seed });
+            }
+        }
+    }
+    cases
+}
+
+#[test]
+fn the_fault_matrix_of_the_warehouse_finds_nothing() {
+    let cases = match named_case() {
+        Some(case) => vec![case],
+        None => [matrix(1, 1), matrix(3, 2)].concat(),
+    };
+    let found = run_all(&cases, None);
+    assert!(found.is_empty(), "{} of {} cases:\n{}", found.len(), cases.len(), found.join("\n"));
+    println!("{} cases", cases.len());
+}
+
+#[test]
+fn the_fault_matrix_finds_planted_mistakes() {
+    let cases: Vec<Case> = matrix(1, 1).into_iter().filter(|case| case.fault.ends_all()).collect();
+    for mistake in [Mistake::ManifestBeforeData, Mistake::FolderNotSynced, Mistake::RemovedTooEarly] {
+        let found = alone(|| cases.iter().find_map(|case| Some((case, check(*case, Some(mistake)).err()?))));
+        let (case, what) = found.unwrap_or_else(|| panic!("{mistake:?} was not found by {} cases", cases.len()));
+        println!("{mistake:?}: {what}\n  by {case}");
+    }
+}
+
+/// The files of a folder whose names begin so.
+fn named(dir: &Path, prefix: &str) -> Vec<PathBuf> {
+    let paths = fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let begins = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+    paths.filter(begins).collect()
+}
+
+#[test]
+fn an_opening_makes_the_found_manifest_durable_before_it_removes_anything() {
+    let folder = small_folder();
+    let disk = FaultyDisk::new(None, None);
+    let mut run = Run::new(folder.path(), &disk, small());
+    run.play(&history(3));
+    fs::write(folder.path().join("segment-9999999999.parquet"), b"left behind").expect("an orphan");
+    let before = disk.trace().len();
+    drop(Warehouse::open_on(Arc::new(disk.clone()), folder.path(), small()).expect("open"));
+    let trace = disk.trace().split_off(before);
+    let place = |what: &str| trace.iter().position(|step| step.starts_with(what)).expect("the step");
+    assert!(place("fsync folder") < place("remove segment-9999999999"), "{trace:?}");
+    assert!(named(folder.path(), "segment-99").is_empty());
+}

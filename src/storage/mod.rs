@@ -1,0 +1,150 @@
+//! What log and warehouse need of a file system, as a trait so that tests can let every step of it fail.
+//!
+//! Log and warehouse use the file system by no other way (but the log for reading), so a double of this trait sees each
+//! step, in order, and decides how it ends.
+
+#[cfg(test)]
+pub(crate) mod faulty;
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// A file open for appending.
+pub(crate) trait SegmentFile: Send {
+    /// Writes everything behind what is there.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Forces data and length to the disk.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// A file open for reading. Its content stays readable for as long as it is open, also when its name is gone.
+pub(crate) trait ReadFile: Send + Sync {
+    /// Its length.
+    fn bytes(&self) -> io::Result<u64>;
+    /// Fills the buffer with what begins at `offset`.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+/// A file system.
+pub(crate) trait Storage: Send + Sync {
+    /// Makes an empty file, or empties the one there is.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn SegmentFile>>;
+    /// Renames a file, over another if need be.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Deletes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Cuts a file off and forces it to the disk.
+    fn truncate(&self, path: &Path, bytes: u64) -> io::Result<()>;
+    /// Forces a file's content to the disk.
+    fn sync_file(&self, path: &Path) -> io::Result<()>;
+    /// Forces the names in a folder to the disk.
+    fn sync_folder(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes an empty file where none may be.
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
+        Ok(Box::new(File::create_new(path)?))
+    }
+
+    /// Gives a file a second name.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    /// Makes a folder, and those above it.
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    /// Opens a file to read it.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
+        Ok(Box::new(File::open(path)?))
+    }
+
+    /// The files of a folder, in no order.
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
+    }
+
+    /// Whether a test wants this mistake made, to see that it is found.
+    fn plants(&self, _: Mistake) -> bool {
+        false
+    }
+}
+
+/// Mistakes in the order of steps, planted by tests alone: the fault matrix has to find each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mistake {
+    /// The manifest gets its name before the data files are fsynced.
+    ManifestBeforeData,
+    /// The folder is not fsynced after the manifest got its name.
+    FolderNotSynced,
+    /// Files that the new manifest does not name go before it is durable.
+    RemovedTooEarly,
+}
+
+impl fmt::Debug for dyn Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Storage")
+    }
+}
+
+impl fmt::Debug for dyn ReadFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReadFile")
+    }
+}
+
+/// The machine's file system.
+#[derive(Debug)]
+pub(crate) struct Disk;
+
+impl SegmentFile for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+impl ReadFile for File {
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        FileExt::read_exact_at(self, buffer, offset)
+    }
+}
+
+impl Storage for Disk {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
+        Ok(Box::new(File::create(path)?))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn truncate(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(path)?;
+        file.set_len(bytes)?;
+        file.sync_all()
+    }
+
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        OpenOptions::new().write(true).open(path)?.sync_all()
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+}
