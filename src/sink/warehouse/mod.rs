@@ -44,6 +44,8 @@ mod ordered;
 mod reader;
 mod scan;
 mod segment;
+#[cfg(feature = "sql")]
+pub mod sql;
 mod table;
 #[cfg(test)]
 mod tests;
