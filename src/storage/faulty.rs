@@ -263,7 +263,22 @@ impl Storage for FaultyDisk {
         if let Some(inode) = state.names.get(path).copied() {
             let inode = &mut state.inodes[inode];
             inode.content.truncate(bytes as usize);
-            inode.durable.clone_from(&inode.content);
+            inode.durable.truncate(bytes as usize);
+            if !inode.lost {
+                inode.durable.clone_from(&inode.content);
+            }
+        }
+        Ok(())
+    }
+
+    fn rewrite(&self, path: &Path, from: u64) -> io::Result<()> {
+        self.simple("rewrite", path)?;
+        Disk.rewrite(path, from)?;
+        let mut state = self.state();
+        if let Some(inode) = state.names.get(path).copied() {
+            let inode = &mut state.inodes[inode];
+            // What is missing before `from` stays missing.
+            inode.lost &= (inode.durable.len() as u64) < from;
         }
         Ok(())
     }

@@ -214,7 +214,8 @@ impl<'a> Run<'a> {
         match all_of(&version) {
             Ok(found) if expected == Some(&found) => {}
             Ok(_) => self.ledger.wrong = Some("the writer shows another state".to_owned()),
-            Err(error) => self.ledger.wrong = Some(format!("the writer can't be read: {error}")),
+            // Only the reading failed, and says so.
+            Err(error) => self.ledger.errors.push(error),
         }
     }
 }
