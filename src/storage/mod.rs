@@ -99,6 +99,10 @@ pub(crate) enum Mistake {
     FolderNotSynced,
     /// Files that the new manifest does not name go before it is durable.
     RemovedTooEarly,
+    /// An opening removes what the manifest that it found does not name, before it is certain that this one stays.
+    GuessedAtOpening,
+    /// A bulk load whose commit has an unknown outcome takes its segments away.
+    LoadTakenBack,
 }
 
 impl fmt::Debug for dyn Storage {

@@ -4,6 +4,7 @@ mod bulk;
 mod crash;
 mod faults;
 mod flips;
+mod history;
 mod kept;
 mod model;
 mod readers;
