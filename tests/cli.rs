@@ -281,6 +281,41 @@ fn a_second_load_into_a_folder_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn a_sound_folder_is_verified_and_a_changed_bit_is_named() {
+    let folder = folder();
+    let folder = folder.path();
+    database(folder);
+    let load = ["load", "--source", "shop.db", "--table", "items", "--warehouse", "items", "--keep-versions", "2"];
+    succeeded(folder, &load);
+    let said = String::from_utf8(succeeded(folder, &["warehouse", "verify", "items"])).expect("text");
+    assert!(said.starts_with("items: sound; commit 1, "), "{said}");
+    let json = succeeded(folder, &["warehouse", "versions", "items", "--format", "json"]);
+    let json: Value = serde_json::from_slice(&json).expect("JSON");
+    let all = json["versions"].as_array().expect("versions");
+    let facts: Vec<_> = all.iter().map(|version| (version["commit"].as_u64(), version["rows"].as_u64())).collect();
+    assert_eq!(facts, [(Some(0), Some(0)), (Some(1), Some(8))]);
+    assert_eq!(dumped(folder, "items", &["--at", "1"]), ITEMS_CSV);
+    assert_eq!(dumped(folder, "items", &["--at", "0"]), "");
+    let dump = ["warehouse", "dump", "--warehouse", "items", "--table", "items", "--at"];
+    refused(folder, &[&dump[..], &["7"]].concat(), &["has no commit 7; it keeps commits 0, 1"]);
+    refused(folder, &["warehouse", "verify", "absent"], &["absent", "create the warehouse first"]);
+
+    let name = names(&folder.join("items")).into_iter().find(|name| name.ends_with(".parquet")).expect("a segment");
+    let path = folder.join("items").join(&name);
+    let mut bytes = fs::read(&path).expect("the segment");
+    bytes[100] ^= 4;
+    fs::write(&path, bytes).expect("a changed bit");
+    let output = freshbench(folder, &["warehouse", "verify", "items"]);
+    let said = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    assert!(said.starts_with(&format!("DAMAGED items/{name} at byte 0: ")) && said.contains("1 FAULT"), "{said}");
+    let output = freshbench(folder, &["warehouse", "verify", "items", "--format", "json"]);
+    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((json["sound"].as_bool(), json["faults"][0]["offset"].as_u64()), (Some(false), Some(0)), "{json}");
+    assert_eq!(output.status.code(), Some(5));
+}
+
+#[test]
 fn a_failed_load_leaves_nothing() {
     let folder = folder();
     let folder = folder.path();

@@ -54,9 +54,9 @@ pub(super) fn recover(folder: &Path, storage: &dyn Storage) -> Result<(Vec<Segme
     let mut recovery = Recovery::default();
     let last = files.len().saturating_sub(1);
     for (number, (base, path)) in files.into_iter().enumerate() {
-        let (segment, torn_bytes) = recover_segment(&path, base, segments.last(), number == last)?;
+        let (segment, torn_bytes, uncertain_from) = recover_segment(&path, base, segments.last(), number == last)?;
         if number == last {
-            repair(storage, &segment, torn_bytes)?;
+            repair(storage, &segment, torn_bytes, uncertain_from)?;
         }
         if torn_bytes > 0 {
             (recovery.torn_bytes, recovery.torn_path) = (torn_bytes, Some(path));
@@ -81,24 +81,29 @@ fn epoch_after(last: Option<&Segment>) -> Result<u32, LogError> {
 }
 
 /// Cuts the torn bytes off; what remains is durable afterwards, also what only the page cache held.
-fn repair(storage: &dyn Storage, segment: &Segment, torn_bytes: u64) -> Result<(), LogError> {
+///
+/// After an fsync that failed the page cache has what the disk has not, and holds it for saved: another fsync would say
+/// yes and save nothing. So what no frame says was fsynced is written again.
+fn repair(storage: &dyn Storage, segment: &Segment, torn_bytes: u64, uncertain_from: u64) -> Result<(), LogError> {
     let path = &segment.path;
     if torn_bytes > 0 {
         storage
             .truncate(path, segment.bytes)
-            .map_err(|error| LogError::io("truncate", path, Some(segment.bytes), error))
-    } else {
-        storage.sync_file(path).map_err(|error| LogError::io("fsync", path, None, error))
+            .map_err(|error| LogError::io("truncate", path, Some(segment.bytes), error))?;
     }
+    storage
+        .rewrite(path, uncertain_from)
+        .map_err(|error| LogError::io("write to", path, Some(uncertain_from), error))?;
+    storage.sync_file(path).map_err(|error| LogError::io("fsync", path, None, error))
 }
 
-/// One segment, and how many bytes of it are torn.
+/// One segment, how many bytes of it are torn, and the byte behind which nothing is known to have been fsynced.
 fn recover_segment(
     path: &Path,
     base: u64,
     before: Option<&Segment>,
     is_last: bool,
-) -> Result<(Segment, u64), LogError> {
+) -> Result<(Segment, u64, u64), LogError> {
     let file = File::open(path).map_err(|error| LogError::io("open", path, None, error))?;
     let end = file.metadata().map_err(|error| LogError::io("look at", path, None, error))?.len();
     let header = SegmentHeader::read(&file, path)?;
@@ -108,15 +113,16 @@ fn recover_segment(
     if let Some(before) = before {
         check_follows(path, header, before)?;
     }
-    let (segment, stop) = scan(file, path, header, end)?;
-    let Some(stop) = stop else { return Ok((segment, 0)) };
+    let (segment, synced_below, stop) = scan(file, path, header, end)?;
+    let uncertain_from = segment.start_for(|entry| entry.offset <= synced_below).1;
+    let Some(stop) = stop else { return Ok((segment, 0, uncertain_from)) };
     let refused = || LogError::damaged(path, stop.position, stop.what);
     if !is_last || !stop.may_be_torn {
         return Err(refused());
     }
     if is_torn(&stop, &segment, end).map_err(|error| LogError::io("read", path, Some(stop.position), error))? {
         let torn_bytes = end - segment.bytes;
-        Ok((segment, torn_bytes))
+        Ok((segment, torn_bytes, uncertain_from))
     } else {
         Err(refused())
     }
@@ -147,8 +153,10 @@ struct Stop {
     may_be_torn: bool,
 }
 
-/// Reads all good frames from the beginning.
-fn scan(file: File, path: &Path, header: SegmentHeader, end: u64) -> Result<(Segment, Option<Stop>), LogError> {
+/// Reads all good frames from the beginning. Gives the segment, the offset below which they say that all was fsynced,
+/// and where something else came.
+fn scan(file: File, path: &Path, header: SegmentHeader, end: u64) -> Result<(Segment, u64, Option<Stop>), LogError> {
+    let mut synced_below = 0;
     let mut segment = Segment::empty(header, path.to_path_buf());
     let start = (header.base, segment.bytes);
     let mut cursor = FrameCursor::new(file, path.to_path_buf(), header.rules(), start, end, Vec::new());
@@ -156,6 +164,7 @@ fn scan(file: File, path: &Path, header: SegmentHeader, end: u64) -> Result<(Seg
     loop {
         let (what, may_be_torn) = match cursor.next_frame()? {
             Found::Frame(head, _) => {
+                synced_below = synced_below.max(head.synced_below());
                 if !head.is_continued() {
                     let entry = IndexEntry { offset: head.offset, lsn: head.lsn, position: segment.bytes };
                     Segment::note(&mut segment.index, &mut noted_at, entry);
@@ -165,13 +174,13 @@ fn scan(file: File, path: &Path, header: SegmentHeader, end: u64) -> Result<(Seg
                 }
                 continue;
             }
-            Found::End if cursor.sequence.part == 0 => return Ok((segment, None)),
+            Found::End if cursor.sequence.part == 0 => return Ok((segment, synced_below, None)),
             Found::End => ("the last part of a split record is missing", true),
             Found::Bad(bad) => (bad.what(), !matches!(bad, BadFrame::Sequence | BadFrame::Flags)),
         };
         let position = cursor.position();
         let (file, _) = cursor.into_parts();
-        return Ok((segment, Some(Stop { file, position, what, may_be_torn })));
+        return Ok((segment, synced_below, Some(Stop { file, position, what, may_be_torn })));
     }
 }
 

@@ -28,10 +28,12 @@ pub(crate) enum Fault {
     PowerCut,
     /// The power is cut: of what was not fsynced some is there and some is not, name by name.
     PowerCutPartly,
+    /// The process is killed, the next one opens what it left, and then the power is cut as before.
+    KillThenPowerCut,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 7] = [
+    pub(crate) const ALL: [Fault; 8] = [
         Fault::Eio,
         Fault::EioThenPowerCut,
         Fault::Enospc,
@@ -39,15 +41,20 @@ impl Fault {
         Fault::Kill,
         Fault::PowerCut,
         Fault::PowerCutPartly,
+        Fault::KillThenPowerCut,
     ];
 
     /// Whether nothing happens any more after it.
     pub(crate) fn ends_all(self) -> bool {
-        matches!(self, Fault::Kill | Fault::PowerCut | Fault::PowerCutPartly)
+        matches!(self, Fault::Kill | Fault::PowerCut | Fault::PowerCutPartly | Fault::KillThenPowerCut)
     }
 
     fn cuts_power(self) -> bool {
-        matches!(self, Fault::EioThenPowerCut | Fault::PowerCut | Fault::PowerCutPartly)
+        matches!(self, Fault::EioThenPowerCut | Fault::PowerCut) || self.is_partly()
+    }
+
+    fn is_partly(self) -> bool {
+        matches!(self, Fault::PowerCutPartly | Fault::KillThenPowerCut)
     }
 }
 
@@ -113,6 +120,11 @@ impl FaultyDisk {
         self.state().is_dead
     }
 
+    /// The next process begins, on the same system.
+    pub(crate) fn revive(&self) {
+        self.state().is_dead = false;
+    }
+
     /// The step that the fault hit, if it came to that.
     pub(crate) fn hit(&self) -> Option<String> {
         let state = self.state();
@@ -156,12 +168,12 @@ impl FaultyDisk {
         if !fault.cuts_power() {
             return;
         }
-        let partly = fault == Fault::PowerCutPartly;
+        let partly = fault.is_partly();
         let is_here = |path: &&PathBuf| path.parent() == Some(folder);
         let mut after = BTreeMap::new();
         for path in state.names.keys().chain(state.durable_names.keys()).filter(is_here) {
             let (now, durable) = (state.names.get(path), state.durable_names.get(path));
-            let inode = if partly && random() % 2 == 0 { now } else { durable };
+            let inode = if partly && random().is_multiple_of(2) { now } else { durable };
             inode.map(|inode| after.insert(path.clone(), *inode));
         }
         for path in state.names.keys().filter(is_here) {
@@ -185,7 +197,7 @@ impl SegmentFile for FaultyFile {
         let outcome = self.disk.step("write", &self.path);
         let count = match outcome {
             Ok(()) => bytes.len(),
-            Err(Fault::ShortWrite | Fault::Kill) => bytes.len() / 2,
+            Err(Fault::ShortWrite | Fault::Kill | Fault::KillThenPowerCut) => bytes.len() / 2,
             Err(_) => 0,
         };
         self.file.append(&bytes[..count])?;
@@ -263,7 +275,22 @@ impl Storage for FaultyDisk {
         if let Some(inode) = state.names.get(path).copied() {
             let inode = &mut state.inodes[inode];
             inode.content.truncate(bytes as usize);
-            inode.durable.clone_from(&inode.content);
+            inode.durable.truncate(bytes as usize);
+            if !inode.lost {
+                inode.durable.clone_from(&inode.content);
+            }
+        }
+        Ok(())
+    }
+
+    fn rewrite(&self, path: &Path, from: u64) -> io::Result<()> {
+        self.simple("rewrite", path)?;
+        Disk.rewrite(path, from)?;
+        let mut state = self.state();
+        if let Some(inode) = state.names.get(path).copied() {
+            let inode = &mut state.inodes[inode];
+            // What is missing before `from` stays missing.
+            inode.lost &= (inode.durable.len() as u64) < from;
         }
         Ok(())
     }

@@ -43,6 +43,22 @@ pub(crate) trait Storage: Send + Sync {
     /// Forces the names in a folder to the disk.
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
 
+    /// Writes what the file has from byte `from` on once more, in place, for a later [`Storage::sync_file`]: the system
+    /// forgets what a failed fsync was to save, and goes on showing it.
+    fn rewrite(&self, path: &Path, from: u64) -> io::Result<()> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let (mut at, end) = (from, file.metadata()?.len());
+        let mut piece = vec![0; 1 << 16];
+        while at < end {
+            let count = usize::try_from(end - at).unwrap_or(usize::MAX).min(piece.len());
+            let piece = piece.get_mut(..count).unwrap_or_default();
+            FileExt::read_exact_at(&file, piece, at)?;
+            file.write_all_at(piece, at)?;
+            at += count as u64;
+        }
+        Ok(())
+    }
+
     /// Makes an empty file where none may be.
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
         Ok(Box::new(File::create_new(path)?))
@@ -83,6 +99,10 @@ pub(crate) enum Mistake {
     FolderNotSynced,
     /// Files that the new manifest does not name go before it is durable.
     RemovedTooEarly,
+    /// An opening removes what the manifest that it found does not name, before it is certain that this one stays.
+    GuessedAtOpening,
+    /// A bulk load whose commit has an unknown outcome takes its segments away.
+    LoadTakenBack,
 }
 
 impl fmt::Debug for dyn Storage {

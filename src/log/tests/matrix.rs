@@ -5,7 +5,7 @@ use super::*;
 use crate::storage::faulty::{Fault, FaultyDisk};
 
 fn options() -> LogOptions {
-    LogOptions { segment_bytes_max: 250, ..LogOptions::default() }
+    LogOptions { segment_bytes_max: 250, record_bytes_max: 4_096, ..LogOptions::default() }
 }
 
 #[derive(Default)]
@@ -81,6 +81,10 @@ fn check(step: usize, fault: Fault) -> Result<(), String> {
     let clear = |error: &String| error.lines().count() == 1 && error.contains(&*folder.path().to_string_lossy());
     if let Some(error) = ledger.errors.iter().find(|error| !clear(error)) {
         return Err(format!("{hit}: the error is not one clear line: {error}"));
+    }
+    if fault == Fault::KillThenPowerCut {
+        disk.revive();
+        drop(Log::open_on(&path, options(), Box::new(disk.clone())));
     }
     let mut state = step as u64 + 1;
     disk.settle(&path, || {

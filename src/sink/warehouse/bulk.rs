@@ -10,7 +10,7 @@ use super::version::{TableVersion, Version};
 use super::writer::Warehouse;
 use super::{WarehouseError, WarehouseOptions};
 use crate::model::{Lsn, TableId};
-use crate::storage::Storage;
+use crate::storage::{Mistake, Storage};
 use arrow_array::RecordBatch;
 use arrow_select::concat::concat_batches;
 use rayon::prelude::*;
@@ -208,7 +208,7 @@ impl BulkLoad {
         let version = Version { watermark, catalog: visible.catalog.clone(), tables };
         if let Err(error) = warehouse.commit_loaded(&version, report.segment_bytes) {
             // Where it is open which manifest is on the disk, the new one's files must stay until that is known.
-            let unknown = warehouse.facts.poisoned;
+            let unknown = warehouse.facts.poisoned && !self.storage.plants(Mistake::LoadTakenBack);
             loads.iter_mut().flat_map(|load| &mut load.finished).for_each(|finished| finished.published = unknown);
             return Err(error);
         }

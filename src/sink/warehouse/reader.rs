@@ -15,7 +15,8 @@ pub struct WarehouseReader {
 
 impl WarehouseReader {
     /// Opens a folder to read its last checkpoint, also while another process writes to it: needs no lock, keeps
-    /// the segments' files open, and stays at the version it found. To see a newer one, open it again.
+    /// the segments' files open, and stays at the version it found. To see a newer one, open it again. The writer may take
+    /// the files' names away meanwhile: an open file stays readable on Linux, and its room is freed when it is closed.
     ///
     /// # Errors
     /// When there is no warehouse, a file is missing or cut, or the format is newer than this build.

@@ -120,10 +120,10 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn counted(&mut self, path: PathBuf, bytes: u64) {
-        if self.seen.insert(path) {
+    fn count(&mut self, path: &Path) {
+        if self.seen.insert(path.to_owned()) {
             self.found.files += 1;
-            self.found.bytes += bytes;
+            self.found.bytes += self.storage.open(path).and_then(|file| file.bytes()).unwrap_or(0);
         }
     }
 
@@ -147,7 +147,7 @@ impl<'a> Check<'a> {
         let mut segment = Segment::of_entry(self.storage, self.dir, entry)?;
         segment.check_length(true)?;
         let Some(deleted) = &entry.deleted else { return Ok((segment, Deleted::default())) };
-        self.counted(deletions_path(self.dir, deleted.file), deleted.bytes);
+        self.count(&deletions_path(self.dir, deleted.file));
         // A segment whose vector is damaged is looked at all the same, as if no row were dead.
         match read_vector(&**self.storage, self.dir, deleted, segment.rows) {
             Ok(dead) => Ok((segment, dead)),
@@ -161,8 +161,7 @@ impl<'a> Check<'a> {
     /// Reads a version's rows and holds them against its manifest, which is at `path`.
     fn version(&mut self, path: &Path, manifest: &Manifest, held: Held) -> Result<(), WarehouseError> {
         self.found.versions += 1;
-        let bytes = self.storage.open(path).and_then(|file| file.bytes()).unwrap_or(0);
-        self.counted(path.to_owned(), bytes);
+        self.count(path);
         for (((id, schema), entries), segments) in manifest.catalog.iter().zip(&manifest.tables).zip(held) {
             let shape = TableShape::new(id, schema)?;
             let mut keys = LiveKeys::default();
@@ -171,7 +170,7 @@ impl<'a> Check<'a> {
                     self.found.rows += (segment.rows - deleted.count()) as u64;
                 }
                 let Some(entry) = entries.iter().find(|entry| entry.file == segment.id) else { continue };
-                self.counted(segment.path.clone(), segment.bytes);
+                self.count(&segment.path);
                 let rows = segment.read(&shape, None).and_then(|batch| self.rows(&shape, entry, &batch));
                 match rows {
                     Ok(all) => keys.add(segment.id, &all, &deleted),

@@ -6,10 +6,12 @@
 
 use super::WarehouseError;
 use super::counters::Written;
-use super::manifest::{DeletedEntry, Manifest, deletions_path, manifest_path, sync_folder, temporary_path};
+use super::manifest::{
+    DeletedEntry, Manifest, SegmentEntry, deletions_path, manifest_path, sync_folder, temporary_path,
+};
 use super::segment::{Segment, segment_path};
 use crate::model::Lsn;
-use crate::storage::Storage;
+use crate::storage::{Mistake, Storage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::ErrorKind;
@@ -95,15 +97,16 @@ fn kept_commits(files: &[PathBuf], current: u64) -> Vec<u64> {
 impl Manifest {
     fn info(&self, is_current: bool) -> VersionInfo {
         let deleted = |of: fn(&DeletedEntry) -> u64| {
-            self.tables.iter().flatten().filter_map(|entry| entry.deleted.as_ref()).map(of).sum::<u64>()
+            let entries = self.tables.iter().flatten().filter_map(|entry| entry.deleted.as_ref());
+            entries.map(of).fold(0, u64::saturating_add)
         };
-        let entries = || self.tables.iter().flatten();
+        let sum = |of: fn(&SegmentEntry) -> u64| self.tables.iter().flatten().map(of).fold(0, u64::saturating_add);
         VersionInfo {
             commit: self.commit,
             watermark: Lsn(self.watermark),
             committed_at_us: (self.committed_at_us > 0).then_some(self.committed_at_us),
-            rows: entries().map(|entry| entry.rows).sum::<u64>().saturating_sub(deleted(|entry| entry.rows)),
-            bytes: entries().map(|entry| entry.bytes).sum::<u64>() + deleted(|entry| entry.bytes),
+            rows: sum(|entry| entry.rows).saturating_sub(deleted(|entry| entry.rows)),
+            bytes: sum(|entry| entry.bytes).saturating_add(deleted(|entry| entry.bytes)),
             is_current,
         }
     }
@@ -180,7 +183,9 @@ pub(super) fn settle(
     written: &Written,
 ) -> Result<(Manifest, Vec<Kept>), WarehouseError> {
     let manifest = Manifest::read(&**storage, dir)?;
-    sync_folder(&**storage, dir, written)?;
+    if !storage.plants(Mistake::GuessedAtOpening) {
+        sync_folder(&**storage, dir, written)?;
+    }
     let files = storage.list(dir).map_err(WarehouseError::io("list", dir))?;
     let mut commits = kept_commits(&files, manifest.commit);
     let kept_commits = commits.split_off(commits.len().saturating_sub(versions_kept.saturating_sub(1)));

@@ -5,6 +5,7 @@ mod compaction;
 mod crash;
 mod faults;
 mod flips;
+mod history;
 mod kept;
 mod model;
 mod readers;
