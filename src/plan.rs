@@ -1,7 +1,9 @@
 //! From raw flags to one validated plan: behind it no stage sees an unresolved option.
 
+mod warehouse;
+
 use crate::log::Fsync;
-use crate::sink::{CacheFill, CacheOptions, CacheStore, SinkKind};
+use crate::sink::{CacheFill, CacheOptions, CacheStore, SinkKind, WarehouseOptions};
 use crate::source::Durability;
 use crate::source::postgres::PgOptions;
 use crate::strategy::{DualWrite, PlantedFault, StrategyKind};
@@ -46,6 +48,12 @@ pub struct RawPlan {
     pub cache_fill: Option<String>,
     /// Entries of the cache at the most.
     pub cache_entries: Option<String>,
+    /// Threads that compact beside the warehouse's writer.
+    pub compaction_threads: Option<usize>,
+    /// The percentage of dead rows at which a chunk is rewritten.
+    pub dead_rows: Option<usize>,
+    /// Bytes of rows that the warehouse keeps in memory.
+    pub warehouse_memory: Option<String>,
     /// The mean time before each of a client's writes to a sink.
     pub think: Option<String>,
     /// The probability that a client dies between two writes.
@@ -132,6 +140,8 @@ pub struct Plan {
     pub sinks: Vec<SinkKind>,
     /// From one commit of the search index to the next.
     pub search_interval: Duration,
+    /// How the warehouse is built.
+    pub warehouse: WarehouseOptions,
     /// Where the cache is and how it is filled.
     pub cache: CacheOptions,
     /// How the application writes to the sinks itself.
@@ -503,6 +513,7 @@ impl RawPlan {
             batch_interval,
             sinks: sinks(self.sinks.as_deref())?,
             search_interval,
+            warehouse: self.warehouse()?,
             cache,
             dual,
             reps,

@@ -112,6 +112,10 @@ fn series(case: &Value) {
     let control = case["name"] == "control";
     assert_eq!(list(series, "backlog").len(), if control { 0 } else { points });
     assert_eq!(ages.is_empty(), control);
+    assert_eq!(list(series, "resident_bytes").len(), points);
+    for field in ["warehouse_files", "warehouse_bytes"] {
+        assert_eq!(series[field].as_array().map_or(0, Vec::len), if control { 0 } else { points }, "{field}");
+    }
     for (sink, age) in ages {
         assert_eq!(age.as_array().unwrap().len(), points, "{sink} of {}", case["name"]);
     }

@@ -126,6 +126,17 @@ pub(super) struct RunArgs {
     /// From one commit of the search index to the next [default: 100ms]
     #[arg(long, value_name = "TIME")]
     pub(super) search_interval: Option<String>,
+    /// Rows that the warehouse keeps in memory at the most, in bytes, such as 500M; what is beyond is read from its files when it
+    /// is needed [default: no limit]
+    #[arg(long, value_name = "BYTES")]
+    pub(super) warehouse_memory: Option<String>,
+    /// The share of dead rows, in percent, at which the warehouse rewrites a chunk: less makes scans faster and writes more
+    /// [default: 33]
+    #[arg(long, value_name = "PERCENT")]
+    pub(super) dead_rows: Option<usize>,
+    /// Threads that compact and write checkpoints beside the warehouse's writer; with 0 it does it itself [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(super) compaction_threads: Option<usize>,
     /// The cache: memory, or redis://HOST:PORT where the build has it [default: memory]
     #[arg(long, value_name = "STORE")]
     pub(super) cache: Option<String>,

@@ -13,7 +13,7 @@
 
 mod procfs;
 
-pub use procfs::IoBytes;
+pub use procfs::{IoBytes, resident_bytes};
 
 use super::{ProbeError, Worker};
 use crate::clock::Clock;

@@ -4,6 +4,7 @@
 //! every figure is computed afterwards, from their records and the ledger's commits.
 
 pub mod divergence;
+pub mod footprint;
 pub mod freshness;
 pub mod key_reads;
 pub mod meter;
@@ -13,6 +14,7 @@ pub mod stages;
 pub mod visibility;
 
 pub use divergence::{Arrival, Conflict, Diverged, Divergence, DivergenceCause, visible_by_arrival};
+pub use footprint::{Footprint, FootprintSample};
 pub use freshness::{AgeFigures, Freshness, FreshnessInput, LEAD_MAX, LagFigures, SLO_THETAS, Window};
 pub use key_reads::{KeyRead, KeyReadFigures, KeyReadRecord, KeyReader, KeyTarget};
 pub use meter::{IoBytes, Meter, PeakRss, Role, Snapshot, ThreadCpu, Usage};

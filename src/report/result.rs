@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 /// The schema's name, in every file.
 pub const SCHEMA: &str = "freshbench.result";
 /// The schema's version: the first number rises when a reader of the old one would misread the new one.
-pub const SCHEMA_VERSION: &str = "1.2";
+pub const SCHEMA_VERSION: &str = "1.3";
 
 /// One run: every strategy on one identical stream.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -187,6 +187,15 @@ pub struct Series {
     pub backlog: Vec<f64>,
     /// Changes acknowledged by the source a second.
     pub changes_per_s: Vec<f64>,
+    /// Memory of the process that is resident.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resident_bytes: Vec<f64>,
+    /// Files of the warehouse.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warehouse_files: Vec<f64>,
+    /// Their bytes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warehouse_bytes: Vec<f64>,
     /// What happened in the measured part at an instant, in the order of time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Event>,

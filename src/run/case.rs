@@ -3,7 +3,7 @@
 use super::agreement::{Explained, told};
 use super::cache_reader::CacheTarget;
 use super::disposable::Disposable;
-use super::figures::{Observed, SinkSeen, figures};
+use super::figures::{Observed, SERIES_POINTS, SinkSeen, figures};
 use super::probe_target::{SearchProbe, WarehouseProbe};
 use super::verify::{History, Judged, SinkViews, images, initial_keys, place, replay, verify};
 use super::{Progress, RunError};
@@ -12,9 +12,9 @@ use crate::live::{Feed, Sample};
 use crate::model::{KeyRef, Lsn, Moment, TableId};
 use crate::plan::{Plan, SourceChoice};
 use crate::probe::{
-    Commit, Conflict, Divergence, Freshness, FreshnessInput, KeyReadFigures, KeyReadRecord, KeyReader, Meter,
-    ProbeRecord, Prober, ProberOptions, RowChange, ServerCpu, Usage, Window, visible_by_arrival, visible_by_delivery,
-    visible_by_watermark,
+    Commit, Conflict, Divergence, Footprint, FootprintSample, Freshness, FreshnessInput, KeyReadFigures, KeyReadRecord,
+    KeyReader, Meter, ProbeRecord, Prober, ProberOptions, RowChange, ServerCpu, Usage, Window, visible_by_arrival,
+    visible_by_delivery, visible_by_watermark,
 };
 use crate::report::{Case, Phase, Validation};
 use crate::sink::{SearchReader, SinkKind, WarehouseOptions, WarehouseReader};
@@ -83,6 +83,7 @@ pub(super) fn setting(
         warehouse: WarehouseOptions { versions_kept: plan.versions_kept, ..setting.warehouse },
         sinks: plan.sinks.clone(),
         search_interval: plan.search_interval,
+        warehouse: plan.warehouse.clone(),
         cache: plan.cache.clone(),
         dual: plan.dual.clone(),
         planted: plan.planted.filter(|_| kind == StrategyKind::CdcTrigger),
@@ -180,6 +181,7 @@ pub(super) fn run_case(
         validation: &verified.validation,
         divergence: &divergence,
         cache_reads: keys.as_ref(),
+        footprint: &measured.footprint,
     };
     let (mut case, warnings) = figures(&observed);
     case.phases = phases.done;
@@ -292,6 +294,8 @@ struct Measured {
     /// CPU that the clients' threads spent on writing to the sinks themselves.
     client_cpu: Duration,
     probers: Probers,
+    /// Memory, and the warehouse's files.
+    footprint: Vec<FootprintSample>,
 }
 
 /// The readers at work, each with the number of invariants that it checks.
@@ -416,7 +420,8 @@ fn drive_and_measure(
     let driver = Driver::start_with(&setting.source, &plan.workload, clients, clock, start, total, &mut application)?;
     let window = Window { start: start.after(plan.warmup), end: start.after(total) };
     progress.begin(&format!("{}: run", kind.name()), u64::try_from(total.as_millis()).unwrap_or(u64::MAX));
-    let wait = |until: Moment| {
+    let mut footprint = Footprint::new(&setting.folder.join("warehouse"), plan.duration / SERIES_POINTS);
+    let mut wait = |until: Moment| {
         while clock.now() < until {
             if stop.load(Ordering::Relaxed) {
                 driver.stop();
@@ -428,6 +433,7 @@ fn drive_and_measure(
                 return Ok(());
             }
             progress.at(u64::try_from(clock.now().since(start).as_millis()).unwrap_or(u64::MAX));
+            footprint.look(clock);
             let mut step = Duration::from_millis(50);
             if let Some(feed) = progress.live() {
                 // Of a dual write only the arrivals of all writes together tell what is visible, at the end.
@@ -459,7 +465,15 @@ fn drive_and_measure(
     }
     let ledger = driver.join()?;
     meter.stop().map_err(RunError::measuring)?;
-    Ok(Measured { ledger, window, usage, server_cpu, client_cpu, probers: probers.unwrap_or_default() })
+    Ok(Measured {
+        ledger,
+        window,
+        usage,
+        server_cpu,
+        client_cpu,
+        probers: probers.unwrap_or_default(),
+        footprint: footprint.into_samples(),
+    })
 }
 
 /// Tells a live view how far the source and each sink are.

@@ -3,8 +3,8 @@
 use crate::model::{Lsn, Moment};
 use crate::plan::Plan;
 use crate::probe::{
-    Commit, Divergence, DivergenceCause, Freshness, KeyReadFigures, LagFigures, ProbeFigures, ProbeRecord, Role,
-    StageFigures, Staleness, Usage, Window,
+    Commit, Divergence, DivergenceCause, FootprintSample, Freshness, KeyReadFigures, LagFigures, ProbeFigures,
+    ProbeRecord, Role, StageFigures, Staleness, Usage, Window,
 };
 use crate::report::{Case, Direction, Event, Hist, Metric, Series, Validation};
 use crate::sink::SinkKind;
@@ -17,7 +17,7 @@ use std::time::Duration;
 /// What pushing one entry to the ledger costs, with room to spare; measured at 45 ns.
 const LEDGER_ENTRY: Duration = Duration::from_nanos(100);
 /// Points of a time series.
-const SERIES_POINTS: u32 = 200;
+pub(super) const SERIES_POINTS: u32 = 200;
 
 const QUANTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999), ("max", 1.0)];
 
@@ -40,6 +40,7 @@ pub(super) struct Observed<'a> {
     pub(super) validation: &'a Validation,
     pub(super) divergence: &'a BTreeMap<SinkKind, Divergence>,
     pub(super) cache_reads: Option<&'a KeyReadFigures>,
+    pub(super) footprint: &'a [FootprintSample],
 }
 
 /// What was observed at one sink.
@@ -424,6 +425,15 @@ fn series(seen: &Observed<'_>) -> Series {
         for sink in seen.sinks {
             let age = sink.freshness.age.curve.at(from).unwrap_or_default().as_secs_f64();
             series.age_s.entry(sink.kind.name().to_owned()).or_default().push(age);
+        }
+        // The look before, or the first: it is at most a step old.
+        let looked = seen.footprint.partition_point(|sample| sample.at <= from).saturating_sub(1);
+        if let Some(sample) = seen.footprint.get(looked) {
+            series.resident_bytes.push(sample.resident_bytes as f64);
+            if !seen.sinks.is_empty() {
+                series.warehouse_files.push(sample.files as f64);
+                series.warehouse_bytes.push(sample.file_bytes as f64);
+            }
         }
         let offered = committed.partition_point(|at| *at <= from);
         let slowest = shown.iter().map(|shown| shown.partition_point(|at| *at <= from)).min();

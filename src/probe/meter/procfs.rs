@@ -59,7 +59,12 @@ pub fn io() -> Option<IoBytes> {
 
 /// The mark of peak resident memory.
 pub fn peak_rss_bytes() -> Option<u64> {
-    parse_peak_rss(&fs::read_to_string("/proc/self/status").ok()?)
+    parse_kib(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
+/// Memory that is resident now.
+pub fn resident_bytes() -> Option<u64> {
+    parse_kib(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
 }
 
 /// Sets the mark of peak resident memory back to what is resident now; false if that is not permitted.
@@ -96,8 +101,9 @@ fn parse_io(text: &str) -> Option<IoBytes> {
     })
 }
 
-fn parse_peak_rss(text: &str) -> Option<u64> {
-    let value = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+/// A figure of `status` in bytes.
+fn parse_kib(text: &str, name: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -134,7 +140,9 @@ mod tests {
 
     #[test]
     fn peak_memory_is_in_bytes() {
-        assert_eq!(parse_peak_rss("Name:\tx\nVmHWM:\t    2184 kB\nVmRSS:\t 1 kB\n"), Some(2184 * 1024));
-        assert_eq!(parse_peak_rss("VmRSS:\t 1 kB\n"), None);
+        let text = "Name:\tx\nVmHWM:\t    2184 kB\nVmRSS:\t 1 kB\n";
+        assert_eq!(parse_kib(text, "VmHWM:"), Some(2184 * 1024));
+        assert_eq!(parse_kib(text, "VmRSS:"), Some(1024));
+        assert_eq!(parse_kib(text, "VmPeak:"), None);
     }
 }

@@ -104,7 +104,13 @@ impl Background {
 
     pub(super) fn start(&mut self, job: Job) -> Result<(), WarehouseError> {
         let (table, sources) = (job.shape.id, job.sources.iter().map(|slot| slot.chunk.clone()).collect());
-        let outcome = self.run(move || job.run())?;
+        let work = move || {
+            let merged = job.run()?;
+            // Here it costs no pause, and scans can pass over the chunk before it is written.
+            merged.chunk.ranges()?;
+            Ok(merged)
+        };
+        let outcome = self.run(work)?;
         self.under_way.push_back(UnderWay { table, sources, outcome });
         Ok(())
     }

@@ -66,7 +66,6 @@ impl Job {
         let rewritten = self.sources.iter().map(|slot| self.rewritten(slot)).sum();
         let chunk = Chunk::of_rows(&self.shape, start.unwrap_or_default(), batch, rewritten);
         self.carry_keys(&chunk)?;
-        chunk.ranges()?;
         let (mut from, mut words) = (Vec::new(), Vec::new());
         if self.way == Way::Rewrite {
             from.reserve_exact(chunk.rows);

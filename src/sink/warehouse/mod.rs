@@ -15,11 +15,14 @@
 //! * Files go only when no kept version names them, and that is durable; a reader, also one in another process, holds
 //!   its files open, and an open file stays readable.
 //!
-//! Write amplification: a checkpoint writes every row that came since the last one, without those already dead, as one
+//! Write amplification: a checkpoint writes every row that came since the last one, without most of those already dead, as one
 //! segment a table (or several of `chunk_rows_max` rows). Eight small segments become one, so a row is written about
-//! `log8(chunk_rows_max / rows a checkpoint)` times more; a segment of which more than half is dead is rewritten, which
-//! costs at most one row written again for each row updated. Deletion vectors that changed are written whole, at most 1
-//! bit a row of their segment.
+//! `log8(chunk_rows_max / rows a checkpoint)` times more; a segment of which a share is dead is rewritten, which costs
+//! `(100 - dead_percent_max) / dead_percent_max` rows written again for each row updated, and never more than
+//! `compaction_rows_per_change`. Deletion vectors that changed are written whole, at most 1 bit a row of their segment.
+//!
+//! Pauses: a publish merges at most some ten thousand rows itself, and moves as many to the places that threads made for them
+//! (more after a larger group of changes); the rest of compaction and all writing go on beside it.
 
 mod aggregate;
 mod background;
@@ -83,7 +86,7 @@ pub struct WarehouseOptions {
     /// points each time.
     pub compaction_threads: usize,
     /// A chunk of which so many in a hundred rows are dead is rewritten without them. Scans read dead rows too: less
-    /// makes scans faster, and costs about `100 / dead_percent_max` rows written again for each row updated.
+    /// makes scans faster, and writes `(100 - dead_percent_max) / dead_percent_max` rows again for each row updated.
     pub dead_percent_max: usize,
     /// Rows that may be written again for each row changed, to be rid of dead ones. Beyond it chunks get deader.
     pub compaction_rows_per_change: usize,

@@ -202,9 +202,8 @@ fn a_merge_that_fails_is_the_next_call_s_error_and_loses_nothing() {
     hold(&mut warehouse);
     write(&mut warehouse, 2, &(0..24).collect::<Vec<_>>(), &[]);
     publish(&mut warehouse, 2);
-    let segment = fs::read_dir(folder.path()).expect("a folder").filter_map(Result::ok).map(|entry| entry.path());
-    let segment =
-        segment.filter(|path| path.extension().is_some_and(|end| end == "parquet")).next().expect("a segment");
+    let mut paths = fs::read_dir(folder.path()).expect("a folder").filter_map(Result::ok).map(|entry| entry.path());
+    let segment = paths.find(|path| path.extension().is_some_and(|end| end == "parquet")).expect("a segment");
     let good = fs::read(&segment).expect("the file");
     fs::write(&segment, &good[1..]).expect("a damaged file");
     assert!(warehouse.background.let_one_go());
