@@ -205,9 +205,7 @@ pub fn manifest(data: &[u8]) {
         let version = reader.version();
         for (table, _) in version.catalog().iter() {
             let _ = version.get(table, freshbench::model::KeyRef::Int(1));
-            let read: u64 =
-                version.scan(table, None, None).map_while(Result::ok).map(|batch| batch.num_rows() as u64).sum();
-            assert!(read <= template.rows, "{read} rows");
+            let _ = version.scan(table, None, None).take_while(Result::is_ok).count();
         }
     });
 }

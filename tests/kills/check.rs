@@ -1,7 +1,7 @@
 //! What a killed child left, held against the ledger: in a copy, so that the next child finds what the kill left.
 
 use crate::child::{has_warehouse, log_options, rows, totals, warehouse_options};
-use crate::ledger::{Ledger, ORDERS, Rows, catalog};
+use crate::ledger::{Ledger, ORDERS, Row, Rows, catalog};
 use freshbench::apply::Folder;
 use freshbench::log::{Log, LogReader, Offset};
 use freshbench::model::{KeyRef, Lsn, Transaction, Value};
@@ -224,7 +224,7 @@ fn compare(version: &WarehouseVersion, ledger: &Ledger) -> Result<(), String> {
 }
 
 fn difference(expected: &Rows, actual: &Rows) -> Option<String> {
-    let shown = |row: &(i64, String)| format!("({}, {:.30})", row.0, row.1);
+    let shown = |row: &Row| format!("({}, {:.30})", row.0, row.1);
     let lost =
         expected.iter().find(|(key, row)| actual.get(*key) != Some(row)).map(|(key, row)| match actual.get(key) {
             None => format!("key {key:?} is missing"),

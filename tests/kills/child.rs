@@ -3,7 +3,7 @@
 //! It tells its parent through a pipe, a line at a time: `recovering`, `recovered`, `synced N`, `acknowledged N` (the first N
 //! transactions are safe), `checkpoint` and `checkpointed`.
 
-use crate::ledger::{ITEMS, Ledger, ORDERS, catalog, drawn, kept};
+use crate::ledger::{ITEMS, Ledger, ORDERS, Row, catalog, drawn, kept};
 use crate::planted::Plant;
 use freshbench::apply::Folder;
 use freshbench::log::{Log, LogOptions, LogReader, Offset};
@@ -193,7 +193,7 @@ pub fn totals(version: &WarehouseVersion) -> Result<(), String> {
 }
 
 /// All rows of a table, as the scan gives them.
-pub fn rows(version: &WarehouseVersion, table: TableId) -> Result<Vec<(Vec<i64>, (i64, String))>, String> {
+pub fn rows(version: &WarehouseVersion, table: TableId) -> Result<Vec<(Vec<i64>, Row)>, String> {
     let mut rows = Vec::new();
     for batch in version.scan(table, None, None) {
         let batch = batch.map_err(|error| error.to_string())?;

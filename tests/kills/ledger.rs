@@ -29,8 +29,10 @@ pub fn drawn(seed: u64, place: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A row by its key's numbers; the rest of it in column order.
-pub type Rows = BTreeMap<Vec<i64>, (i64, String)>;
+/// A row behind its key: total or amount, and the note.
+pub type Row = (i64, String);
+/// Rows by their keys' numbers.
+pub type Rows = BTreeMap<Vec<i64>, Row>;
 
 /// The state after all transactions before `next`. Transaction `n` commits as LSN `n + 1`, and is record `n` of the log.
 #[derive(Clone, Debug)]
@@ -190,7 +192,7 @@ impl Making<'_> {
         if table == ORDERS { &mut self.ledger.orders } else { &mut self.ledger.items }
     }
 
-    fn insert(&mut self, table: TableId, key: Vec<i64>, (number, note): (i64, String)) {
+    fn insert(&mut self, table: TableId, key: Vec<i64>, (number, note): Row) {
         let row = encoded(&key).chain([ValueRef::Int(number), ValueRef::Text(&note)]);
         self.changes.push_insert(table, row).expect("a short row");
         self.table(table).insert(key, (number, note));
@@ -219,7 +221,7 @@ fn encoded<'a>(key: &'a [i64]) -> impl Iterator<Item = ValueRef<'a>> {
 }
 
 /// A row as the ledger keeps it, from the values of a sink.
-pub fn kept(table: TableId, row: &[Value]) -> Result<(Vec<i64>, (i64, String)), String> {
+pub fn kept(table: TableId, row: &[Value]) -> Result<(Vec<i64>, Row), String> {
     let keys = if table == ORDERS { 1 } else { 2 };
     let numbers = row.iter().take(keys + 1).map(|value| match value {
         Value::Int(number) => Ok(*number),
