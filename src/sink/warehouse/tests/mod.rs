@@ -7,5 +7,7 @@ mod flips;
 mod kept;
 mod model;
 mod readers;
+#[cfg(feature = "sql")]
+mod sql;
 mod support;
 mod types;
