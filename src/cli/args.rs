@@ -68,6 +68,8 @@ pub(super) enum Command {
 pub(super) enum WarehouseCommand {
     /// Write a table's visible rows to stdout, in key order, values as PostgreSQL writes them
     Dump(DumpArgs),
+    /// Ask the tables in SQL (in a build with the feature sql)
+    Query(super::query::QueryArgs),
     /// Check every file against the manifest: hashes, rows, statistics, deletion vectors, keys (exit 5 when one is wrong)
     Verify(super::verify::VerifyArgs),
     /// List the versions that can be read

@@ -12,6 +12,7 @@ mod history;
 mod live;
 mod load;
 mod progress;
+mod query;
 mod race;
 mod report;
 mod run;
@@ -126,6 +127,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Load(arguments) => load::load(arguments),
         Command::Doctor(arguments) => doctor::doctor(arguments),
         Command::Warehouse(WarehouseCommand::Dump(arguments)) => dump::dump(arguments),
+        Command::Warehouse(WarehouseCommand::Query(arguments)) => query::query(arguments),
         Command::Warehouse(WarehouseCommand::Verify(arguments)) => verify::verify(arguments),
         Command::Warehouse(WarehouseCommand::Versions(arguments)) => verify::versions(arguments),
         Command::Completions { shell } => {

@@ -16,6 +16,7 @@
 
 mod error;
 mod exact_sum;
+mod plain;
 mod pruning;
 mod scan;
 mod session;
@@ -23,8 +24,6 @@ mod statement;
 mod statistics;
 mod system;
 mod table;
-#[cfg(test)]
-mod tests;
 
 pub use error::SqlError;
 pub use session::{SqlOptions, SqlRows, SqlSession};

@@ -1,8 +1,9 @@
 //! A session: the tables of one version, a memory limit, threads, and queries that only read.
 
-use super::super::Version;
+use super::super::{Version, VersionInfo};
 use super::error::SqlError;
 use super::exact_sum::exact_sum;
+use super::plain;
 use super::statement::only_reads;
 use super::system;
 use super::table::WarehouseTable;
@@ -61,11 +62,11 @@ impl fmt::Debug for SqlSession {
 }
 
 impl SqlSession {
-    /// A session over `version`, which it holds.
+    /// A session over `version`, which it holds; `known` is what `freshbench.versions` shows.
     ///
     /// # Errors
     /// When threads can't be started, or the version's segments can't be listed.
-    pub fn new(version: &Arc<Version>, options: SqlOptions) -> Result<SqlSession, SqlError> {
+    pub fn new(version: &Arc<Version>, known: &[VersionInfo], options: SqlOptions) -> Result<SqlSession, SqlError> {
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             some => some,
@@ -73,7 +74,7 @@ impl SqlSession {
         let engine = SqlError::Engine;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).thread_name("sql").build();
         let runtime = runtime.map_err(|cause| engine(cause.into()))?;
-        let catalogs = catalogs(version).map_err(engine)?;
+        let catalogs = catalogs(version, known).map_err(engine)?;
         let context = context(catalogs, threads, options.memory_bytes_max).map_err(engine)?;
         let mut tables: Vec<String> = version.catalog().tables.iter().map(|table| quoted(&table.name)).collect();
         tables.extend(system::NAMES.iter().map(|name| format!("{}.{name}", system::SCHEMA)));
@@ -91,7 +92,7 @@ impl SqlSession {
         }
         let rows = self.runtime.block_on(async {
             let frame = self.plan(sql).await?;
-            let schema = Arc::new(frame.schema().as_arrow().clone());
+            let schema = plain::schema(frame.schema().as_arrow());
             let stream = frame.execute_stream().await.map_err(|error| self.sorted(error))?;
             Ok((schema, stream))
         });
@@ -130,7 +131,7 @@ impl fmt::Debug for SqlRows<'_> {
 }
 
 impl SqlRows<'_> {
-    /// The answer's columns. Two may have the same name.
+    /// The answer's columns, in the types that the warehouse has. Two may have the same name.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
@@ -142,6 +143,7 @@ impl Iterator for SqlRows<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         let stream = self.stream.as_mut()?;
         let next = self.session.runtime.block_on(stream.next());
+        let next = next.map(|batch| batch.and_then(|batch| plain::batch(&batch, &self.schema)));
         if !matches!(next, Some(Ok(_))) {
             self.stream = None;
         }
@@ -156,14 +158,14 @@ fn quoted(name: &str) -> String {
     if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
-fn catalogs(version: &Arc<Version>) -> Result<Arc<dyn CatalogProviderList>, DataFusionError> {
+fn catalogs(version: &Arc<Version>, known: &[VersionInfo]) -> Result<Arc<dyn CatalogProviderList>, DataFusionError> {
     let tables = MemorySchemaProvider::new();
     for (table, schema) in version.tables.iter().zip(&version.catalog().tables) {
         tables.register_table(schema.name.clone(), Arc::new(WarehouseTable::new(table.clone())))?;
     }
     let catalog = MemoryCatalogProvider::new();
     catalog.register_schema(SCHEMA, Arc::new(tables))?;
-    catalog.register_schema(system::SCHEMA, Arc::new(system::tables(version)?))?;
+    catalog.register_schema(system::SCHEMA, Arc::new(system::tables(version, known)?))?;
     let catalogs = MemoryCatalogProviderList::new();
     catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
     Ok(Arc::new(catalogs))

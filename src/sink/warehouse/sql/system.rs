@@ -1,9 +1,9 @@
 //! What the warehouse knows of itself: the schema `freshbench` with `versions` and `segments`.
 
-use super::super::Version;
 use super::super::columns::key_text;
 use super::super::manifest::KeyText;
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use super::super::{Version, VersionInfo};
+use arrow_array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use datafusion::catalog::{MemorySchemaProvider, SchemaProvider};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::MemTable;
@@ -14,10 +14,10 @@ pub(super) const SCHEMA: &str = "freshbench";
 /// Its tables.
 pub(super) const NAMES: [&str; 2] = ["segments", "versions"];
 
-/// The schema's tables, for one version.
-pub(super) fn tables(version: &Version) -> Result<MemorySchemaProvider> {
+/// The schema's tables, for one version; `known` are all that can be opened.
+pub(super) fn tables(version: &Version, known: &[VersionInfo]) -> Result<MemorySchemaProvider> {
     let schema = MemorySchemaProvider::new();
-    for (name, batch) in NAMES.into_iter().zip([segments(version)?, versions(version)?]) {
+    for (name, batch) in NAMES.into_iter().zip([segments(version)?, versions(known)?]) {
         let table = MemTable::try_new(batch.schema(), vec![vec![batch]])?;
         schema.register_table(name.to_owned(), Arc::new(table))?;
     }
@@ -28,19 +28,19 @@ fn count(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// One row a table of each version: `commit`, `watermark`, `committed_at`, `table`, `rows`.
-///
-/// The open version alone, whose folder's commit is not in it: `commit` and `committed_at` are NULL. Kept versions go here.
-fn versions(version: &Version) -> Result<RecordBatch> {
-    let names = version.catalog().tables.iter().map(|table| Some(table.name.as_str()));
-    let tables = version.tables.len();
-    let rows = version.tables.iter().map(|table| count(table.rows));
-    let columns: [(&str, ArrayRef, bool); 5] = [
-        ("commit", Arc::new(Int64Array::new_null(tables)), true),
-        ("watermark", Arc::new(Int64Array::from_value(count(version.watermark().0), tables)), false),
-        ("committed_at", Arc::new(TimestampMicrosecondArray::new_null(tables).with_timezone("UTC")), true),
-        ("table", Arc::new(names.collect::<StringArray>()), false),
-        ("rows", Arc::new(Int64Array::from_iter_values(rows)), false),
+/// One row a version that can be opened, the open one among them: `commit`, `watermark`, `committed_at` (NULL if an older build
+/// wrote it), `rows` (live, of all tables), `bytes` (of its files; versions share files), `is_current` (the newest).
+fn versions(known: &[VersionInfo]) -> Result<RecordBatch> {
+    let whole = |of: fn(&VersionInfo) -> u64| Int64Array::from_iter_values(known.iter().map(|info| count(of(info))));
+    let committed: TimestampMicrosecondArray = known.iter().map(|info| info.committed_at_us).collect();
+    let current: BooleanArray = known.iter().map(|info| Some(info.is_current)).collect();
+    let columns: [(&str, ArrayRef, bool); 6] = [
+        ("commit", Arc::new(whole(|info| info.commit)), false),
+        ("watermark", Arc::new(whole(|info| info.watermark.0)), false),
+        ("committed_at", Arc::new(committed.with_timezone("UTC")), true),
+        ("rows", Arc::new(whole(|info| info.rows)), false),
+        ("bytes", Arc::new(whole(|info| info.bytes)), false),
+        ("is_current", Arc::new(current), false),
     ];
     Ok(RecordBatch::try_from_iter_with_nullable(columns)?)
 }

@@ -10,5 +10,7 @@ mod kept;
 mod model;
 mod readers;
 mod steady;
+#[cfg(feature = "sql")]
+mod sql;
 mod support;
 mod types;
