@@ -29,6 +29,8 @@ pub struct WarehouseCounters {
     pub segment_bytes_on_disk: u64,
     /// Chunks a scan of all tables goes through.
     pub chunks: u64,
+    /// Bytes of memory held by the key indexes.
+    pub index_bytes: u64,
     /// Estimate of the memory held by rows, bitmaps, keys and indexes, in bytes.
     pub memory_bytes: u64,
 }

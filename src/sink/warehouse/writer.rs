@@ -151,6 +151,7 @@ impl Warehouse {
             let state = table.shared.read();
             state.index.as_ref().map_or(0, |index| index.memory_bytes())
         });
+        let index_bytes = indexes.sum::<usize>();
         WarehouseCounters {
             segment_bytes: bytes.segments,
             merge_bytes: bytes.merges,
@@ -164,7 +165,8 @@ impl Warehouse {
             segments: self.durable.segments.len() as u64,
             segment_bytes_on_disk: self.durable.segments.values().map(|segment| segment.bytes).sum(),
             chunks: slots().count() as u64,
-            memory_bytes: (slots().map(memory).sum::<usize>() + indexes.sum::<usize>()) as u64,
+            index_bytes: index_bytes as u64,
+            memory_bytes: (slots().map(memory).sum::<usize>() + index_bytes) as u64,
         }
     }
 
