@@ -81,11 +81,14 @@ impl TableGroup {
     pub(super) fn fold(&mut self, change: ChangeRef<'_>) -> Result<(), FoldFault> {
         match change {
             ChangeRef::Insert { row, .. } => {
-                let values = row.values()?;
-                let number = self.number_of_row(&values)?;
+                let number = self.number_of_row(row)?.0;
                 self.put(number, row, None);
             }
-            ChangeRef::Update { old_key, row, .. } => self.fold_update(old_key, row)?,
+            ChangeRef::Update { old_key: None, row, .. } => match self.number_of_row(row)? {
+                (number, false) => self.put(number, row, None),
+                (number, true) => self.put_merged(number, number, &row.values()?)?,
+            },
+            ChangeRef::Update { old_key: Some(key), row, .. } => self.fold_key_change(key, row)?,
             ChangeRef::Delete { key, .. } => {
                 let number = self.number_of(&key.values()?)?;
                 self.set(number, Image::Absent);
@@ -98,39 +101,28 @@ impl TableGroup {
         Ok(())
     }
 
-    fn fold_update(&mut self, old_key: Option<RowRef<'_>>, row: RowRef<'_>) -> Result<(), FoldFault> {
-        let mut values = row.values()?;
-        let from = match old_key {
-            Some(key) => Some(self.number_of(&key.values()?)?),
-            None => None,
-        };
-        if from.is_some() {
-            self.fill_key(old_key, &mut values)?;
-        }
-        let number = self.number_of_row(&values)?;
-        let from = from.unwrap_or(number);
-        if values.contains(&ValueRef::Unchanged) {
-            self.put_merged(number, from, &values)?;
-        } else if old_key.is_some() {
-            // A key value that was not sent has been filled in: the row must be encoded anew.
-            self.put_values(number, &values, None)?;
-        } else {
-            self.put(number, row, None);
-        }
-        if from != number {
-            self.set(from, Image::Absent);
-        }
-        Ok(())
-    }
-
-    /// Key columns that were not sent keep their value from the old key.
-    fn fill_key<'a>(&self, old_key: Option<RowRef<'a>>, values: &mut RowValues<'a>) -> Result<(), CodecError> {
-        let Some(old_key) = old_key else { return Ok(()) };
-        let old = old_key.values()?;
+    /// An update that says the key before: the key may have changed.
+    fn fold_key_change(&mut self, old_key: RowRef<'_>, row: RowRef<'_>) -> Result<(), FoldFault> {
+        let (mut values, old) = (row.values()?, old_key.values()?);
+        let from = self.number_of(&old)?;
+        // Key columns that were not sent keep their value from the old key.
         for (&place, &old) in self.transform.source().key.iter().zip(&old) {
             if let Some(value @ ValueRef::Unchanged) = values.get_mut(place) {
                 *value = old;
             }
+        }
+        let source = self.transform.source();
+        let key: RowValues<'_> =
+            source.key.iter().map(|&place| values.get(place).copied().unwrap_or(ValueRef::Null)).collect();
+        let number = self.number_of(&key)?;
+        if values.contains(&ValueRef::Unchanged) {
+            self.put_merged(number, from, &values)?;
+        } else {
+            // A key value that was not sent has been filled in: the row must be encoded anew.
+            self.put_values(number, &values, None)?;
+        }
+        if from != number {
+            self.set(from, Image::Absent);
         }
         Ok(())
     }
@@ -177,15 +169,12 @@ impl TableGroup {
         }
     }
 
-    fn number_of_row(&mut self, row: &[ValueRef<'_>]) -> Result<usize, ApplyError> {
-        let source = self.transform.source();
-        if let [place] = source.key.as_slice() {
-            let value = row.get(*place).copied().unwrap_or(ValueRef::Null);
-            return self.number_of(&[value]);
-        }
-        let key: RowValues<'_> =
-            source.key.iter().map(|&place| row.get(place).copied().unwrap_or(ValueRef::Null)).collect();
-        self.number_of(&key)
+    /// The number of the row's key, and whether the row has values that were not sent.
+    #[inline]
+    fn number_of_row(&mut self, row: RowRef<'_>) -> Result<(usize, bool), FoldFault> {
+        let mut key = RowValues::new();
+        let open = row.pick(&self.transform.source().key, &mut key)?;
+        Ok((self.number_of(&key)?, open))
     }
 
     /// The number of the key with these values (the key columns', in key order).

@@ -50,6 +50,9 @@ impl KeyIndex {
     }
 
     pub(super) fn clear(&mut self) {
+        // One large group must not make all the small ones after it clear its many places.
+        let places = (4 * self.keys.len()).next_power_of_two().max(SLOTS_MIN);
+        self.slots.truncate(places);
         match &mut self.keys {
             KeyColumn::Int(keys) => keys.clear(),
             KeyColumn::Encoded { bytes, ends } => {

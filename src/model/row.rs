@@ -118,6 +118,32 @@ impl<'a> RowRef<'a> {
         }
         if input.bytes.is_empty() { Ok(values) } else { Err(CodecError::TrailingBytes { count: input.bytes.len() }) }
     }
+
+    /// Puts the values at `places` into `picked`, in that order, NULL for a place the row does not have; passes over the
+    /// others without looking into them (whether their text is UTF-8 is found when they are read). Says whether some
+    /// value of the row was not sent.
+    ///
+    /// # Errors
+    /// [`CodecError`] when the bytes are not a row.
+    pub fn pick(self, places: &[usize], picked: &mut RowValues<'a>) -> Result<bool, CodecError> {
+        let mut input = Input { bytes: self.bytes };
+        let count = usize::from(u16::from_le_bytes(input.array()?));
+        picked.clear();
+        picked.resize(places.len(), ValueRef::Null);
+        let mut open = false;
+        for at in 0..count {
+            if !places.contains(&at) {
+                open |= input.pass_over()? == tag::UNCHANGED;
+                continue;
+            }
+            let value = input.value()?;
+            open |= value == ValueRef::Unchanged;
+            for (target, _) in picked.iter_mut().zip(places).filter(|&(_, &place)| place == at) {
+                *target = value;
+            }
+        }
+        if input.bytes.is_empty() { Ok(open) } else { Err(CodecError::TrailingBytes { count: input.bytes.len() }) }
+    }
 }
 
 /// A cursor over encoded bytes. Every read is checked against what is left.
@@ -142,6 +168,22 @@ impl<'a> Input<'a> {
         };
         self.bytes = tail;
         Ok(*head)
+    }
+
+    /// Passes over one value; gives its tag.
+    #[inline]
+    fn pass_over(&mut self) -> Result<u8, CodecError> {
+        let [tag] = self.array()?;
+        let length = match tag {
+            tag::NULL | tag::UNCHANGED | tag::FALSE | tag::TRUE => 0,
+            tag::INT | tag::FLOAT | tag::TIMESTAMP | tag::LOCAL_TIMESTAMP => 8,
+            tag::DATE | tag::FLOAT32 => 4,
+            tag::DECIMAL => 17,
+            tag::TEXT | tag::BYTES => u32::from_le_bytes(self.array()?) as usize,
+            tag => return Err(CodecError::UnknownTag { tag }),
+        };
+        self.take(length)?;
+        Ok(tag)
     }
 
     #[inline]

@@ -290,6 +290,13 @@ pub(super) enum Keys<'a> {
 }
 
 impl<'a> Keys<'a> {
+    pub(super) fn of(keys: &'a KeyColumn) -> Keys<'a> {
+        match keys {
+            KeyColumn::Int(keys) => Keys::Int(keys),
+            KeyColumn::Encoded { .. } => Keys::Column(keys),
+        }
+    }
+
     pub(super) fn get(self, row: usize) -> Option<KeyRef<'a>> {
         match self {
             Keys::Int(keys) => keys.get(row).copied().map(KeyRef::Int),

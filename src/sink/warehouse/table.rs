@@ -116,9 +116,9 @@ impl Table {
             vacant => vacant.insert(build_index(&self.shape, &self.slots)?),
         };
         let mut gone = Vec::with_capacity(edits.len());
-        let slots = &self.slots;
-        in_pieces(&edits.deletes, index, |index, _, key| {
-            gone.extend(index.remove(word_of(key), |at| has_key(slots, at, key))?);
+        let places = Places::of(&self.slots);
+        in_pieces(Keys::of(&edits.deletes), index, &places, |index, _, word, key| {
+            gone.extend(index.remove(word, |at| places.has_key(at, key))?);
             Ok(())
         })?;
         if edits.upserts.num_rows() > 0 {
@@ -129,16 +129,19 @@ impl Table {
             }
             self.next = chunk.end();
             self.slots.push(Slot::new(chunk));
-            let slots = &self.slots;
-            in_pieces(&edits.upsert_keys, index, |index, row, key| {
+            let places = Places::of(&self.slots);
+            in_pieces(Keys::of(&edits.upsert_keys), index, &places, |index, row, word, key| {
                 let address = start + row as Address;
-                gone.extend(index.insert(word_of(key), address, |at| has_key(slots, at, key))?);
+                gone.extend(index.insert(word, address, |at| places.has_key(at, key))?);
                 Ok(())
             })?;
         }
+        let starts = Places::of(&self.slots).starts;
         for address in gone {
-            if let Some((place, row)) = locate(&self.slots, address) {
-                self.slots[place].deleted.mark(row);
+            if let Some((place, row)) = locate_in(&starts, address)
+                && let Some(slot) = self.slots.get_mut(place)
+            {
+                slot.deleted.mark(row);
             }
         }
         Ok(())
@@ -159,24 +162,65 @@ impl Table {
     }
 }
 
-/// Calls `each` with every key in order, touching the index ahead.
+/// Slots with their first addresses side by side, so that finding the slot of an address reads one short run of memory.
+struct Places<'a> {
+    starts: Vec<Address>,
+    slots: &'a [Slot],
+}
+
+/// The slot and row at an address of a live row.
+fn locate_in(starts: &[Address], address: Address) -> Option<(usize, usize)> {
+    let place = starts.partition_point(|&start| start <= address).checked_sub(1)?;
+    Some((place, (address - starts.get(place)?) as usize))
+}
+
+impl<'a> Places<'a> {
+    fn of(slots: &'a [Slot]) -> Places<'a> {
+        Places { starts: slots.iter().map(|slot| slot.chunk.start).collect(), slots }
+    }
+
+    /// The key of the live row at an address.
+    fn key(&self, address: Address) -> Result<Option<KeyRef<'a>>, WarehouseError> {
+        let Some((place, row)) = locate_in(&self.starts, address) else { return Ok(None) };
+        let Some(slot) = self.slots.get(place) else { return Ok(None) };
+        Ok(slot.chunk.keys()?.get(row))
+    }
+
+    /// As [`has_key`].
+    fn has_key(&self, address: Address, key: KeyRef<'_>) -> Result<bool, WarehouseError> {
+        if let KeyRef::Int(_) = key {
+            return Ok(true);
+        }
+        Ok(self.key(address)? == Some(key))
+    }
+}
+
+/// Calls `each` with the row, the word and the key of every key in order. Before that it reads, for some keys at once,
+/// the memory that their searches will wait for: the index, and the rows' own keys that have to be compared.
 fn in_pieces<'k>(
-    keys: &'k KeyColumn,
+    keys: Keys<'k>,
     index: &mut KeyIndex,
-    mut each: impl FnMut(&mut KeyIndex, usize, KeyRef<'k>) -> Result<(), WarehouseError>,
+    places: &Places<'_>,
+    mut each: impl FnMut(&mut KeyIndex, usize, u64, KeyRef<'k>) -> Result<(), WarehouseError>,
 ) -> Result<(), WarehouseError> {
-    if let KeyColumn::Int(keys) = keys {
-        for (piece, keys) in keys.chunks(TOUCH_AHEAD).enumerate() {
-            let touched = keys.iter().fold(0, |all, &key| all ^ index.touch(key as u64));
-            std::hint::black_box(touched);
-            for (row, &key) in keys.iter().enumerate() {
-                each(index, piece * TOUCH_AHEAD + row, KeyRef::Int(key))?;
+    let compared = keys.ints().is_none();
+    let mut piece = Vec::with_capacity(TOUCH_AHEAD);
+    for first in (0..keys.len()).step_by(TOUCH_AHEAD) {
+        let rows = first..keys.len().min(first + TOUCH_AHEAD);
+        piece.clear();
+        piece.extend(rows.filter_map(|row| keys.get(row)).map(|key| (word_of(key), key)));
+        let mut touched = piece.iter().fold(0, |all, &(word, _)| all ^ index.touch(word));
+        if compared {
+            for address in piece.iter().filter_map(|&(word, _)| index.candidate(word)) {
+                if let Some(KeyRef::Encoded(bytes)) = places.key(address)? {
+                    touched ^= bytes.last().copied().map_or(0, Address::from);
+                }
             }
         }
-        return Ok(());
-    }
-    for (row, key) in keys.iter().enumerate() {
-        each(index, row, key)?;
+        std::hint::black_box(touched);
+        for (offset, &(word, key)) in piece.iter().enumerate() {
+            each(index, first + offset, word, key)?;
+        }
     }
     Ok(())
 }
@@ -201,17 +245,18 @@ pub(super) fn has_key(slots: &[Slot], address: Address, key: KeyRef<'_>) -> Resu
 /// [`WarehouseError::DuplicateKey`] when two live rows have one key.
 pub(super) fn build_index(shape: &TableShape, slots: &[Slot]) -> Result<KeyIndex, WarehouseError> {
     let mut index = KeyIndex::with_capacity(slots.iter().map(Slot::live).sum());
+    let places = Places::of(slots);
     for slot in slots {
-        let keys: Keys<'_> = slot.chunk.keys()?;
-        for (row, key) in keys.iter().enumerate() {
+        in_pieces(slot.chunk.keys()?, &mut index, &places, |index, row, word, key| {
             if slot.deleted.contains(row) {
-                continue;
+                return Ok(());
             }
             let address = slot.chunk.start + row as Address;
-            if index.insert(word_of(key), address, |at| has_key(slots, at, key))?.is_some() {
-                return Err(WarehouseError::DuplicateKey { table: shape.name().to_owned(), key: key_text(key) });
+            match index.insert(word, address, |at| places.has_key(at, key))? {
+                None => Ok(()),
+                Some(_) => Err(WarehouseError::DuplicateKey { table: shape.name().to_owned(), key: key_text(key) }),
             }
-        }
+        })?;
     }
     Ok(index)
 }
