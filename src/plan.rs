@@ -158,8 +158,6 @@ pub struct Plan {
     pub work: Option<PathBuf>,
     /// From checkpoint to checkpoint of a warehouse that is fed without a pause.
     pub checkpoint_interval: Duration,
-    /// How many of the warehouse's last commits stay readable, at least 1.
-    pub versions_kept: usize,
     /// How long a strategy may take to catch up at the end.
     pub drain_patience: Duration,
     /// A deliberate fault, in tests.
@@ -522,7 +520,6 @@ impl RawPlan {
             out: self.out.clone(),
             work: self.work.clone(),
             checkpoint_interval,
-            versions_kept: self.keep_versions.map_or(1, usize::from),
             drain_patience: Duration::from_secs(60) + batch_interval * 3,
             planted,
             command,

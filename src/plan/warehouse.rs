@@ -6,7 +6,10 @@ use crate::sink::WarehouseOptions;
 impl RawPlan {
     pub(super) fn warehouse(&self) -> Result<WarehouseOptions, PlanError> {
         const THREADS_MAX: usize = 64;
-        let mut options = WarehouseOptions::default();
+        let mut options = WarehouseOptions {
+            versions_kept: self.keep_versions.map_or(1, usize::from),
+            ..WarehouseOptions::default()
+        };
         if let Some(threads) = self.compaction_threads {
             if threads > THREADS_MAX {
                 return Err(flag_error("--compaction-threads", &threads.to_string(), "expected 0 to 64"));

@@ -17,7 +17,7 @@ use crate::probe::{
     visible_by_delivery, visible_by_watermark,
 };
 use crate::report::{Case, Phase, Validation};
-use crate::sink::{SearchReader, SinkKind, WarehouseOptions, WarehouseReader};
+use crate::sink::{SearchReader, SinkKind, WarehouseReader};
 use crate::source::{Driver, Ledger, RecordSystem};
 use crate::strategy::{self, Outcome, Running, Setting, SinkOutcome, SinkReaders, StrategyKind};
 use crate::transform::TransformSet;
@@ -80,7 +80,6 @@ pub(super) fn setting(
         cursor_columns: workload.catalog().iter().map(|(table, _)| workload.cursor_column(table)).collect(),
         log_fsync: plan.log_fsync,
         checkpoint_interval: plan.checkpoint_interval,
-        warehouse: WarehouseOptions { versions_kept: plan.versions_kept, ..setting.warehouse },
         sinks: plan.sinks.clone(),
         search_interval: plan.search_interval,
         warehouse: plan.warehouse.clone(),

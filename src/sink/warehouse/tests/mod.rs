@@ -9,8 +9,8 @@ mod history;
 mod kept;
 mod model;
 mod readers;
-mod steady;
 #[cfg(feature = "sql")]
 mod sql;
+mod steady;
 mod support;
 mod types;
