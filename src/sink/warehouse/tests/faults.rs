@@ -276,9 +276,9 @@ fn small_folder() -> tempfile::TempDir {
 }
 
 /// The steps of the history when nothing fails.
-fn steps(versions_kept: usize, seed: u64) -> Vec<String> {
+fn steps(versions_kept: usize, seed: u64, mistake: Option<Mistake>) -> Vec<String> {
     let folder = small_folder();
-    let disk = FaultyDisk::new(None, None);
+    let disk = FaultyDisk::new(None, mistake);
     let mut run = Run::new(folder.path(), &disk, options(versions_kept));
     run.play(&history(seed));
     assert!(run.ledger.errors.is_empty(), "{:?}", run.ledger.errors);
@@ -292,12 +292,12 @@ fn alone<T: Send>(run: impl FnOnce() -> T + Send) -> T {
 }
 
 /// Runs cases on two threads and gives what was found.
-fn run_all(cases: &[Case], mistake: Option<Mistake>) -> Vec<String> {
+fn run_all(cases: &[Case]) -> Vec<String> {
     let half = cases.len().div_ceil(2).max(1);
     std::thread::scope(|scope| {
         let parts = cases.chunks(half).map(|part| {
             scope.spawn(move || {
-                let found = |case: &Case| check(*case, mistake).err().map(|what| format!("{what}\n  replay: {case}"));
+                let found = |case: &Case| check(*case, None).err().map(|what| format!("{what}\n  replay: {case}"));
                 alone(|| part.iter().filter_map(found).collect::<Vec<_>>())
             })
         });
@@ -313,8 +313,8 @@ fn named_case() -> Option<Case> {
 }
 
 /// Every step times every kind of fault that means something there.
-fn matrix(versions_kept: usize, seed: u64) -> Vec<Case> {
-    let steps = alone(|| steps(versions_kept, seed));
+fn matrix(versions_kept: usize, seed: u64, mistake: Option<Mistake>) -> Vec<Case> {
+    let steps = alone(|| steps(versions_kept, seed, mistake));
     let mut cases = Vec::new();
     for (step, name) in steps.iter().enumerate() {
         for fault in Fault::ALL {
@@ -336,9 +336,9 @@ fn matrix(versions_kept: usize, seed: u64) -> Vec<Case> {
 fn the_fault_matrix_of_the_warehouse_finds_nothing() {
     let cases = match named_case() {
         Some(case) => vec![case],
-        None => [matrix(1, 1), matrix(3, 2)].concat(),
+        None => [matrix(1, 1, None), matrix(3, 2, None)].concat(),
     };
-    let found = run_all(&cases, None);
+    let found = run_all(&cases);
     assert!(found.is_empty(), "{} of {} cases:\n{}", found.len(), cases.len(), found.join("\n"));
     println!("{} cases", cases.len());
 }
@@ -354,9 +354,9 @@ fn the_fault_matrix_finds_planted_mistakes() {
     ] {
         // The kinds and steps that can show it, so that it does not take long; what a power cut keeps is a matter of luck.
         let found = (1..=12).find_map(|seed| {
-            let steps = alone(|| steps(1, seed));
+            let steps = alone(|| steps(1, seed, Some(mistake)));
             let shows = |case: &Case| case.fault == fault && steps[case.step].starts_with(step);
-            let cases: Vec<Case> = matrix(1, seed).into_iter().filter(shows).collect();
+            let cases: Vec<Case> = matrix(1, seed, Some(mistake)).into_iter().filter(shows).collect();
             alone(|| cases.into_iter().find_map(|case| Some((case, check(case, Some(mistake)).err()?))))
         });
         let (case, what) = found.unwrap_or_else(|| panic!("{mistake:?} was not found"));
