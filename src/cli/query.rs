@@ -75,7 +75,7 @@ mod reading {
     use std::io::{self, BufWriter, Read, Write};
     use std::path::Path;
 
-    /// The longest query that is read from a file.
+    /// What is read of a file with a query: a little more than a session takes.
     const QUERY_BYTES_MAX: u64 = 1 << 20;
     /// A table for people gets too long for them.
     const HUMAN_ROWS_MAX: usize = 1_000;

@@ -58,12 +58,13 @@ impl SqlError {
             },
             DataFusionError::Plan(what) => match what.strip_prefix("table '").and_then(|rest| rest.split_once('\'')) {
                 Some((name, _)) if what.ends_with("not found") => {
-                    let name = name.rsplit('.').next().unwrap_or(name);
+                    let name = name.strip_prefix("warehouse.").unwrap_or(name);
+                    let name = name.strip_prefix("public.").unwrap_or(name);
                     query(&format!("there is no table {name:?}; there are: {}", tables.join(", ")))
                 }
                 _ => query(what),
             },
-            DataFusionError::NotImplemented(what) => query(&format!("{what}: not supported")),
+            DataFusionError::NotImplemented(what) => query(&format!("not supported: {what}")),
             DataFusionError::Execution(what) => query(what),
             DataFusionError::ArrowError(cause, _) => match &**cause {
                 ArrowError::DivideByZero
@@ -95,10 +96,15 @@ fn source_of<T: Error + 'static>(error: &DataFusionError) -> Option<&T> {
     None
 }
 
-/// Without line breaks, and without the engine's own prefixes.
+/// Without line breaks and the parser's own prefix, and with the place as everywhere else.
 fn one_line(what: &dyn fmt::Display) -> String {
     let words: Vec<String> = what.to_string().split_whitespace().map(str::to_owned).collect();
-    words.join(" ").trim_end_matches('.').to_owned()
+    let line = words.join(" ");
+    let line = line.strip_prefix("sql parser error: ").unwrap_or(&line).trim_end_matches('.');
+    match line.rsplit_once(" at Line: ") {
+        Some((what, place)) => format!("{what} (line {})", place.replace(", Column: ", ", column ")),
+        None => line.to_owned(),
+    }
 }
 
 impl fmt::Display for SqlError {

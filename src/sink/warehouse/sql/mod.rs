@@ -16,6 +16,7 @@
 
 mod error;
 mod exact_sum;
+mod float_literal;
 mod plain;
 mod pruning;
 mod scan;

@@ -4,7 +4,7 @@ use super::super::WarehouseError;
 use super::super::chunk::Slot;
 use super::super::version::TableVersion;
 use super::statistics;
-use arrow_array::{BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow_array::{Array, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::SchemaRef;
 use arrow_select::filter::filter_record_batch;
@@ -240,22 +240,22 @@ impl Rows {
     fn cut(&self, piece: &mut Piece) -> Result<RecordBatch, DataFusionError> {
         let count = self.batch_rows.min(piece.batch.num_rows() - piece.at);
         let batch = piece.batch.slice(piece.at, count);
-        let mut keep = piece.live.as_ref().map(|live| live.slice(piece.at, count));
+        let live = piece.live.as_ref().map(|live| live.slice(piece.at, count));
+        let live = live.filter(|live| live.count_set_bits() < count);
         piece.at += count;
-        if let Some(filter) = &self.wanted.filter {
-            let holds = filter.evaluate(&batch)?.into_array(count)?;
-            let Some(holds) = holds.as_any().downcast_ref::<BooleanArray>() else {
-                return internal_err!("a filter gives {} and no boolean", holds.data_type());
-            };
-            let holds = match arrow_array::Array::nulls(holds) {
-                Some(known) => holds.values() & known.inner(),
-                None => holds.values().clone(),
-            };
-            keep = Some(match keep {
-                Some(live) => &live & &holds,
-                None => holds,
-            });
-        }
+        let keep = match (&self.wanted.filter, live) {
+            (None, live) => live,
+            (Some(filter), None) => Some(holds(filter, &batch)?),
+            (Some(filter), Some(live)) => match holds(filter, &batch) {
+                Ok(holds) => Some(&live & &holds),
+                // It may be a dead row that can't be divided by.
+                Err(_) => {
+                    let batch = filter_record_batch(&batch, &BooleanArray::new(live, None))?;
+                    let holds = BooleanArray::new(holds(filter, &batch)?, None);
+                    return Ok(filter_record_batch(&self.given(&batch)?, &holds)?);
+                }
+            },
+        };
         let batch = self.given(&batch)?;
         match keep {
             Some(keep) if keep.count_set_bits() < count => {
@@ -292,6 +292,18 @@ impl Rows {
         }
         Ok(None)
     }
+}
+
+/// The rows for which the filter is true, and not false or unknown.
+fn holds(filter: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<BooleanBuffer, DataFusionError> {
+    let holds = filter.evaluate(batch)?.into_array(batch.num_rows())?;
+    let Some(holds) = holds.as_any().downcast_ref::<BooleanArray>() else {
+        return internal_err!("a filter gives {} and no boolean", holds.data_type());
+    };
+    Ok(match holds.nulls() {
+        Some(known) => holds.values() & known.inner(),
+        None => holds.values().clone(),
+    })
 }
 
 impl Iterator for Rows {

@@ -3,6 +3,7 @@
 use super::super::{Version, VersionInfo};
 use super::error::SqlError;
 use super::exact_sum::exact_sum;
+use super::float_literal::DecimalsBesideFloats;
 use super::plain;
 use super::statement::only_reads;
 use super::system;
@@ -15,21 +16,27 @@ use datafusion::catalog::{
 };
 use datafusion::common::DataFusionError;
 use datafusion::config::Dialect;
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::optimizer::Analyzer;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use futures_util::StreamExt;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinHandle};
 
 const CATALOG: &str = "warehouse";
 const SCHEMA: &str = "public";
 /// The longest query text that is parsed.
-const QUERY_BYTES_MAX: usize = 1 << 20;
+const QUERY_BYTES_MAX: usize = 64 << 10;
+/// Expressions are evaluated by recursion, and `a + a + ..` is as deep as it is long. Memory that is not touched costs nothing.
+const STACK_BYTES: usize = 256 << 20;
+/// Batches that may be computed ahead of the reader.
+const BATCHES_AHEAD: usize = 2;
 
 /// What a session may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,13 +58,12 @@ impl Default for SqlOptions {
 pub struct SqlSession {
     runtime: tokio::runtime::Runtime,
     context: SessionContext,
-    tables: Arc<[String]>,
-    memory_bytes_max: usize,
+    sorter: Sorter,
 }
 
 impl fmt::Debug for SqlSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqlSession").field("tables", &self.tables).finish_non_exhaustive()
+        f.debug_struct("SqlSession").field("tables", &self.sorter.tables).finish_non_exhaustive()
     }
 }
 
@@ -72,13 +78,18 @@ impl SqlSession {
             some => some,
         };
         let engine = SqlError::Engine;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).thread_name("sql").build();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_stack_size(STACK_BYTES)
+            .thread_name("sql")
+            .build();
         let runtime = runtime.map_err(|cause| engine(cause.into()))?;
         let catalogs = catalogs(version, known).map_err(engine)?;
         let context = context(catalogs, threads, options.memory_bytes_max).map_err(engine)?;
         let mut tables: Vec<String> = version.catalog().tables.iter().map(|table| quoted(&table.name)).collect();
         tables.extend(system::NAMES.iter().map(|name| format!("{}.{name}", system::SCHEMA)));
-        Ok(SqlSession { runtime, context, tables: tables.into(), memory_bytes_max: options.memory_bytes_max })
+        let sorter = Sorter { tables: tables.into(), memory_bytes_max: options.memory_bytes_max };
+        Ok(SqlSession { runtime, context, sorter })
     }
 
     /// Runs one statement: SELECT, EXPLAIN, SHOW TABLES, SHOW COLUMNS or DESCRIBE. The rows come as they are computed.
@@ -87,31 +98,55 @@ impl SqlSession {
     /// When the query is wrong, would do more than read, or can't begin.
     pub fn query(&self, sql: &str) -> Result<SqlRows<'_>, SqlError> {
         if sql.len() > QUERY_BYTES_MAX {
-            let what = format!("its text has {} bytes, and 1 MiB is the limit", sql.len());
+            let what = format!("its text has {} bytes, and 64 KiB is the limit", sql.len());
             return Err(SqlError::Query { what });
         }
-        let rows = self.runtime.block_on(async {
-            let frame = self.plan(sql).await?;
+        // On the session's own threads, whose stacks are deep enough for deep queries.
+        let (context, sorter, sql) = (self.context.clone(), self.sorter.clone(), sql.to_owned());
+        let begun = self.runtime.spawn(async move {
+            let frame = plan(&context, &sorter, &sql).await?;
             let schema = plain::schema(frame.schema().as_arrow());
-            let stream = frame.execute_stream().await.map_err(|error| self.sorted(error))?;
+            let stream = frame.execute_stream().await.map_err(|error| sorter.sorted(error))?;
             Ok((schema, stream))
         });
-        let (schema, stream) = rows?;
-        Ok(SqlRows { session: self, stream: Some(stream), schema })
+        let (schema, mut stream) = self.runtime.block_on(begun).map_err(ended)??;
+        let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
+        let task = self.runtime.spawn(async move {
+            while let Some(batch) = stream.next().await {
+                if sender.send(batch).await.is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(SqlRows { session: self, batches, task: Some(task), schema })
     }
+}
 
-    async fn plan(&self, sql: &str) -> Result<DataFrame, SqlError> {
-        let sorted = |error| self.sorted(error);
-        let state = self.context.state();
-        let dialect = state.config().options().sql_parser.dialect;
-        let statement = state.sql_to_statement(sql, &dialect).map_err(sorted)?;
-        only_reads(&statement)?;
-        let plan = state.statement_to_plan(statement).await.map_err(sorted)?;
-        let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        reads.verify_plan(&plan).map_err(|_| SqlError::Refused { what: "a statement that writes".to_owned() })?;
-        self.context.execute_logical_plan(plan).await.map_err(sorted)
-    }
+/// A task that did not come to its end: the engine panicked.
+fn ended(cause: JoinError) -> SqlError {
+    SqlError::Engine(DataFusionError::External(Box::new(cause)))
+}
 
+async fn plan(context: &SessionContext, sorter: &Sorter, sql: &str) -> Result<DataFrame, SqlError> {
+    let sorted = |error| sorter.sorted(error);
+    let state = context.state();
+    let dialect = state.config().options().sql_parser.dialect;
+    let statement = state.sql_to_statement(sql, &dialect).map_err(sorted)?;
+    only_reads(&statement)?;
+    let plan = state.statement_to_plan(statement).await.map_err(sorted)?;
+    let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    reads.verify_plan(&plan).map_err(|_| SqlError::Refused { what: "a statement that writes".to_owned() })?;
+    context.execute_logical_plan(plan).await.map_err(sorted)
+}
+
+/// Sorts errors, knowing what there is.
+#[derive(Clone, Debug)]
+struct Sorter {
+    tables: Arc<[String]>,
+    memory_bytes_max: usize,
+}
+
+impl Sorter {
     fn sorted(&self, error: DataFusionError) -> SqlError {
         SqlError::of(error, &self.tables, self.memory_bytes_max)
     }
@@ -120,7 +155,9 @@ impl SqlSession {
 /// The rows of a query's answer, in batches. Dropped early, it ends the query.
 pub struct SqlRows<'a> {
     session: &'a SqlSession,
-    stream: Option<SendableRecordBatchStream>,
+    batches: mpsc::Receiver<Result<RecordBatch, DataFusionError>>,
+    /// `None` once the rows are at their end.
+    task: Option<JoinHandle<()>>,
     schema: SchemaRef,
 }
 
@@ -141,13 +178,20 @@ impl Iterator for SqlRows<'_> {
     type Item = Result<RecordBatch, SqlError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let stream = self.stream.as_mut()?;
-        let next = self.session.runtime.block_on(stream.next());
-        let next = next.map(|batch| batch.and_then(|batch| plain::batch(&batch, &self.schema)));
-        if !matches!(next, Some(Ok(_))) {
-            self.stream = None;
+        self.task.as_ref()?;
+        let sorted = |error| self.session.sorter.sorted(error);
+        match self.batches.blocking_recv() {
+            Some(Ok(batch)) => Some(plain::batch(&batch, &self.schema).map_err(sorted)),
+            Some(Err(error)) => {
+                self.task = None;
+                Some(Err(sorted(error)))
+            }
+            // Only a task that came to its end has given all rows.
+            None => {
+                let end = self.session.runtime.block_on(self.task.take()?);
+                end.err().map(|cause| Err(ended(cause)))
+            }
         }
-        next.map(|batch| batch.map_err(|error| self.session.sorted(error)))
     }
 }
 
@@ -196,11 +240,14 @@ fn context(
     options.sql_parser.parse_float_as_decimal = true;
     // `timestamptz` has to show as the warehouse has it.
     options.execution.time_zone = Some("+00:00".to_owned());
+    let mut rules = Analyzer::new().rules;
+    rules.insert(0, Arc::new(DecimalsBesideFloats));
     let state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
         .with_catalog_list(catalogs)
         .with_default_features()
+        .with_analyzer_rules(rules)
         .with_file_formats(Vec::new())
         .with_table_factories(HashMap::new())
         .build();

@@ -38,6 +38,19 @@ fn counts_sums_and_names_that_need_quotes() {
 }
 
 #[test]
+fn a_dead_row_fails_no_query() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let catalog = catalog();
+    let mut warehouse = filled(folder.path());
+    for (at, n) in [(3, 0), (4, 5)] {
+        warehouse.apply(&edit_set(at, vec![edits(&catalog, T, false, &[], &int_rows(40..=41, n))])).expect("apply");
+        warehouse.publish(Lsn(at)).expect("publish");
+    }
+    let session = session(&warehouse.reader().version());
+    assert_eq!(one(&session, "SELECT count(*) FROM \"by/int\" WHERE 20 / n = 4"), "2");
+}
+
+#[test]
 fn a_session_stays_at_its_version() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut warehouse = filled(folder.path());
@@ -95,6 +108,9 @@ fn every_type_answers_as_it_is() {
             "b",
             "b = true",
             "f64 = CAST('0.1' AS double)",
+            "f64 = 0.1",
+            "f64 IN (0.5, 0.1) AND f64 BETWEEN 0.1 AND 0.1",
+            "f32 > 0.1 AND 0.11 > f32",
             "f32 = CAST('0.1' AS real)",
             "d = 12345678901234567890123456789012.345",
             "d > 1.5",
@@ -120,6 +136,27 @@ fn every_type_answers_as_it_is() {
     warehouse.checkpoint().expect("checkpoint");
     let reader = WarehouseReader::open(folder.path()).expect("a reader");
     hold(&session(&reader.version()), "from the folder");
+}
+
+/// DataFusion alone would make these floats `decimal(30,15)`, and fail at the first.
+#[test]
+fn floats_beside_decimals_stay_floats() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let columns = vec![Column::required("id", ColumnType::Int64), Column::nullable("f", ColumnType::Float64)];
+    let catalog = Catalog { tables: vec![TableSchema::new("t", columns, vec![0]).expect("a schema")] };
+    let mut warehouse = Warehouse::create(folder.path(), &catalog, small()).expect("a warehouse");
+    let values = [1e300, 1e-20, f64::NAN, -0.5, 0.30000000000000004];
+    let rows: Vec<_> =
+        values.into_iter().enumerate().map(|(id, f)| vec![Value::Int(id as i64), Value::Float(f)]).collect();
+    warehouse.apply(&edit_set(1, vec![edits(&catalog, T, false, &[], &rows)])).expect("apply");
+    warehouse.publish(Lsn(1)).expect("publish");
+    let session = session(&warehouse.reader().version());
+    let ids = |filter: &str| lines(&session, &format!("SELECT id FROM t WHERE {filter} ORDER BY id")).join(" ");
+    assert_eq!(ids("f > 0.5"), "0 2", "NaN is above all, as in PostgreSQL");
+    assert_eq!(ids("f > 0.0 AND f < 0.1"), "1");
+    assert_eq!(ids("-0.5 >= f"), "3");
+    assert_eq!(ids("f = 0.3"), "");
+    assert_eq!(ids("f BETWEEN 0.3 AND 0.31"), "4");
 }
 
 /// DataFusion's own sum of these would be -2.
