@@ -90,7 +90,7 @@ impl Expected {
     /// Any row's number, there or not.
     fn draw(&mut self) -> u64 {
         self.seed = mix(self.seed);
-        (u128::from(self.seed) * self.rounds.len() as u128 >> 64) as u64
+        ((u128::from(self.seed) * self.rounds.len() as u128) >> 64) as u64
     }
 
     fn draw_live(&mut self) -> u64 {

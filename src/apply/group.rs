@@ -233,12 +233,12 @@ impl TableGroup {
         base: Option<usize>,
         current: &dyn CurrentRows,
     ) -> Result<Kept, FoldFault> {
-        let values = RowRef::new(self.arena.get(at.clone()).unwrap_or_default()).values()?;
+        let image = RowRef::new(self.arena.get(at.clone()).unwrap_or_default());
         let kept = match base.and_then(|number| self.index.keys().get(number)) {
-            None => builders.push(&values),
+            None => builders.push_encoded(image)?,
             Some(key) => {
                 let row = current.current_row(self.transform.table(), key).map_err(ApplyError::from)?;
-                builders.push_over(&values, row.as_deref())
+                builders.push_over(&image.values()?, row.as_deref())
             }
         };
         kept.map_err(|error| ApplyError::from(error).into())

@@ -119,6 +119,17 @@ impl<'a> RowRef<'a> {
         if input.bytes.is_empty() { Ok(values) } else { Err(CodecError::TrailingBytes { count: input.bytes.len() }) }
     }
 
+    /// The values one by one, in column order, and how many there are.
+    ///
+    /// # Errors
+    /// [`CodecError`] when the bytes do not begin as a row does. What is behind the last value is not looked at.
+    #[inline]
+    pub fn each_value(self) -> Result<impl ExactSizeIterator<Item = Result<ValueRef<'a>, CodecError>>, CodecError> {
+        let mut input = Input { bytes: self.bytes };
+        let count = usize::from(u16::from_le_bytes(input.array()?));
+        Ok((0..count).map(move |_| input.value()))
+    }
+
     /// Puts the values at `places` into `picked`, in that order, NULL for a place the row does not have; passes over the
     /// others without looking into them (whether their text is UTF-8 is found when they are read). Says whether some
     /// value of the row was not sent.

@@ -4,7 +4,7 @@ use super::column::ColumnBuilder;
 use super::error::{TransformError, ValueFault};
 use super::expr::{Expr, Scratch};
 use super::table::TableTransform;
-use crate::model::{RowValues, Value, ValueRef};
+use crate::model::{CodecError, RowRef, RowValues, Value, ValueRef};
 use arrow_array::{RecordBatch, RecordBatchOptions};
 
 /// What became of a row.
@@ -26,6 +26,8 @@ pub struct RowBuilders {
     columns: Vec<ColumnBuilder>,
     rows: usize,
     poisoned: bool,
+    /// Every column passes as it is, and every row.
+    straight: bool,
     scratch: Scratch,
 }
 
@@ -33,7 +35,8 @@ impl RowBuilders {
     pub(super) fn new(transform: TableTransform, capacity: usize) -> RowBuilders {
         let columns =
             transform.inner.output.columns.iter().map(|c| ColumnBuilder::new(c.column_type, capacity)).collect();
-        RowBuilders { transform, columns, rows: 0, poisoned: false, scratch: Scratch::default() }
+        let straight = transform.is_identity();
+        RowBuilders { transform, columns, rows: 0, poisoned: false, straight, scratch: Scratch::default() }
     }
 
     /// Transforms one source row (all of its columns, in order) and adds it.
@@ -65,6 +68,34 @@ impl RowBuilders {
         }
         self.rows += 1;
         Ok(Kept::Yes)
+    }
+
+    /// As [`RowBuilders::push`], for an encoded row. Where all passes as it is, its values go from the bytes to the
+    /// builders, with no row in between.
+    ///
+    /// # Errors
+    /// [`CodecError`] when the bytes are no row, else as [`RowBuilders::push`]; the batch is then poisoned.
+    #[inline]
+    pub fn push_encoded(&mut self, row: RowRef<'_>) -> Result<Result<Kept, TransformError>, CodecError> {
+        if !self.straight {
+            return Ok(self.push(&row.values()?));
+        }
+        // Until the whole row is in.
+        let was_poisoned = std::mem::replace(&mut self.poisoned, true);
+        let values = row.each_value()?;
+        if values.len() != self.columns.len() {
+            return Ok(Err(self.width_error(values.len())));
+        }
+        let compiled = &*self.transform.inner;
+        let targets = self.columns.iter_mut().zip(&compiled.output.columns);
+        for (place, (value, (builder, column))) in values.zip(targets).enumerate() {
+            if let Err(fault) = builder.append(value?, column.nullable) {
+                return Ok(Err(self.row_error(place, &row.values()?, fault)));
+            }
+        }
+        self.poisoned = was_poisoned;
+        self.rows += 1;
+        Ok(Ok(Kept::Yes))
     }
 
     /// Like [`RowBuilders::push`], for a row with values that were not sent because they did not change

@@ -82,7 +82,10 @@ fn wide(batch: &RecordBatch, column: usize) -> Option<&[i64]> {
 fn add(answer: &mut Option<i128>, aggregate: Aggregate, batch: &RecordBatch, slot: &Slot) -> Option<()> {
     let part = match aggregate {
         Aggregate::Count => return Some(()),
-        Aggregate::Sum(column) => sum(wide(batch, column)?, &Mask::of(batch, &[column], slot)),
+        Aggregate::Sum(column) => {
+            let (values, mask) = (wide(batch, column)?, Mask::of(batch, &[column], slot));
+            if is_narrow(slot, column) { sum::<Narrow>(values, &mask) } else { sum::<Halves>(values, &mask) }
+        }
         Aggregate::SumProduct(a, b) => sum_product(wide(batch, a)?, wide(batch, b)?, &Mask::of(batch, &[a, b], slot))?,
         Aggregate::Min(column) => least(wide(batch, column)?, &Mask::of(batch, &[column], slot), |v| v),
         Aggregate::Max(column) => least(wide(batch, column)?, &Mask::of(batch, &[column], slot), |v| !v).map(|v| !v),
@@ -138,73 +141,91 @@ const MASKS: [[u64; 4]; 16] = {
     masks
 };
 
-/// The high and the low halves of biased values, summed apart in four lanes: this vectorises where a 128-bit sum does
-/// not, with and without a mask. Up to 2^31 values.
+/// Whether the sum of any of the column's values in the chunk fits 64 bits, going by ranges that are known already.
+fn is_narrow(slot: &Slot, column: usize) -> bool {
+    let range = slot.chunk.known_ranges().and_then(|ranges| ranges.get(column).copied().flatten());
+    let greatest = range.map(|(low, high)| low.unsigned_abs().max(high.unsigned_abs()));
+    greatest.and_then(|greatest| greatest.checked_mul(slot.chunk.rows as u64)).is_some_and(|sum| sum <= i64::MAX as u64)
+}
+
+/// Sums in four lanes, which vectorise, with and without a mask, where a 128-bit sum does not.
+trait Lanes: Default {
+    fn add(&mut self, lane: usize, value: i64, mask: u64);
+    /// The sum of what was added, given how many values were not masked out.
+    fn total(&self, count: u64) -> i128;
+}
+
+/// The high and the low halves of biased values, summed apart. Right for up to 2^31 values.
 #[derive(Default)]
 struct Halves {
     high: [u64; 4],
     low: [u64; 4],
-    count: u64,
 }
 
-impl Halves {
+impl Lanes for Halves {
     #[inline]
-    fn add_four(&mut self, values: &[i64; 4], mask: &[u64; 4]) {
-        for lane in 0..4 {
-            let kept = biased(values[lane]) & mask[lane];
-            self.high[lane] += kept >> 32;
-            self.low[lane] += kept & 0xffff_ffff;
-        }
+    fn add(&mut self, lane: usize, value: i64, mask: u64) {
+        let kept = biased(value) & mask;
+        self.high[lane] += kept >> 32;
+        self.low[lane] += kept & 0xffff_ffff;
     }
 
-    fn add_one(&mut self, value: i64) {
-        self.high[0] += biased(value) >> 32;
-        self.low[0] += biased(value) & 0xffff_ffff;
-    }
-
-    fn add_all(&mut self, values: &[i64]) {
-        let (fours, rest) = values.as_chunks::<4>();
-        fours.iter().for_each(|four| self.add_four(four, &[u64::MAX; 4]));
-        rest.iter().for_each(|&value| self.add_one(value));
-        self.count += values.len() as u64;
-    }
-
-    /// Adds up to 64 values, those with a set bit.
-    fn add_masked(&mut self, values: &[i64], word: u64) {
-        let (fours, rest) = values.as_chunks::<4>();
-        for (place, four) in fours.iter().enumerate() {
-            self.add_four(four, &MASKS[(word >> (4 * place) & 15) as usize]);
-        }
-        for (bit, &value) in rest.iter().enumerate() {
-            if word >> (4 * fours.len() + bit) & 1 == 1 {
-                self.add_one(value);
-            }
-        }
-        self.count += u64::from(word.count_ones());
-    }
-
-    fn total(&self) -> i128 {
+    fn total(&self, count: u64) -> i128 {
         let sum = |lanes: &[u64; 4]| lanes.iter().map(|&lane| i128::from(lane)).sum::<i128>();
-        (sum(&self.high) << 32) + sum(&self.low) - (i128::from(self.count) << 63)
+        (sum(&self.high) << 32) + sum(&self.low) - (i128::from(count) << 63)
+    }
+}
+
+/// For values whose sum is known to fit.
+#[derive(Default)]
+struct Narrow([i64; 4]);
+
+impl Lanes for Narrow {
+    #[inline]
+    fn add(&mut self, lane: usize, value: i64, mask: u64) {
+        self.0[lane] = self.0[lane].wrapping_add(value & mask as i64);
+    }
+
+    fn total(&self, _: u64) -> i128 {
+        self.0.iter().map(|&lane| i128::from(lane)).sum()
+    }
+}
+
+fn add_all<L: Lanes>(lanes: &mut L, values: &[i64]) {
+    let (fours, rest) = values.as_chunks::<4>();
+    fours.iter().for_each(|four| (0..4).for_each(|lane| lanes.add(lane, four[lane], u64::MAX)));
+    rest.iter().for_each(|&value| lanes.add(0, value, u64::MAX));
+}
+
+/// Adds up to 64 values, those with a set bit.
+fn add_masked<L: Lanes>(lanes: &mut L, values: &[i64], word: u64) {
+    let (fours, rest) = values.as_chunks::<4>();
+    for (place, four) in fours.iter().enumerate() {
+        let masks = &MASKS[(word >> (4 * place) & 15) as usize];
+        (0..4).for_each(|lane| lanes.add(lane, four[lane], masks[lane]));
+    }
+    for (bit, &value) in rest.iter().enumerate() {
+        lanes.add(0, value, (word >> (4 * fours.len() + bit) & 1).wrapping_neg());
     }
 }
 
 /// The sum of the values that count; `None` when none does.
-fn sum(values: &[i64], mask: &Mask) -> Option<i128> {
-    let mut halves = Halves::default();
-    match mask {
-        Mask::All => halves.add_all(values),
-        Mask::Words(words) => {
-            for (values, &word) in values.chunks(64).zip(words) {
-                match word {
-                    0 => {}
-                    u64::MAX => halves.add_all(values),
-                    _ => halves.add_masked(values, word),
-                }
-            }
+fn sum<L: Lanes>(values: &[i64], mask: &Mask) -> Option<i128> {
+    let mut lanes = L::default();
+    let Mask::Words(words) = mask else {
+        add_all(&mut lanes, values);
+        return (!values.is_empty()).then(|| lanes.total(values.len() as u64));
+    };
+    let mut count = 0;
+    for (values, &word) in values.chunks(64).zip(words) {
+        match word {
+            0 => {}
+            u64::MAX => add_all(&mut lanes, values),
+            _ => add_masked(&mut lanes, values, word),
         }
+        count += u64::from(word.count_ones());
     }
-    (halves.count > 0).then(|| halves.total())
+    (count > 0).then(|| lanes.total(count))
 }
 
 /// The sum of the products, `None` inside when no row counts; `None` when it is beyond 128 bits.
@@ -260,17 +281,21 @@ mod tests {
             values in prop::collection::vec(prop_oneof![any::<i64>(), Just(i64::MIN), Just(i64::MAX)], 0..300),
             words in prop::collection::vec(prop_oneof![any::<u64>(), Just(0), Just(u64::MAX)], 5),
         ) {
-            let is_kept = |row: usize| words[row / 64] >> (row % 64) & 1 == 1;
-            let kept: Vec<i128> =
-                values.iter().enumerate().filter(|&(row, _)| is_kept(row)).map(|(_, &v)| v.into()).collect();
-            let mut mask: Vec<u64> = words[..values.len().div_ceil(64)].to_vec();
-            if let (Some(last), spare @ 1..) = (mask.last_mut(), values.len() % 64) {
+            let mut words = words[..values.len().div_ceil(64)].to_vec();
+            if let (Some(last), spare @ 1..) = (words.last_mut(), values.len() % 64) {
                 *last &= (1 << spare) - 1;
             }
-            let expected = (!kept.is_empty()).then(|| kept.iter().sum::<i128>());
-            prop_assert_eq!(sum(&values, &Mask::Words(mask)), expected);
-            let all = (!values.is_empty()).then(|| values.iter().map(|&v| i128::from(v)).sum::<i128>());
-            prop_assert_eq!(sum(&values, &Mask::All), all);
+            let mask = Mask::Words(words.clone());
+            let is_kept = |row: usize| words[row / 64] >> (row % 64) & 1 == 1;
+            let by_value = |values: &[i64], is_kept: &dyn Fn(usize) -> bool| {
+                let kept = values.iter().enumerate().filter(|&(row, _)| is_kept(row)).map(|(_, &v)| i128::from(v));
+                kept.reduce(|a, b| a + b)
+            };
+            prop_assert_eq!(sum::<Halves>(&values, &mask), by_value(&values, &is_kept));
+            prop_assert_eq!(sum::<Halves>(&values, &Mask::All), by_value(&values, &|_| true));
+            let narrow: Vec<i64> = values.iter().map(|value| value >> 10).collect();
+            prop_assert_eq!(sum::<Narrow>(&narrow, &mask), by_value(&narrow, &is_kept));
+            prop_assert_eq!(sum::<Narrow>(&narrow, &Mask::All), by_value(&narrow, &|_| true));
         }
     }
 }

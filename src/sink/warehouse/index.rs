@@ -176,7 +176,7 @@ impl Shard {
     }
 
     fn home(&self, hash: u64) -> usize {
-        ((hash & 0xffff_ffff) * self.entries.len() as u64 >> 32) as usize
+        (((hash & 0xffff_ffff) * self.entries.len() as u64) >> 32) as usize
     }
 
     /// The place behind `place`, around the end.
