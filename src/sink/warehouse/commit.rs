@@ -147,14 +147,14 @@ impl Durable {
     fn retire(&mut self, manifest: Manifest, segments: BTreeMap<u64, Arc<Segment>>) {
         let old = std::mem::replace(&mut self.manifest, manifest);
         let segments = std::mem::replace(&mut self.segments, segments);
+        // A merged chunk half on its way into the tables may have had no live row in the version before.
+        self.segments.values().for_each(|segment| segment.keep());
         self.kept.push(Kept { commit: old.commit, segments, vectors: vectors_of(&old) });
         let beside = self.options.versions_kept.saturating_sub(1);
         let expired: Vec<Kept> = self.kept.drain(..self.kept.len().saturating_sub(beside)).collect();
         if beside > 0 && !expired.is_empty() && !versions::forget(&*self.storage, &self.dir, &expired, &self.written) {
             return; // Their files go as orphans at the next opening.
         }
-        // A merged chunk half on its way into the tables may have had no live row in the version before.
-        self.segments.values().for_each(|segment| segment.keep());
         let vectors: BTreeSet<u64> = self
             .kept
             .iter()
