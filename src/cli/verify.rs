@@ -68,7 +68,7 @@ fn print_verification(out: &mut impl Write, folder: &Path, found: &Verification)
     };
     writeln!(
         out,
-        "{}: {verdict}; commit {}, watermark {}, {} rows; {} files with {} read, {} versions",
+        "{}: {verdict}; commit {}, watermark {}, {} rows; read {} files with {}, versions: {}",
         folder.display(),
         found.commit,
         found.watermark,
