@@ -3,7 +3,7 @@
 //! `FRESHBENCH_BENCH_ROWS` sets the rows of the table (200,000 unless told). Each case checks its answer before it
 //! is timed. `cargo bench --features sql --bench sql -- --test` runs each once, on a small table.
 
-#![allow(missing_docs, clippy::expect_used)]
+#![allow(missing_docs, clippy::expect_used, clippy::panic)]
 
 use arrow_array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray};
 use criterion::{BenchmarkId, Criterion, Throughput};

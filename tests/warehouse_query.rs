@@ -78,9 +78,11 @@ mod with_sql {
         assert_eq!(answer(folder, &["w", "--file", "-", "--format", "csv"], all), csv);
         std::fs::write(folder.join("q.sql"), format!("-- all of them\n{all};\n")).expect("a file");
         assert_eq!(answer(folder, &["w", "--file", "q.sql", "--format", "csv"], ""), csv);
-        let twice = "SELECT max(a.id) AS id, sum(b.id) AS id FROM \"Items\" a JOIN \"Items\" b ON a.id = b.id";
+        let twice = "SELECT a.id, b.id FROM \"Items\" a JOIN \"Items\" b ON a.id = b.id WHERE a.id > 2";
         let json = answer(folder, &["w", "--sql", twice, "--format", "json"], "");
-        assert_eq!(json, "{\"id\":9223372036854775807,\"id:1\":9223372036854775810}\n");
+        assert_eq!(json, "{\"id\":9223372036854775807,\"id:1\":9223372036854775807}\n");
+        let sum = "SELECT sum(id) AS total FROM \"Items\"";
+        assert_eq!(answer(folder, &["w", "--sql", sum, "--format", "json"], ""), "{\"total\":9223372036854775810}\n");
         let json = answer(folder, &["w", "--sql", all, "--format", "json"], "");
         let lines: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         assert_eq!((lines[1]["name"].as_str(), lines[2]["id"].as_i64()), (Some("two, \nlines"), Some(i64::MAX)));
