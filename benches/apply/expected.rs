@@ -1,7 +1,7 @@
 //! What the table has to hold, kept beside it; and which changes come next.
 
-use crate::orders::{Orders, SUMS, TABLE, measures, mix};
-use freshbench::model::{CommitTime, Key, Lsn, Transaction};
+use crate::orders::{KeyKind, Orders, SUMS, TABLE, measures, mix};
+use freshbench::model::{CommitTime, Key, Lsn, Transaction, ValueRef};
 use freshbench::sink::warehouse::Version;
 
 const DEAD: u32 = u32::MAX;
@@ -44,6 +44,13 @@ impl Zipf {
             _ => (self.count * (self.eta * (uniform - 1.0) + 1.0).powf(1.0 / (1.0 - Zipf::THETA))) as u64,
         }
     }
+}
+
+/// The values of the key columns, in key order: the first so many of two.
+fn key_values(orders: &mut Orders, id: u64) -> ([ValueRef<'_>; 2], usize) {
+    let kind = orders.kind;
+    let [key, customer, ..] = orders.row(id, 0);
+    if kind == KeyKind::Composite { ([customer, key], 2) } else { ([key, key], 1) }
 }
 
 /// The table as the transactions made so far leave it, known from their making alone.
@@ -110,7 +117,7 @@ impl Expected {
 
     /// The key of the row with this number.
     fn key(&mut self, id: u64) -> Key {
-        let (values, count) = self.orders.key_values(id);
+        let (values, count) = key_values(&mut self.orders, id);
         Key::from_values(&values[..count]).expect("a key")
     }
 
@@ -142,7 +149,7 @@ impl Expected {
                 }
                 Work::Delete => {
                     let id = self.draw_live();
-                    let (key, count) = self.orders.key_values(id);
+                    let (key, count) = key_values(&mut self.orders, id);
                     made.changes.push_delete(TABLE, key[..count].iter().copied()).expect("a delete");
                     self.set(id, None);
                     self.dead.push(id);

@@ -71,7 +71,7 @@ pub fn measures(id: u64, round: u32) -> [i64; 2] {
 /// Makes rows in memory that it uses again.
 #[derive(Debug)]
 pub struct Orders {
-    kind: KeyKind,
+    pub kind: KeyKind,
     id: String,
     note: String,
 }
@@ -112,13 +112,6 @@ impl Orders {
         let customer = ValueRef::Int((mix(id) % 100_000) as i64);
         let key = if self.kind == KeyKind::Text { ValueRef::Text(&self.id) } else { ValueRef::Int(id as i64) };
         [key, customer]
-    }
-
-    /// The values of the key columns, in key order: the first so many of two.
-    pub fn key_values(&mut self, id: u64) -> ([ValueRef<'_>; 2], usize) {
-        self.write_id(id);
-        let [key, customer] = self.id_and_customer(id);
-        if self.kind == KeyKind::Composite { ([customer, key], 2) } else { ([key, key], 1) }
     }
 
     /// Gives the rows `0..rows` as of round 0, in batches.

@@ -53,11 +53,12 @@ impl<F: FnMut(Address) -> Result<bool, WarehouseError>> Verify for F {}
 impl KeyIndex {
     /// An empty index with room for `keys` keys.
     pub(super) fn with_capacity(keys: usize) -> KeyIndex {
-        let shards = (keys / SHARD_KEYS).max(SHARDS_MIN);
+        // A power of two, or those already split in the round would get half as many keys as the others.
+        let shards = keys.div_ceil(SHARD_KEYS).next_power_of_two().max(SHARDS_MIN);
         // Shards get more or fewer keys by chance; one that gets more than this grows.
         let each = keys / shards;
         let shard = Shard::with_entries((each + each / 2).max(SHARD_ENTRIES_MIN));
-        KeyIndex { round: 1 << shards.ilog2(), shards: vec![shard; shards], len: 0 }
+        KeyIndex { round: shards, shards: vec![shard; shards], len: 0 }
     }
 
     #[cfg(test)]
