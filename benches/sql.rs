@@ -113,10 +113,12 @@ fn asked(session: &SqlSession, sql: &str) -> Vec<Option<i128>> {
     batch.columns().iter().map(integer).collect()
 }
 
+/// The same question, asked of the warehouse itself.
+type Own = fn(&Version) -> Vec<Option<i128>>;
+
 fn compare(c: &mut Criterion, version: &Arc<Version>, table: &str, rows: i64) {
     let filter = "SELECT sum(amount), count(*) FROM orders WHERE status = 'paid'";
-    let cases: [(&str, &str, fn(&Version) -> Vec<Option<i128>>); 2] =
-        [("two_sums", SUMS, sums), ("filtered", filter, filtered)];
+    let cases: [(&str, &str, Own); 2] = [("two_sums", SUMS, sums), ("filtered", filter, filtered)];
     for (name, sql, own) in cases {
         let mut group = c.benchmark_group(format!("sql/{name}/{table}"));
         group.throughput(Throughput::Elements(rows as u64));
