@@ -6,7 +6,8 @@
 //!
 //! * `apply/WHAT/CHANGES`: transactions of so many changes; each is appended to the log, made durable by an fsync, read
 //!   back, folded, applied and published, and then the next begins: nothing overlaps. `.../1000_without_log` is the
-//!   same without the log. Making the transactions is not timed.
+//!   same without the log, and `.../1000_overlapped` works on two threads, as tailer and consumer do: the next transaction is
+//!   appended and made durable while one is applied; each is still published alone. Making the transactions is not timed.
 //! * `apply/single/1`: transactions of one change, 1,000 of them to an fsync and a publish. That is how the pipeline
 //!   groups them: the tailer appends all that a poll found, with one fsync, and a consumer folds all that the log has
 //!   ready. At a million changes a second, a poll each millisecond finds 1,000.
@@ -37,18 +38,26 @@ use std::time::{Duration, Instant};
 const CHANGES_AHEAD: u64 = 64_000;
 const SINGLE_GROUP: u64 = 1_000;
 
+/// How the log takes part.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Log,
+    Overlapped,
+    WithoutLog,
+}
+
 /// What is timed at once.
 #[derive(Clone, Copy)]
 struct Batches {
     work: Work,
     transactions: u64,
     changes_each: u64,
-    log: bool,
+    way: Way,
 }
 
 impl Batches {
     fn of(work: Work, changes_each: u64) -> Batches {
-        Batches { work, transactions: 1, changes_each, log: true }
+        Batches { work, transactions: 1, changes_each, way: Way::Log }
     }
 
     fn changes(&self) -> u64 {
@@ -59,12 +68,25 @@ impl Batches {
         (0..self.transactions).map(|_| pipeline.expected.transaction(self.work, self.changes_each)).collect()
     }
 
-    fn run(&self, pipeline: &mut Pipeline, transactions: &[Transaction]) {
-        if self.log {
-            pipeline.through_log(transactions);
-        } else {
-            pipeline.without_log(transactions);
+    /// Runs the batches; gives the longest time from one publish to the next.
+    fn run(&self, pipeline: &mut Pipeline, made: &[Vec<Transaction>]) -> Duration {
+        let (mut published, mut slowest) = (Instant::now(), Duration::ZERO);
+        let mut note = || {
+            slowest = slowest.max(published.elapsed());
+            published = Instant::now();
+        };
+        match self.way {
+            Way::Overlapped => pipeline.overlapped(made, note),
+            Way::Log => made.iter().for_each(|transactions| {
+                pipeline.through_log(transactions);
+                note();
+            }),
+            Way::WithoutLog => made.iter().for_each(|transactions| {
+                pipeline.without_log(transactions);
+                note();
+            }),
         }
+        slowest
     }
 
     /// Times `count` batches; also gives the slowest.
@@ -74,13 +96,10 @@ impl Batches {
             let now = count.min((CHANGES_AHEAD / self.changes()).max(1));
             count -= now;
             let made: Vec<_> = (0..now).map(|_| self.make(pipeline)).collect();
-            for transactions in &made {
-                let started = Instant::now();
-                self.run(pipeline, transactions);
-                let took = started.elapsed();
-                total += took;
-                slowest = slowest.max(took);
-            }
+            let started = Instant::now();
+            let slow = self.run(pipeline, &made);
+            total += started.elapsed();
+            slowest = slowest.max(slow);
             if let Some(inserts) = pipeline.expected.revive() {
                 pipeline.without_log(&[inserts]);
             }
@@ -142,14 +161,18 @@ fn bench_int_keys(criterion: &mut Criterion, rows: u64) {
     let table = &mut Table::of(KeyKind::Int, rows);
     let thousand = |work| Batches::of(work, 1_000);
     bench_apply(criterion, ("apply/uniform", "1000"), table, thousand(Work::Uniform));
-    let without_log = Batches { log: false, ..thousand(Work::Uniform) };
+    let overlapped = |work| Batches { way: Way::Overlapped, ..thousand(work) };
+    let without_log = Batches { way: Way::WithoutLog, ..thousand(Work::Uniform) };
+    bench_apply(criterion, ("apply/uniform", "1000_overlapped"), table, overlapped(Work::Uniform));
     bench_apply(criterion, ("apply/uniform", "1000_without_log"), table, without_log);
     bench_apply(criterion, ("apply/zipf", "1000"), table, thousand(Work::Zipf(Zipf::new(rows))));
     bench_apply(criterion, ("apply/uniform", "50000"), table, Batches::of(Work::Uniform, 50_000));
-    let single = Batches { work: Work::Uniform, transactions: SINGLE_GROUP, changes_each: 1, log: true };
+    let single = Batches { work: Work::Uniform, transactions: SINGLE_GROUP, changes_each: 1, way: Way::Log };
     bench_apply(criterion, ("apply/single", "1"), table, single);
     bench_apply(criterion, ("apply/delete", "1000"), table, thousand(Work::Delete));
+    bench_apply(criterion, ("apply/delete", "1000_overlapped"), table, overlapped(Work::Delete));
     bench_apply(criterion, ("apply/insert", "1000"), table, thousand(Work::Insert));
+    bench_apply(criterion, ("apply/insert", "1000_overlapped"), table, overlapped(Work::Insert));
 }
 
 fn bench_scan(criterion: &mut Criterion, state: &str, rows: u64, updates: u64) {

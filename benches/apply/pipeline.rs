@@ -9,6 +9,7 @@ use freshbench::sink::{Sink, Warehouse, WarehouseOptions};
 use freshbench::transform::TransformSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// A log, a warehouse that follows it, and what the warehouse must hold.
@@ -52,6 +53,38 @@ impl Pipeline {
             self.folder.push(&self.read).expect("fold");
         }
         self.publish(transactions.last().map(|transaction| transaction.lsn));
+    }
+
+    /// The same on two threads, as tailer and consumer are: while a batch is applied, the next one is appended and made
+    /// durable. Each batch is still published alone, and not before its fsync. `each` hears of each publish.
+    pub fn overlapped(&mut self, batches: &[Vec<Transaction>], mut each: impl FnMut()) {
+        let Pipeline { log, reader, folder, warehouse, read, .. } = self;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for transactions in batches {
+                    for transaction in transactions {
+                        log.append_transaction(transaction).expect("append");
+                    }
+                    log.sync().expect("sync");
+                }
+            });
+            for transactions in batches {
+                let last = transactions.last().map(|transaction| transaction.lsn).expect("a transaction");
+                loop {
+                    match reader.next_transaction_into(read).expect("read") {
+                        Some(_) => folder.push(read).expect("fold"),
+                        None => _ = reader.wait(Duration::from_secs(10)),
+                    }
+                    if read.lsn == last {
+                        break;
+                    }
+                }
+                let edits = folder.finish(warehouse).expect("finish");
+                warehouse.apply(&edits).expect("apply");
+                warehouse.publish(last).expect("publish");
+                each();
+            }
+        });
     }
 
     /// The same without the log.

@@ -11,7 +11,6 @@ mod active;
 mod cursor;
 mod error;
 mod frame;
-mod lock;
 mod options;
 mod reader;
 mod recovery;

@@ -3,17 +3,17 @@
 use super::active::{Active, begin_segment, create_folder};
 use super::error::LogError;
 use super::frame::{FRAME_HEADER_BYTES, FrameHead, flag, push_frame};
-use super::lock::WriterLock;
 use super::options::{Fsync, LogCounters, LogOptions};
 use super::reader::LogReader;
 use super::recovery::{Recovery, recover};
 use super::segment::{IndexEntry, Segment};
 use super::shared::{LogHandle, Shared};
-use super::storage::{Disk, Storage};
+use super::storage::{Disk, LockFault, Storage, lock};
 use super::{Offset, Record, RecordKind};
 use crate::model::{Moment, Transaction};
 use std::collections::VecDeque;
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub struct Log {
     synced_at: Moment,
     failure: Option<(&'static str, PathBuf, Arc<io::Error>)>,
     counters: LogCounters,
-    _lock: WriterLock,
+    _lock: File,
 }
 
 impl Log {
@@ -69,7 +69,10 @@ impl Log {
     ) -> Result<(Log, Recovery), LogError> {
         options.check()?;
         create_folder(folder, &*storage)?;
-        let lock = WriterLock::take(folder)?;
+        let lock = lock(&folder.join("writer.lock")).map_err(|fault| match fault {
+            LockFault::Held { path, holder } => LogError::Locked { path, holder },
+            LockFault::Io { operation, path, cause } => LogError::io(operation, &path, None, cause),
+        })?;
         let (mut segments, recovery) = recover(folder, &*storage)?;
         if segments.last().is_some_and(|last| last.next == last.header.base) {
             segments.pop(); // The new segment has its name and takes its place.

@@ -4,7 +4,6 @@
 //! different events, and each has its own call.
 
 pub mod cache;
-mod lock;
 pub mod search;
 pub mod warehouse;
 

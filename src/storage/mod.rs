@@ -5,12 +5,15 @@
 
 #[cfg(test)]
 pub(crate) mod faulty;
+mod lock;
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+pub(crate) use lock::{LockFault, lock};
 
 /// A file open for appending.
 pub(crate) trait SegmentFile: Send {

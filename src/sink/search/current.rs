@@ -6,7 +6,7 @@
 use super::SearchError;
 use super::directory::{Written, sync_folder};
 use crate::model::Catalog;
-use crate::sink::lock::{self, LockFault};
+use crate::storage::{self, LockFault};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
@@ -111,9 +111,9 @@ pub(super) fn remove_orphans(dir: &Path, in_use: Option<u64>) -> Result<(), Sear
     Ok(())
 }
 
-/// Takes the folder's write lock; see [`lock::lock`].
+/// Takes the folder's write lock; see [`storage::lock`].
 pub(super) fn lock(dir: &Path) -> Result<File, SearchError> {
-    lock::lock(dir).map_err(|fault| match fault {
+    storage::lock(&dir.join("LOCK")).map_err(|fault| match fault {
         LockFault::Held { path, holder } => SearchError::Locked { path, holder },
         LockFault::Io { operation, path, cause } => SearchError::io(operation, &path)(cause),
     })

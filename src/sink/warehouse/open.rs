@@ -15,8 +15,7 @@ use super::vectors::read_vector;
 use super::version::{TableVersion, Version};
 use super::versions::{self, VersionAt};
 use crate::model::Lsn;
-use crate::sink::lock::{self, LockFault};
-use crate::storage::{Disk, Storage};
+use crate::storage::{self, Disk, LockFault, Storage};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,9 +23,9 @@ use std::sync::Arc;
 /// How often a reader starts over when the writer replaced the manifest under its hands.
 const ATTEMPTS: usize = 20;
 
-/// Takes the folder's write lock; see [`lock::lock`].
+/// Takes the folder's write lock; see [`storage::lock`].
 pub(super) fn lock(dir: &Path) -> Result<File, WarehouseError> {
-    lock::lock(dir).map_err(|fault| match fault {
+    storage::lock(&dir.join("LOCK")).map_err(|fault| match fault {
         LockFault::Held { path, holder } => WarehouseError::Locked { path, holder },
         LockFault::Io { operation, path, cause } => WarehouseError::io(operation, &path)(cause),
     })
