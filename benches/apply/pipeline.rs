@@ -101,8 +101,9 @@ impl Pipeline {
         self.warehouse.publish(through.expect("a transaction")).expect("publish");
     }
 
-    /// Lets go of the log that was read.
-    pub fn retain(&mut self) {
+    /// Waits for merges beside the writer and lets go of the log that was read.
+    pub fn settle(&mut self) {
+        self.warehouse.settle().expect("settle");
         self.log.retain_from(self.reader.next_offset()).expect("retain");
     }
 

@@ -232,8 +232,11 @@ impl Warehouse {
         }
     }
 
-    /// Waits for all that is being written and brings in all that was merged, before the folder gets another version.
-    pub(super) fn settle(&mut self) -> Result<(), WarehouseError> {
+    /// Waits for all that is being merged and written, and brings in all that was merged. Readers see the same rows before and after.
+    ///
+    /// # Errors
+    /// What the work beside the writer ended with.
+    pub fn settle(&mut self) -> Result<(), WarehouseError> {
         self.finish_running()?;
         self.wait_for_merged()?;
         self.install_all();
