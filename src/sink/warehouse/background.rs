@@ -103,7 +103,7 @@ impl Background {
     }
 
     pub(super) fn start(&mut self, job: Job) -> Result<(), WarehouseError> {
-        let (table, sources) = (job.shape.id, job.sources.iter().map(|slot| slot.chunk.clone()).collect());
+        let (table, sources) = (job.shape.id, job.chunks());
         let work = move || {
             let merged = job.run()?;
             // Here it costs no pause, and scans can pass over the chunk before it is written.

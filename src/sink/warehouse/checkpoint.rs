@@ -190,8 +190,7 @@ impl Warehouse {
             jobs.extend(new);
         }
         self.budget.merged += jobs.iter().map(|job| job.rows() as u64).sum::<u64>();
-        let chunks = |job: &Job| job.sources.iter().map(|slot| slot.chunk.clone()).collect();
-        let sources = jobs.iter().map(|job| (job.shape.id, chunks(job))).collect();
+        let sources = jobs.iter().map(|job| (job.shape.id, job.chunks())).collect();
         (Begun { version: version.clone(), sources }, Task { durable: self.durable.clone(), version, jobs, pending })
     }
 

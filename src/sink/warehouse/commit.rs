@@ -62,10 +62,23 @@ impl Durable {
     pub(super) fn commit(&mut self, version: &Version) -> Result<(), WarehouseError> {
         self.check()?;
         let outcome = self.try_commit(version);
-        if let Err(WarehouseError::Io { operation: "make durable" | "rename", .. }) = &outcome {
-            self.poisoned = true;
+        match &outcome {
+            Ok(()) => {}
+            Err(WarehouseError::Io { operation: "make durable" | "rename", .. }) => self.poisoned = true,
+            Err(_) => self.let_go(version),
         }
         outcome
+    }
+
+    /// Files of a version that certainly did not become the durable one go with their chunks, unless a later version names them.
+    fn let_go(&self, version: &Version) {
+        let slots = version.tables.iter().flat_map(|table| &table.slots);
+        slots.filter_map(|slot| slot.chunk.segment()).filter(|of| !self.is_named(of.id)).for_each(|of| of.retire());
+    }
+
+    /// Whether the manifest on disk, or a version that is kept, names this segment.
+    fn is_named(&self, id: u64) -> bool {
+        self.segments.contains_key(&id) || self.kept.iter().any(|version| version.segments.contains_key(&id))
     }
 
     fn try_commit(&mut self, version: &Version) -> Result<(), WarehouseError> {
@@ -108,6 +121,9 @@ impl Durable {
             0 | 1 => Ok(()),
             _ => versions::keep_manifest(storage, dir, old),
         };
+        // A merged chunk half on its way into the tables may have had no live row in the version before, and its sources
+        // come back in the version after. From the rename on their files are needed, also when its outcome is unknown.
+        segments.values().for_each(|segment| segment.keep());
         self.bytes.manifests += manifest.commit(storage, dir, &self.written, keep)?;
         self.retire(manifest, segments);
         Ok(())
@@ -147,8 +163,6 @@ impl Durable {
     fn retire(&mut self, manifest: Manifest, segments: BTreeMap<u64, Arc<Segment>>) {
         let old = std::mem::replace(&mut self.manifest, manifest);
         let segments = std::mem::replace(&mut self.segments, segments);
-        // A merged chunk half on its way into the tables may have had no live row in the version before.
-        self.segments.values().for_each(|segment| segment.keep());
         self.kept.push(Kept { commit: old.commit, segments, vectors: vectors_of(&old) });
         let beside = self.options.versions_kept.saturating_sub(1);
         let expired: Vec<Kept> = self.kept.drain(..self.kept.len().saturating_sub(beside)).collect();
@@ -165,11 +179,8 @@ impl Durable {
             // Vectors are read at opening only. What can't be removed now goes as an orphan at the next opening.
             let _ = self.storage.remove(&deletions_path(&self.dir, *file));
         }
-        let is_named = |id: &u64| {
-            self.segments.contains_key(id) || self.kept.iter().any(|version| version.segments.contains_key(id))
-        };
         for (id, segment) in expired.iter().flat_map(|version| &version.segments) {
-            if !is_named(id) {
+            if !self.is_named(*id) {
                 segment.retire();
             }
         }

@@ -115,9 +115,13 @@ impl Warehouse {
         for place in 0..self.tables.len() {
             let table = &mut self.tables[place];
             let jobs = if table.changed { table.small_jobs(self.options.chunk_rows_max) } else { Vec::new() };
-            for job in jobs {
+            let mut jobs = jobs.into_iter();
+            while let Some(job) = jobs.next() {
                 self.budget.merged += job.rows() as u64;
-                self.give(job, self.budget.inline_rows_max)?;
+                if let Err(error) = self.give(job, self.budget.inline_rows_max) {
+                    jobs.for_each(|job| self.tables[place].give_back(&job.chunks()));
+                    return Err(error);
+                }
             }
         }
         Ok(())
@@ -144,10 +148,10 @@ impl Warehouse {
         let Some(table) = self.tables.get_mut(job.shape.id.index()) else { return Ok(()) };
         let inline = self.background.is_inline() || job.rows() <= inline_rows_max;
         // A checkpoint that is to begin waits for what is under way, or it would write chunks that are being merged.
+        let sources = job.chunks();
         if !inline && !self.wanted && self.background.may_take_more() {
-            return self.background.start(job);
+            return self.background.start(job).inspect_err(|_| table.give_back(&sources));
         }
-        let sources: Vec<_> = job.sources.iter().map(|slot| slot.chunk.clone()).collect();
         if !inline {
             // There is enough to do already. It is found again.
             table.give_back(&sources);

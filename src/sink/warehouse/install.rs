@@ -63,7 +63,10 @@ impl Table {
 
     fn install_joined(&mut self, merged: &Arc<Merged>) -> usize {
         self.moves.pop();
-        let Some(places) = merged.sources_in(&self.slots) else { return 0 };
+        let Some(places) = merged.sources_in(&self.slots) else {
+            self.give_back(&merged.sources);
+            return 0;
+        };
         let Some((&first, &last)) = places.first().zip(places.last()) else { return 0 };
         let deleted = merged.deleted_as_in(&self.slots, &places);
         let marked = deleted.count();
@@ -77,6 +80,7 @@ impl Table {
         if merged.sources_in(&self.slots).is_none() {
             // Truncated or loaded anew meanwhile: there is nothing left to move.
             self.moves.pop();
+            self.give_back(&merged.sources);
             return 0;
         }
         let mut slot = Slot::of(merged.chunk.clone(), Deleted::all(merged.chunk.rows));
@@ -90,6 +94,7 @@ impl Table {
     fn go_on_moving(&mut self, merged: &Arc<Merged>, moved: usize, rows_max: usize) -> usize {
         let Some(target) = place_of(&self.slots, &merged.chunk) else {
             self.moves.pop();
+            self.give_back(&merged.sources);
             return 0;
         };
         let end = merged.from.len().min(moved.saturating_add(rows_max));

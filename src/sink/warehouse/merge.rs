@@ -94,7 +94,13 @@ impl Table {
         let mut places: Vec<usize> = back.take(count).map(|(place, _)| place).collect();
         places.reverse();
         let groups = grouped(&self.slots, &places, rows_max);
-        groups.iter().filter(|group| group.len() > 1).map(|group| self.take(group, 4)).collect()
+        groups
+            .iter()
+            .filter(|group| group.len() > 1 && self.live_in(group) > 0)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|group| self.take(group, 4))
+            .collect()
     }
 
     /// A job that rewrites chunks of which at least `dead_percent_min` in a hundred rows are dead, the deadest first, if
@@ -114,8 +120,13 @@ impl Table {
         });
         let mut group = grouped(&self.slots, &found, rows_max).into_iter().next()?;
         group.sort_unstable();
-        let live: usize = group.iter().filter_map(|&place| self.slots.get(place)).map(Slot::live).sum();
-        (live <= rows_max).then(|| self.take(&group, usize::MAX))
+        let live = self.live_in(&group);
+        (live > 0 && live <= rows_max).then(|| self.take(&group, usize::MAX))
+    }
+
+    /// A merge of dead rows alone would be a chunk without an address of its own; dead chunks are dropped instead.
+    fn live_in(&self, places: &[usize]) -> usize {
+        places.iter().filter_map(|&place| self.slots.get(place)).map(Slot::live).sum()
     }
 
     fn take(&mut self, places: &[usize], dead_part_min: usize) -> Job {

@@ -53,6 +53,11 @@ impl Job {
         self.sources.iter().map(count).sum()
     }
 
+    /// The chunks that it is made of.
+    pub(super) fn chunks(&self) -> Vec<Arc<Chunk>> {
+        self.sources.iter().map(|slot| slot.chunk.clone()).collect()
+    }
+
     /// Makes the chunk.
     ///
     /// # Errors

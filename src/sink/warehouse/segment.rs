@@ -87,7 +87,8 @@ impl Segment {
         Err(WarehouseError::corrupt_at(&self.path, length.min(self.bytes), what))
     }
 
-    /// The file goes when nobody uses it any more. Only for segments that no manifest on disk names.
+    /// The file goes when nobody uses it any more. Only for segments that no manifest on disk names; one that will name it
+    /// calls [`Segment::keep`] before it is there.
     pub(super) fn retire(&self) {
         self.obsolete.store(true, Ordering::Release);
     }

@@ -182,7 +182,7 @@ pub(super) fn settle(
     versions_kept: usize,
     written: &Written,
 ) -> Result<(Manifest, Vec<Kept>), WarehouseError> {
-    let manifest = Manifest::read(&**storage, dir)?;
+    let mut manifest = Manifest::read(&**storage, dir)?;
     if !storage.plants(Mistake::GuessedAtOpening) {
         sync_folder(&**storage, dir, written)?;
     }
@@ -210,7 +210,17 @@ pub(super) fn settle(
     if all_known {
         remove_orphans(&**storage, dir, &files, &manifest, &kept)?;
     }
+    // Where orphans had to stay, their numbers are taken.
+    manifest.next_file =
+        files.iter().filter_map(file_number).map(|number| number.saturating_add(1)).fold(manifest.next_file, u64::max);
     Ok((manifest, kept))
+}
+
+/// The number in the name of a segment or a file of deletion vectors.
+fn file_number(path: &PathBuf) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    let number = |prefix, suffix| name.strip_prefix(prefix)?.strip_suffix(suffix);
+    number("segment-", ".parquet").or_else(|| number("deleted-", ".bin"))?.parse().ok()
 }
 
 fn kept_of(storage: &Arc<dyn Storage>, dir: &Path, manifest: &Manifest) -> Result<Kept, WarehouseError> {

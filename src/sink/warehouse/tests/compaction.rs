@@ -87,6 +87,39 @@ fn a_row_deleted_while_its_chunk_is_rewritten_stays_deleted() {
 }
 
 #[test]
+fn a_run_of_dead_chunks_is_dropped_and_not_merged() {
+    for on_threads in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut warehouse = create(folder.path());
+        if on_threads {
+            hold(&mut warehouse);
+        }
+        // A queue: what comes in goes out again, before anybody looks for dead chunks. The eighth chunk makes a run.
+        for lsn in 1..8 {
+            write(&mut warehouse, lsn, &[], &[lsn as i64 * 2, lsn as i64 * 2 + 1]);
+            publish(&mut warehouse, lsn);
+        }
+        write(&mut warehouse, 8, &[], &[16, 17]);
+        write(&mut warehouse, 9, &(2..18).collect::<Vec<_>>(), &[]);
+        publish(&mut warehouse, 9);
+        assert!(ids(&warehouse).is_empty());
+        // Rows that come behind it are found, replaced and deleted by their keys.
+        for lsn in 10..60 {
+            let first = (lsn as i64 - 10) / 3;
+            write(&mut warehouse, lsn, &[first - 1], &[first, first + 1]);
+            publish(&mut warehouse, lsn);
+            while warehouse.background.let_one_go() {}
+            assert_eq!(ids(&warehouse), [first, first + 1], "at {lsn}");
+            let row = warehouse.reader().version().get(T, Key::Int(first).as_ref()).expect("get").expect("the row");
+            assert_eq!(row[1], crate::model::Value::Int(lsn as i64));
+        }
+        warehouse.settle().expect("settle");
+        warehouse.checkpoint().expect("checkpoint");
+        assert!(warehouse.tables[0].slots.iter().all(|slot| slot.chunk.rows > 0 && !slot.taken), "{on_threads}");
+    }
+}
+
+#[test]
 fn a_table_truncated_or_loaded_anew_meanwhile_gets_no_row_back() {
     for (bulk, steps) in [(false, 0), (false, 3), (true, 0), (true, 3)] {
         let folder = tempfile::tempdir().expect("a folder");
