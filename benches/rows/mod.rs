@@ -5,6 +5,7 @@
 ///
 /// # Panics
 /// When the variable holds anything but a number above 0.
+#[allow(clippy::panic)] // A bench without its rows has nothing to go on with.
 pub fn rows_asked(usual: u64) -> u64 {
     const NAME: &str = "FRESHBENCH_BENCH_ROWS";
     let quick = std::env::args().any(|argument| argument == "--test");

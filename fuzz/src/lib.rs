@@ -269,8 +269,8 @@ pub fn rows(data: &[u8]) {
 
 type Read<'a> = Result<RowValues<'a>, CodecError>;
 
-fn read_one_by_one(row: RowRef<'_>, values: &Read<'_>) {
-    let read = row.each_value().and_then(|each| each.collect::<Read<'_>>());
+fn read_one_by_one<'a>(row: RowRef<'a>, values: &Read<'a>) {
+    let read = row.each_value().and_then(|each| each.collect::<Read<'a>>());
     match values {
         // What is behind the last value is not looked at.
         Err(CodecError::TrailingBytes { .. }) => assert!(read.is_ok()),
@@ -315,8 +315,8 @@ pub fn every_type() -> TableSchema {
         ColumnType::Timestamp,
         ColumnType::LocalTimestamp,
     ];
-    let required = types.iter().enumerate().map(|(at, &kind)| Column::required(format!("c{at}"), kind));
-    let nullable = types.iter().enumerate().map(|(at, &kind)| Column::nullable(format!("n{at}"), kind));
+    let required = types.iter().enumerate().map(|(at, &kind)| Column::required(&format!("c{at}"), kind));
+    let nullable = types.iter().enumerate().map(|(at, &kind)| Column::nullable(&format!("n{at}"), kind));
     TableSchema::new("every_type", required.chain(nullable).collect(), vec![0]).expect("a schema")
 }
 
