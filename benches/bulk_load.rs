@@ -5,12 +5,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "rows/mod.rs"]
+mod rows;
+
 use criterion::{BenchmarkId, Criterion, Throughput};
 use freshbench::model::TableId;
 use freshbench::sink::warehouse::Aggregate;
 use freshbench::sink::{Warehouse, WarehouseOptions};
 use freshbench::source::DynSqlite;
 use freshbench::strategy::{file_catalog, load_file};
+use rows::rows_asked;
 use rusqlite::Connection;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -67,9 +71,7 @@ fn load(path: &Path, readers: usize) -> (Duration, Warehouse, tempfile::TempDir)
 }
 
 fn main() {
-    let quick = std::env::args().any(|argument| argument == "--test");
-    let rows = std::env::var("FRESHBENCH_BENCH_ROWS").ok().and_then(|rows| rows.parse().ok());
-    let rows: i64 = rows.unwrap_or(if quick { 20_000 } else { 200_000 });
+    let rows = i64::try_from(rows_asked(200_000)).expect("a number of rows");
     let readers = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 64);
     let mut criterion = Criterion::default()
         .sample_size(10)

@@ -11,6 +11,9 @@
 #[path = "../tests/postgres/server.rs"]
 mod server;
 
+#[path = "rows/mod.rs"]
+mod rows;
+
 use criterion::{BenchmarkId, Criterion, Throughput};
 use freshbench::capture::CaptureError;
 use freshbench::capture::postgres::PgSnapshot;
@@ -22,6 +25,7 @@ use freshbench::source::SourceError;
 use freshbench::source::postgres::{Mode, PgField, PgOptions, PgTableName, Wire};
 use freshbench::strategy::{load_postgres, postgres_catalog};
 use freshbench::transform::PgBatchStream;
+use rows::rows_asked;
 use server::PgServer;
 use std::time::{Duration, Instant};
 
@@ -78,9 +82,7 @@ fn columns(options: &PgOptions, rows: u64) -> Duration {
 }
 
 fn main() {
-    let quick = std::env::args().any(|argument| argument == "--test");
-    let rows = std::env::var("FRESHBENCH_BENCH_ROWS").ok().and_then(|rows| rows.parse().ok());
-    let rows: u64 = rows.unwrap_or(if quick { 20_000 } else { 200_000 });
+    let rows = rows_asked(200_000);
     let readers = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 64);
     let Some(server) = PgServer::start(&["fsync=off", "shared_buffers=512MB"]) else { return };
     server.psql("postgres", &ORDERS.replace("ROWS", &rows.to_string()));

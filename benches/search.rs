@@ -7,11 +7,15 @@
 
 #![allow(missing_docs, clippy::expect_used)]
 
+#[path = "rows/mod.rs"]
+mod rows;
+
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use criterion::{BatchSize, Criterion, SamplingMode, Throughput};
 use freshbench::apply::edits::{EditSet, TableEdits};
 use freshbench::model::{Catalog, Column, ColumnType, KeyColumn, KeyRef, Lsn, TableId, TableSchema, Value};
 use freshbench::sink::{Bulk, SearchIndex, SearchOptions, Sink};
+use rows::rows_asked;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -176,8 +180,7 @@ fn bench_rebuild(criterion: &mut Criterion, rows: i64) {
 
 fn main() {
     let quick = std::env::args().any(|arg| arg == "--test");
-    let rows = std::env::var("FRESHBENCH_BENCH_ROWS").ok().and_then(|rows| rows.parse().ok());
-    let rows: i64 = rows.unwrap_or(if quick { 10_000 } else { 100_000 });
+    let rows = i64::try_from(rows_asked(100_000)).expect("a number of rows");
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(300))

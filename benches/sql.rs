@@ -5,6 +5,9 @@
 
 #![allow(missing_docs, clippy::expect_used, clippy::panic)]
 
+#[path = "rows/mod.rs"]
+mod rows;
+
 use arrow_array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use freshbench::apply::edits::{EditSet, TableEdits};
@@ -12,6 +15,7 @@ use freshbench::model::{Catalog, Column, ColumnType, KeyColumn, Lsn, TableId, Ta
 use freshbench::sink::warehouse::sql::{SqlOptions, SqlSession};
 use freshbench::sink::warehouse::{Aggregate, Comparison, Condition, Filter, Version};
 use freshbench::sink::{Sink, Warehouse, WarehouseOptions};
+use rows::rows_asked;
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
@@ -36,8 +40,13 @@ fn mix(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// What the column with this salt is made of.
+fn value(id: i64, round: u64, salt: u64) -> u64 {
+    mix(id as u64 ^ (round << 32) ^ (salt << 56))
+}
+
 fn batch(ids: &[i64], round: u64) -> RecordBatch {
-    let value = |id: i64, salt: u64| mix(id as u64 ^ (round << 32) ^ (salt << 56));
+    let value = |id: i64, salt: u64| value(id, round, salt);
     let ints = |salt: u64, modulus: u64| -> ArrayRef {
         Arc::new(ids.iter().map(|&id| (value(id, salt) % modulus) as i64).collect::<Int64Array>())
     };
@@ -83,6 +92,13 @@ fn update(warehouse: &mut Warehouse, rows: i64) {
     }
 }
 
+/// The sums of both columns, by the rows' making alone; `updated` after [`update`].
+fn made(rows: i64, updated: bool) -> Vec<Option<i128>> {
+    let round = |id: i64| if updated && id % 10 == 0 { id as u64 / 10_000 + 1 } else { 0 };
+    let sum = |salt, modulus| Some((0..rows).map(|id| i128::from(value(id, round(id), salt) % modulus)).sum::<i128>());
+    vec![sum(3, 1_000_000), sum(4, 100)]
+}
+
 fn sums(version: &Version) -> Vec<Option<i128>> {
     version.aggregate(TABLE, &[Aggregate::Sum(AMOUNT), Aggregate::Sum(QUANTITY)]).expect("sums")
 }
@@ -122,13 +138,16 @@ fn compare(c: &mut Criterion, version: &Arc<Version>, table: &str, rows: i64) {
     for (name, sql, own) in cases {
         let mut group = c.benchmark_group(format!("sql/{name}/{table}"));
         group.throughput(Throughput::Elements(rows as u64));
-        group.bench_with_input(BenchmarkId::new("own", rows), version, |b, version| b.iter(|| black_box(own(version))));
-        for threads in [1, 2] {
+        let sessions = [1, 2].map(|threads| {
             let options = SqlOptions { threads, ..SqlOptions::default() };
             let session = SqlSession::new(version, &[], options).expect("a session");
             assert_eq!(asked(&session, sql), own(version), "{sql}");
+            (threads, session)
+        });
+        group.bench_with_input(BenchmarkId::new("own", rows), version, |b, version| b.iter(|| black_box(own(version))));
+        for (threads, session) in &sessions {
             group.bench_with_input(BenchmarkId::new(format!("sql_{threads}_threads"), rows), sql, |b, sql| {
-                b.iter(|| black_box(asked(&session, sql)));
+                b.iter(|| black_box(asked(session, sql)));
             });
         }
         group.finish();
@@ -136,9 +155,7 @@ fn compare(c: &mut Criterion, version: &Arc<Version>, table: &str, rows: i64) {
 }
 
 fn main() {
-    let testing = std::env::args().any(|argument| argument == "--test");
-    let told = std::env::var("FRESHBENCH_BENCH_ROWS").ok().and_then(|rows| rows.parse().ok());
-    let rows: i64 = told.unwrap_or(if testing { 20_000 } else { 200_000 });
+    let rows = i64::try_from(rows_asked(200_000)).expect("a number of rows");
     let folder = tempfile::tempdir().expect("a folder");
     let mut c = Criterion::default().configure_from_args();
     let mut warehouse = loaded(folder.path(), rows);
@@ -147,9 +164,12 @@ fn main() {
     for batch in version.scan(TABLE, None, None) {
         batch.expect("a batch");
     }
+    assert_eq!(sums(&version), made(rows, false));
     compare(&mut c, &version, "loaded", rows);
     drop(version);
     update(&mut warehouse, rows);
-    compare(&mut c, &warehouse.reader().version(), "updated", rows);
+    let version = warehouse.reader().version();
+    assert_eq!(sums(&version), made(rows, true));
+    compare(&mut c, &version, "updated", rows);
     c.final_summary();
 }

@@ -7,12 +7,15 @@
 
 #[path = "orders/mod.rs"]
 mod orders;
+#[path = "rows/mod.rs"]
+mod rows;
 
 use arrow_array::RecordBatch;
 use criterion::{Criterion, Throughput};
 use freshbench::model::Lsn;
 use freshbench::sink::{Warehouse, WarehouseOptions};
-use orders::{KeyKind, Orders, SUMS, TABLE, catalog, measures, rows_asked};
+use orders::{KeyKind, Orders, SUMS, TABLE, catalog, measures};
+use rows::rows_asked;
 use std::time::Duration;
 
 fn bench_bulk_load(criterion: &mut Criterion, rows: u64) {
@@ -51,6 +54,6 @@ fn main() {
         .warm_up_time(Duration::from_secs(1))
         .measurement_time(Duration::from_secs(4))
         .configure_from_args();
-    bench_bulk_load(&mut criterion, rows_asked());
+    bench_bulk_load(&mut criterion, rows_asked(200_000));
     criterion.final_summary();
 }

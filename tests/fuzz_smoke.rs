@@ -111,7 +111,39 @@ fn changes() -> Vec<u8> {
     buf.push_delete(names, [ValueRef::Text("na\0me")]).unwrap();
     buf.push_truncate(things);
     buf.push_insert(things, [ValueRef::Int(-1), ValueRef::Null]).unwrap();
+    buf.push_insert(TableId(2), typed_values()).unwrap();
+    buf.push_update(
+        TableId(2),
+        None,
+        typed_values().map(|value| if value == ValueRef::Null { ValueRef::Unchanged } else { value }),
+    )
+    .unwrap();
     buf.into_bytes()
+}
+
+/// A row of the table with a column of every type, half of it NULL.
+fn typed_values() -> [ValueRef<'static>; 20] {
+    let mut values = [ValueRef::Null; 20];
+    values[..10].copy_from_slice(&[
+        ValueRef::Int(5),
+        ValueRef::Bool(true),
+        ValueRef::Float(-0.0),
+        ValueRef::Float32(0.5),
+        ValueRef::Decimal(Decimal { unscaled: -12_345, scale: 2 }),
+        ValueRef::Text("text"),
+        ValueRef::Bytes(b"\0\xFF"),
+        ValueRef::Date(3),
+        ValueRef::Timestamp(-1),
+        ValueRef::LocalTimestamp(9),
+    ]);
+    values[15] = ValueRef::Text("more");
+    values
+}
+
+fn typed_row() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    freshbench::model::row::encode_row(&mut bytes, typed_values()).unwrap();
+    bytes
 }
 
 fn row() -> Vec<u8> {
@@ -155,7 +187,7 @@ fn vectors_() {
 
 #[test]
 fn rows() {
-    smoke("rows", INPUTS, &[vec![row()], kept("rows")].concat(), targets::rows);
+    smoke("rows", INPUTS, &[vec![row(), typed_row()], kept("rows")].concat(), targets::rows);
 }
 
 #[test]
@@ -194,7 +226,7 @@ fn seeds() {
         ("log", logs()),
         ("manifest", manifests()),
         ("vectors", vectors()),
-        ("rows", vec![row()]),
+        ("rows", vec![row(), typed_row()]),
         ("changes", vec![changes()]),
         #[cfg(feature = "fuzzing")]
         ("pgoutput", pgoutput_messages()),

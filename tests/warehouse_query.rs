@@ -17,6 +17,17 @@ fn query(folder: &Path, arguments: &[&str], stdin: &str) -> Output {
         .expect("freshbench starts")
 }
 
+#[test]
+fn threads_and_memory_have_bounds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (flag, value) in [("--threads", "100000"), ("--threads", "65"), ("--memory-mib", "0")] {
+        let output = query(folder.path(), &["w", "--sql", "SELECT 1", flag, value], "");
+        let said = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(&format!("invalid value '{value}' for '{flag}")), "{said}");
+    }
+}
+
 /// One line on stderr with every one of `words`, nothing on stdout.
 fn fails(folder: &Path, arguments: &[&str], code: i32, words: &[&str]) {
     let output = query(folder, arguments, "");
@@ -96,15 +107,15 @@ mod with_sql {
     }
 
     #[test]
-    fn a_wrong_query_is_exit_2_and_a_wrong_folder_exit_1() {
+    fn what_is_asked_wrongly_is_exit_2() {
         let folder = loaded();
         let folder = folder.path();
         fails(folder, &["w", "--sql", "SELECT 1 FROM items"], 2, &["\"items\"", "\"Items\""]);
         fails(folder, &["w", "--sql", "SELEC 1"], 2, &["line 1, column 1"]);
         fails(folder, &["w", "--sql", "DROP TABLE \"Items\""], 2, &["DROP TABLE is refused"]);
         fails(folder, &["w", "--file", "absent.sql"], 2, &["absent.sql"]);
-        fails(folder, &["absent", "--sql", "SELECT 1"], 1, &["absent", "check the folder"]);
-        fails(folder, &["w", "--sql", "SELECT 1", "--at", "77"], 1, &["77"]);
+        fails(folder, &["absent", "--sql", "SELECT 1"], 2, &["absent", "check the folder"]);
+        fails(folder, &["w", "--sql", "SELECT 1", "--at", "77"], 2, &["77"]);
         let sorted = "SELECT a.value FROM generate_series(1, 1000000) a ORDER BY -a.value";
         fails(folder, &["w", "--sql", sorted, "--memory-mib", "1"], 1, &["--memory-mib"]);
         assert_eq!(

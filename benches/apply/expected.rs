@@ -101,6 +101,7 @@ impl Expected {
     }
 
     fn draw_live(&mut self) -> u64 {
+        assert!(self.live > 0, "no row is left to delete");
         loop {
             let id = self.draw();
             if self.rounds[id as usize] != DEAD {

@@ -1,6 +1,6 @@
 //! Keyed changes through the apply path, and reads of the warehouse they leave.
 //!
-//! `FRESHBENCH_BENCH_ROWS` sets the rows of the `orders` table (200,000 unless told). Every case compares the table with
+//! `FRESHBENCH_BENCH_ROWS` sets the rows of the `orders` table (200,000 unless told, 2,000 at the least). Every case compares the table with
 //! what its changes must have made of it, before it is timed and after. `cargo bench --bench apply -- --test` runs each
 //! once, on a small table.
 //!
@@ -25,19 +25,24 @@ mod expected;
 #[path = "../orders/mod.rs"]
 mod orders;
 mod pipeline;
+#[path = "../rows/mod.rs"]
+mod rows;
 
 use criterion::{Bencher, Criterion, SamplingMode, Throughput};
 use expected::{Work, Zipf};
 use freshbench::model::{Key, Transaction};
 use freshbench::sink::Warehouse;
-use orders::{KeyKind, SUMS, TABLE, rows_asked};
+use orders::{KeyKind, SUMS, TABLE};
 use pipeline::Pipeline;
+use rows::rows_asked;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 /// Changes that are made ahead of being timed. Merges that they began are waited for within the time.
 const CHANGES_AHEAD: u64 = 256_000;
 const SINGLE_GROUP: u64 = 1_000;
+/// With fewer, one batch of 1,000 deletes would take more than half of the rows.
+const ROWS_MIN: u64 = 2_000;
 
 /// How the log takes part.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -90,11 +95,20 @@ impl Batches {
         slowest
     }
 
+    /// How many batches are made ahead at once. Deletes come back only after a round, and a round leaves half of the rows.
+    fn ahead(&self, live: u64) -> u64 {
+        let changes = match self.work {
+            Work::Delete => CHANGES_AHEAD.min(live / 2),
+            _ => CHANGES_AHEAD,
+        };
+        (changes / self.changes()).max(1)
+    }
+
     /// Times `count` batches; also gives the slowest.
     fn time(&self, pipeline: &mut Pipeline, mut count: u64) -> (Duration, Duration) {
         let (mut total, mut slowest) = (Duration::ZERO, Duration::ZERO);
         while count > 0 {
-            let now = count.min((CHANGES_AHEAD / self.changes()).max(1));
+            let now = count.min(self.ahead(pipeline.expected.live()));
             count -= now;
             let made: Vec<_> = (0..now).map(|_| self.make(pipeline)).collect();
             let started = Instant::now();
@@ -216,7 +230,11 @@ fn bench_get(criterion: &mut Criterion, name: &str, table: &mut Table) {
 }
 
 fn main() {
-    let rows = rows_asked();
+    let rows = rows_asked(200_000);
+    assert!(
+        rows >= ROWS_MIN,
+        "FRESHBENCH_BENCH_ROWS={rows}: expected {ROWS_MIN} or more, of which a batch deletes 1,000"
+    );
     let mut criterion = Criterion::default()
         .sample_size(20)
         .warm_up_time(Duration::from_secs(1))

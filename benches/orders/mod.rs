@@ -29,13 +29,6 @@ pub enum KeyKind {
     Composite,
 }
 
-/// The rows that a run was asked for, by `FRESHBENCH_BENCH_ROWS`; else a small number.
-pub fn rows_asked() -> u64 {
-    let quick = std::env::args().any(|arg| arg == "--test");
-    let rows = std::env::var("FRESHBENCH_BENCH_ROWS").ok().and_then(|rows| rows.parse().ok());
-    rows.unwrap_or(if quick { 20_000 } else { 200_000 })
-}
-
 /// The one table.
 pub fn catalog(kind: KeyKind) -> Catalog {
     let id_type = if kind == KeyKind::Text { ColumnType::Text } else { ColumnType::Int64 };

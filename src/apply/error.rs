@@ -16,6 +16,15 @@ pub enum ApplyError {
         /// Why.
         cause: CodecError,
     },
+    /// A row's bytes can't be read; which commit of the group brought them is not known any more.
+    Row {
+        /// The source table.
+        table: String,
+        /// The key values, for people.
+        key: String,
+        /// Why.
+        cause: CodecError,
+    },
     /// A change's key does not fit its table.
     Key {
         /// The source table.
@@ -51,6 +60,9 @@ impl fmt::Display for ApplyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ApplyError::Codec { lsn, cause } => write!(f, "commit {lsn}: a change can't be read: {cause}"),
+            ApplyError::Row { table, key, cause } => {
+                write!(f, "table {table:?}, key ({key}): the row can't be read: {cause}")
+            }
             ApplyError::Key { table, key, cause } => write!(f, "table {table:?}, key ({key}): {cause}"),
             ApplyError::MissingBase { table, key } => write!(
                 f,
@@ -70,7 +82,7 @@ impl fmt::Display for ApplyError {
 impl std::error::Error for ApplyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            ApplyError::Codec { cause, .. } => Some(cause),
+            ApplyError::Codec { cause, .. } | ApplyError::Row { cause, .. } => Some(cause),
             ApplyError::Key { cause, .. } => Some(cause),
             ApplyError::Transform(error) => std::error::Error::source(error),
             ApplyError::Current(error) => std::error::Error::source(error),

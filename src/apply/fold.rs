@@ -95,9 +95,9 @@ impl Folder {
             match group.edits(current) {
                 Ok(edits) if edits.is_empty() => {}
                 Ok(edits) => tables.push(edits),
-                Err(fault) => {
+                Err(error) => {
                     self.poisoned = true;
-                    return Err(fault.at(self.through));
+                    return Err(error);
                 }
             }
         }

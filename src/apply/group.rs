@@ -24,8 +24,9 @@ enum Image {
 /// One table's part of a commit group.
 ///
 /// Guarantees: an image is what the record system had after the changes so far, in their order. Row bytes are
-/// copied into one arena, so folding allocates only as the arena, the index and the images grow, and not at all
-/// once they have grown.
+/// copied into one arena, so folding an insert, a delete or a whole update allocates only as the arena, the index and
+/// the images grow. An update with values that were not sent takes a copy of the image that it is merged with, and a
+/// row of more columns than a [`RowValues`] holds in place allocates whenever it is read.
 #[derive(Debug)]
 pub(super) struct TableGroup {
     transform: TableTransform,
@@ -203,8 +204,17 @@ impl TableGroup {
         ApplyError::MissingBase { table: source.name.clone(), key }
     }
 
+    #[cold]
+    fn unreadable(&self, row: RowRef<'_>, cause: CodecError) -> ApplyError {
+        let (source, mut key) = (self.transform.source(), RowValues::new());
+        // It was read when the row was folded, so this does not fail.
+        let _ = row.pick(&source.key, &mut key);
+        let key = text::describe_values(key);
+        ApplyError::Row { table: source.name.clone(), key, cause }
+    }
+
     /// The edits that the folded changes come to.
-    pub(super) fn edits(&self, current: &dyn CurrentRows) -> Result<TableEdits, FoldFault> {
+    pub(super) fn edits(&self, current: &dyn CurrentRows) -> Result<TableEdits, ApplyError> {
         let output = self.transform.output();
         let mut builders = self.transform.builders(self.images.len());
         let (mut deletes, mut upsert_keys) = (KeyColumn::for_table(output), KeyColumn::for_table(output));
@@ -222,7 +232,7 @@ impl TableGroup {
             };
             added.map_err(|cause| ApplyError::Key { table: output.name.clone(), key: format!("{key:?}"), cause })?;
         }
-        let upserts = builders.finish().map_err(ApplyError::from)?;
+        let upserts = builders.finish()?;
         Ok(TableEdits { table: self.transform.table(), truncate: self.truncated, deletes, upsert_keys, upserts })
     }
 
@@ -232,15 +242,17 @@ impl TableGroup {
         at: &Range<usize>,
         base: Option<usize>,
         current: &dyn CurrentRows,
-    ) -> Result<Kept, FoldFault> {
+    ) -> Result<Kept, ApplyError> {
         let image = RowRef::new(self.arena.get(at.clone()).unwrap_or_default());
+        // Columns beside the key are first read here, and which commit of the group brought the row is not known.
+        let unreadable = |cause| self.unreadable(image, cause);
         let kept = match base.and_then(|number| self.index.keys().get(number)) {
-            None => builders.push_encoded(image)?,
+            None => builders.push_encoded(image).map_err(unreadable)?,
             Some(key) => {
-                let row = current.current_row(self.transform.table(), key).map_err(ApplyError::from)?;
-                builders.push_over(&image.values()?, row.as_deref())
+                let row = current.current_row(self.transform.table(), key)?;
+                builders.push_over(&image.values().map_err(unreadable)?, row.as_deref())
             }
         };
-        kept.map_err(|error| ApplyError::from(error).into())
+        Ok(kept?)
     }
 }

@@ -15,7 +15,7 @@ pub(super) fn dump(arguments: &DumpArgs) -> Result<Exit, Failure> {
         None => WarehouseReader::open(&arguments.warehouse),
         Some(at) => WarehouseReader::open_at(&arguments.warehouse, at),
     };
-    let reader = reader.map_err(Failure::usage)?;
+    let reader = reader.map_err(Failure::opening)?;
     let version = reader.version();
     let Some((table, schema)) = version.catalog().find(&arguments.table) else {
         let known: Vec<&str> = version.catalog().tables.iter().map(|table| table.name.as_str()).collect();

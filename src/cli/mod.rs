@@ -22,6 +22,7 @@ mod verify;
 
 pub use args::Cli;
 
+use crate::sink::WarehouseError;
 use args::{Command, WarehouseCommand};
 use clap::{CommandFactory, Parser};
 use std::fmt::Display;
@@ -69,6 +70,19 @@ impl Failure {
 
     fn error(message: impl Display) -> Failure {
         Failure { exit: Exit::Error, message: message.to_string() }
+    }
+
+    /// Of opening a warehouse folder: no warehouse, no such version or a format of another build is bad input; a disk that
+    /// fails and a damaged file are errors.
+    fn opening(error: WarehouseError) -> Failure {
+        use io::ErrorKind::{NotADirectory, NotFound};
+        match &error {
+            WarehouseError::Io { cause, .. } if matches!(cause.kind(), NotFound | NotADirectory) => {
+                Failure::usage(error)
+            }
+            WarehouseError::UnsupportedVersion { .. } | WarehouseError::NoVersion { .. } => Failure::usage(error),
+            _ => Failure::error(error),
+        }
     }
 }
 
@@ -141,6 +155,31 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
             clap_mangen::Man::new(Cli::command()).render(&mut page)?;
             io::stdout().write_all(&page)?;
             Ok(Exit::Ok)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    #[test]
+    fn what_is_wrong_with_a_folder_has_one_exit_code() {
+        let path = || PathBuf::from("w");
+        let io =
+            |errno| WarehouseError::Io { operation: "open", path: path(), cause: io::Error::from_raw_os_error(errno) };
+        let (absent, no_folder, device, denied) = (io(2), io(20), io(5), io(13));
+        let version = WarehouseError::UnsupportedVersion { path: path(), found: 9, readable: (1, 2) };
+        let commit = WarehouseError::NoVersion { path: path(), asked: "77".to_owned(), kept: vec![1] };
+        let damaged = WarehouseError::Corrupt { path: path(), offset: Some(3), what: "its hash".to_owned() };
+        for error in [absent, no_folder, version, commit] {
+            let said = error.to_string();
+            assert_eq!(Failure::opening(error).exit, Exit::Usage, "{said}");
+        }
+        for error in [device, denied, damaged] {
+            let said = error.to_string();
+            assert_eq!(Failure::opening(error).exit, Exit::Error, "{said}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Exit, Failure};
 use crate::sink::warehouse::VersionAt;
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, value_parser};
 use std::path::PathBuf;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -40,11 +40,11 @@ pub(super) struct QueryArgs {
     /// CSV: begin with a line of column names
     #[arg(long)]
     pub(super) header: bool,
-    /// Threads that compute [default: one a core]
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    pub(super) threads: usize,
+    /// Threads that compute, 64 at the most; 0 is one a core [default: one a core]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = value_parser!(u16).range(0..=64))]
+    pub(super) threads: u16,
     /// Memory for sorting, joining and grouping, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = value_parser!(u32).range(1..))]
     pub(super) memory_mib: u32,
 }
 
@@ -90,10 +90,10 @@ mod reading {
             Some(at) => WarehouseReader::open_at(&arguments.folder, at),
             None => WarehouseReader::open(&arguments.folder),
         };
-        let version = reader.map_err(Failure::error)?.version();
-        let known = versions(&arguments.folder).map_err(Failure::error)?;
+        let version = reader.map_err(Failure::opening)?.version();
+        let known = versions(&arguments.folder).map_err(Failure::opening)?;
         let memory_bytes_max = usize::try_from(u64::from(arguments.memory_mib) << 20).unwrap_or(usize::MAX);
-        let options = SqlOptions { threads: arguments.threads, memory_bytes_max };
+        let options = SqlOptions { threads: arguments.threads.into(), memory_bytes_max };
         let session = SqlSession::new(&version, &known, options).map_err(failure)?;
         let rows = session.query(sql.trim()).map_err(failure)?;
         match arguments.format {

@@ -5,7 +5,6 @@ use super::{Exit, Failure};
 use crate::model::ValueRef;
 use crate::model::text::write_text;
 use crate::report::headline::{bytes, count};
-use crate::sink::WarehouseError;
 use crate::sink::warehouse::{Verification, VersionInfo, verify as verify_folder, versions as versions_of};
 use clap::Args;
 use serde_json::{Value, json};
@@ -32,16 +31,8 @@ pub(super) struct VersionsArgs {
     format: OutputFormat,
 }
 
-/// No warehouse, or one of a newer format, is bad input; a disk that can't be read is an error.
-fn failure(error: WarehouseError) -> Failure {
-    match &error {
-        WarehouseError::Io { cause, .. } if cause.kind() != io::ErrorKind::NotFound => Failure::error(error),
-        _ => Failure::usage(error),
-    }
-}
-
 pub(super) fn verify(arguments: &VerifyArgs) -> Result<Exit, Failure> {
-    let found = verify_folder(&arguments.folder).map_err(failure)?;
+    let found = verify_folder(&arguments.folder).map_err(Failure::opening)?;
     let mut out = io::stdout().lock();
     match arguments.format {
         OutputFormat::Json => print_json(&mut out, &verification_json(&arguments.folder, &found))?,
@@ -98,7 +89,7 @@ fn verification_json(folder: &Path, found: &Verification) -> Value {
 }
 
 pub(super) fn versions(arguments: &VersionsArgs) -> Result<Exit, Failure> {
-    let all = versions_of(&arguments.folder).map_err(failure)?;
+    let all = versions_of(&arguments.folder).map_err(Failure::opening)?;
     let mut out = io::stdout().lock();
     match arguments.format {
         OutputFormat::Json => {

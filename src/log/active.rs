@@ -3,7 +3,7 @@
 use super::error::LogError;
 use super::options::{LogCounters, LogOptions};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, segment_path};
-use super::storage::{SegmentFile, Storage};
+use super::storage::{self, FolderFault, SegmentFile, Storage};
 use std::path::Path;
 
 /// The segment that is written to.
@@ -17,18 +17,17 @@ pub(super) struct Active {
     pub noted_at: u64,
 }
 
-/// Makes the folder if need be, its name durable.
+/// Makes the folder if need be. While it has no segment, an earlier start may have ended before the folder's name was
+/// durable: then it is made so again.
 pub(super) fn create_folder(folder: &Path, storage: &dyn Storage) -> Result<(), LogError> {
-    if folder.is_dir() {
+    let is_segment = |path: &Path| path.extension().is_some_and(|extension| extension == "log");
+    let has_segment = std::fs::read_dir(folder)
+        .is_ok_and(|entries| entries.filter_map(Result::ok).any(|entry| is_segment(&entry.path())));
+    if has_segment {
         return Ok(());
     }
-    std::fs::create_dir_all(folder).map_err(|error| LogError::io("create", folder, None, error))?;
-    match folder.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => {
-            storage.sync_folder(parent).map_err(|error| LogError::io("fsync", parent, None, error))
-        }
-        _ => Ok(()),
-    }
+    storage::create_folder(storage, folder)
+        .map_err(|FolderFault { operation, path, cause }| LogError::io(operation, &path, None, cause))
 }
 
 /// Makes a segment file under another name, makes its header durable and renames it: no crash leaves a segment without

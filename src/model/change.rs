@@ -273,7 +273,7 @@ impl<'a> Iterator for Changes<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::model::value::{Decimal, Value};
     use proptest::prelude::*;
@@ -307,7 +307,7 @@ mod tests {
         Ok(())
     }
 
-    fn any_value() -> impl Strategy<Value = Value> {
+    pub(in crate::model) fn any_value() -> impl Strategy<Value = Value> {
         prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::Bool),
@@ -318,6 +318,8 @@ mod tests {
             any::<Vec<u8>>().prop_map(|bytes| Value::Bytes(bytes.into())),
             any::<i32>().prop_map(Value::Date),
             any::<i64>().prop_map(Value::Timestamp),
+            any::<u32>().prop_map(|bits| Value::Float32(f32::from_bits(bits))),
+            any::<i64>().prop_map(Value::LocalTimestamp),
         ]
     }
 

@@ -274,3 +274,68 @@ impl fmt::Display for CodecError {
 }
 
 impl std::error::Error for CodecError {}
+
+#[cfg(test)]
+mod tests {
+    use super::super::change::tests::any_value;
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A row with the values that were not sent as `None`.
+    fn encoded(row: &[Option<super::super::Value>]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let values = row.iter().map(|value| value.as_ref().map_or(ValueRef::Unchanged, |value| value.as_ref()));
+        encode_row(&mut bytes, values).unwrap();
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn each_way_of_reading_gives_the_same_values(
+            row in prop::collection::vec(prop::option::weighted(0.9, any_value()), 0..20),
+            places in prop::collection::vec(0..24usize, 0..5),
+        ) {
+            let bytes = encoded(&row);
+            let values = RowRef::new(&bytes).values()?;
+            prop_assert_eq!(RowRef::new(&bytes).each_value()?.len(), row.len());
+            let one_by_one = RowRef::new(&bytes).each_value()?.collect::<Result<RowValues<'_>, _>>()?;
+            prop_assert_eq!(&one_by_one, &values);
+            // What was in it before is no part of the answer.
+            let mut picked = RowValues::from_elem(ValueRef::Int(-1), 3);
+            let open = RowRef::new(&bytes).pick(&places, &mut picked)?;
+            let wanted: RowValues<'_> =
+                places.iter().map(|&place| values.get(place).copied().unwrap_or(ValueRef::Null)).collect();
+            prop_assert_eq!((picked, open), (wanted, row.contains(&None)));
+        }
+
+        #[test]
+        fn a_cut_or_longer_row_is_refused(
+            row in prop::collection::vec(prop::option::weighted(0.9, any_value()), 0..20),
+            places in prop::collection::vec(0..24usize, 0..5),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let bytes = encoded(&row);
+            let mut picked = RowValues::new();
+            let short = RowRef::new(&bytes[..cut.index(bytes.len())]);
+            prop_assert!(short.values().is_err() && short.pick(&places, &mut picked).is_err());
+            prop_assert!(short.each_value().and_then(|values| values.collect::<Result<RowValues<'_>, _>>()).is_err());
+            let longer = [&bytes[..], &[0]].concat();
+            let mut picked = RowValues::new();
+            let wanted = CodecError::TrailingBytes { count: 1 };
+            prop_assert_eq!(RowRef::new(&longer).values().unwrap_err(), wanted.clone());
+            prop_assert_eq!(RowRef::new(&longer).pick(&places, &mut picked).unwrap_err(), wanted);
+        }
+    }
+
+    #[test]
+    fn text_is_looked_into_only_where_it_is_picked() {
+        let mut bytes = Vec::new();
+        encode_row(&mut bytes, [ValueRef::Int(7), ValueRef::Text("x")]).unwrap();
+        *bytes.last_mut().unwrap() = 0xFF;
+        let (row, mut picked) = (RowRef::new(&bytes), RowValues::new());
+        assert_eq!(row.pick(&[0], &mut picked), Ok(false));
+        assert_eq!(picked.as_slice(), [ValueRef::Int(7)]);
+        assert_eq!(row.pick(&[1], &mut picked), Err(CodecError::NotUtf8));
+        assert_eq!(row.values(), Err(CodecError::NotUtf8));
+    }
+}

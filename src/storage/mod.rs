@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 pub(crate) mod faulty;
+mod folder;
 mod lock;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+pub(crate) use folder::{FolderFault, create_folder};
 pub(crate) use lock::{LockFault, lock};
 
 /// A file open for appending.

@@ -468,6 +468,9 @@ fn consume<S: Sink>(
             consumer.needed.store(needed.0, Ordering::Release);
         }
     }
+    if let Some(planted) = planted.filter(|_| !shared.aborted()) {
+        planted.check_taken()?;
+    }
     setting.pool.install(|| sink.checkpoint())?;
     outcome.bytes_written = sink.counters().bytes_written - written_before;
     outcome.publishes = recorder.into_publishes();

@@ -45,6 +45,15 @@ pub enum StrategyError {
         /// How it was to begin.
         begin: super::Begin,
     },
+    /// A planted fault that did nothing: what the run then shows says nothing of the verification.
+    NeverPlanted {
+        /// The fault.
+        fault: super::PlantedFault,
+        /// Chances that there were.
+        chances: u32,
+        /// The first chance that is taken.
+        first: u32,
+    },
     /// A thread that could not be started.
     Thread(io::Error),
     /// A thread that died.
@@ -67,7 +76,10 @@ impl StrategyError {
             StrategyError::Codec(e) => Some(e),
             StrategyError::Key(e) => Some(e),
             StrategyError::Thread(e) => Some(e),
-            StrategyError::NotLoaded { .. } | StrategyError::Unable { .. } | StrategyError::Died { .. } => None,
+            StrategyError::NotLoaded { .. }
+            | StrategyError::Unable { .. }
+            | StrategyError::NeverPlanted { .. }
+            | StrategyError::Died { .. } => None,
         }
     }
 }
@@ -84,6 +96,13 @@ impl fmt::Display for StrategyError {
             StrategyError::Unable { strategy, .. } => {
                 write!(f, "{strategy} can't follow a live database so; use cdc-log")
             }
+            StrategyError::NeverPlanted { fault, chances, first } => write!(
+                f,
+                "--plant {}: there were {chances} chances, and the first that is taken is number {first}; run longer or at \
+                 a higher rate, or choose a workload with {}",
+                fault.name(),
+                fault.chance()
+            ),
             StrategyError::Thread(e) => write!(f, "can't start a thread: {e}"),
             StrategyError::Died { thread } => write!(f, "thread {thread} died; this is a fault of freshbench"),
             other => match other.cause() {

@@ -29,6 +29,17 @@ impl PlantedFault {
             PlantedFault::OffByOne | PlantedFault::SwallowError => 30..=80,
         }
     }
+
+    /// What there must be more of for more chances.
+    pub(super) fn chance(self) -> &'static str {
+        match self {
+            PlantedFault::DropChange => "transactions that insert",
+            PlantedFault::LoseDelete => "deletes",
+            PlantedFault::SwapUpdates => "several updates of one row",
+            PlantedFault::OffByOne => "more transactions",
+            PlantedFault::SwallowError => "transactions of several changes",
+        }
+    }
 }
 
 /// Appends a change as it is.
@@ -54,6 +65,18 @@ impl Planted {
     fn takes(&mut self) -> bool {
         self.seen += 1;
         self.fault.spoilt().contains(&self.seen)
+    }
+
+    /// Whether a chance was taken, at the end of a run.
+    ///
+    /// # Errors
+    /// [`StrategyError::NeverPlanted`] when none was: everything is then as it should be, and finding nothing proves nothing.
+    pub(super) fn check_taken(&self) -> Result<(), StrategyError> {
+        let first = *self.fault.spoilt().start();
+        if self.seen >= first {
+            return Ok(());
+        }
+        Err(StrategyError::NeverPlanted { fault: self.fault, chances: self.seen, first })
     }
 
     pub(super) fn spoil(&mut self, transaction: &mut Transaction) -> Result<(), StrategyError> {
@@ -141,5 +164,30 @@ impl Planted {
         }
         transaction.changes = kept;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Catalog, ValueRef};
+
+    #[test]
+    fn a_fault_without_a_chance_says_so() {
+        let transforms = Arc::new(TransformSet::identity(&Catalog { tables: Vec::new() }));
+        let single = || {
+            let mut changes = ChangeBuf::new();
+            changes.push_delete(TableId(0), [ValueRef::Int(1)]).unwrap();
+            Transaction { changes, ..Transaction::default() }
+        };
+        let mut planted = Planted::new(PlantedFault::SwallowError, &transforms);
+        (0..100).for_each(|_| planted.spoil(&mut single()).unwrap());
+        let said = planted.check_taken().unwrap_err().to_string();
+        assert!(said.contains("swallow-error") && said.contains("transactions of several changes"), "{said}");
+        let mut planted = Planted::new(PlantedFault::OffByOne, &transforms);
+        (0..29).for_each(|_| planted.spoil(&mut single()).unwrap());
+        assert!(planted.check_taken().is_err());
+        planted.spoil(&mut single()).unwrap();
+        planted.check_taken().unwrap();
     }
 }

@@ -100,7 +100,7 @@ fn spawn(life: &Life) -> std::io::Result<(Child, Said)> {
     let stdout = child.stdout.take();
     std::thread::spawn(move || {
         for line in BufReader::new(stdout.into_iter().next()?).lines() {
-            // A line that the kill cut short has no end, and says nothing.
+            // What a kill leaves of a line would come as a line, too; a number cut short is a smaller one, and claims less.
             if let Some(line) = line.ok()?.strip_prefix('@') {
                 sender.send(line.to_owned()).ok()?;
             }

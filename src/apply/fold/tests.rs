@@ -1,7 +1,7 @@
 //! The fold against hand-written cases and against a naive replay.
 
 use super::*;
-use crate::model::{Catalog, Column, ColumnType, Key, KeyColumn, TableSchema, ValueRef};
+use crate::model::{Catalog, ChangeBuf, Column, ColumnType, CommitTime, Key, KeyColumn, TableSchema, ValueRef};
 use crate::transform::TransformSet;
 use crate::workload::TransformSpec;
 use arrow_array::cast::AsArray;
@@ -208,6 +208,35 @@ fn commits_must_come_in_order_and_of_known_tables() {
     txn.changes.push_insert(T, [Text("seven"), Int(1), Null]).unwrap();
     let error = f.push(&txn).unwrap_err().to_string();
     assert!(error.contains("\"t\"") && error.contains("seven"), "{error}");
+}
+
+#[test]
+fn text_that_is_not_utf8_is_told_with_table_and_key() {
+    // A row that goes straight to the builders, one that is transformed, and one that is merged with the sink's row.
+    let cases = [("", Int(70)), ("filter = { column = 'n', op = '>', value = 0 }", Int(70)), ("", Unchanged)];
+    for (spec, n) in cases {
+        let mut folder = folder(spec);
+        let mut broken = ChangeBuf::new();
+        broken.push_update(T, None, [Int(7), n, Text("brok")]).unwrap();
+        let mut bytes = broken.into_bytes();
+        let at = bytes.windows(4).position(|four| four == b"brok").unwrap();
+        bytes[at] = 0xFF;
+        let mut sound = ChangeBuf::new();
+        sound.push_insert(T, [Int(8), Int(80), Text("sound")]).unwrap();
+        let changes = [ChangeBuf::from_bytes(bytes).unwrap(), sound];
+        let pushed: Result<(), ApplyError> = changes.into_iter().zip(1..).try_for_each(|(changes, lsn)| {
+            folder.push(&Transaction { lsn: Lsn(lsn), committed_at: CommitTime(0), changes })
+        });
+        // A row with values that were not sent is read when it is folded, and its commit is known.
+        let (error, wanted) = match pushed {
+            Ok(()) => (folder.finish(&Sink::with(&[(7, 1, "old")])).unwrap_err(), ["table \"t\"", "(7)", "UTF-8"]),
+            Err(error) => (error, ["commit", "1", "UTF-8"]),
+        };
+        let said = error.to_string();
+        assert!(wanted.iter().all(|word| said.contains(word)), "{spec}: {said}");
+        assert_eq!(matches!(error, ApplyError::Row { .. }), n == Int(70), "{spec}: {said}");
+        assert!(matches!(folder.finish(&NoCurrentRows), Err(ApplyError::Poisoned)));
+    }
 }
 
 #[test]

@@ -133,3 +133,18 @@ fn the_fault_matrix_of_the_log_finds_nothing() {
     assert!(found.is_empty(), "{} of {cases} cases:\n{}", found.len(), found.join("\n"));
     println!("{} steps, {cases} cases", steps.len());
 }
+
+#[test]
+fn a_folder_that_an_ended_process_left_has_its_name_made_durable() {
+    let above = tempfile::tempdir().unwrap();
+    let folder = above.path().join("log");
+    let open = |disk: &FaultyDisk| Log::open_on(&folder, LogOptions::default(), Box::new(disk.clone())).map(drop);
+    let killed = FaultyDisk::new(Some((2, Fault::Kill)), None);
+    open(&killed).unwrap_err();
+    assert!(killed.trace()[1].starts_with("create folder") && folder.is_dir(), "{:?}", killed.trace());
+    let name = format!("fsync folder {}", above.path().file_name().unwrap().to_string_lossy());
+    // Until it has a segment.
+    let disks = [FaultyDisk::new(None, None), FaultyDisk::new(None, None)];
+    disks.iter().for_each(|disk| open(disk).unwrap());
+    assert_eq!(disks.map(|disk| disk.trace().contains(&name)), [true, false]);
+}

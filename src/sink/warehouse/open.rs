@@ -15,7 +15,7 @@ use super::vectors::read_vector;
 use super::version::{TableVersion, Version};
 use super::versions::{self, VersionAt};
 use crate::model::Lsn;
-use crate::storage::{self, Disk, LockFault, Storage};
+use crate::storage::{self, Disk, FolderFault, LockFault, Storage};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,18 +31,10 @@ pub(super) fn lock(dir: &Path) -> Result<File, WarehouseError> {
     })
 }
 
-/// Makes the folder if need be, its name durable.
+/// Makes the folder if need be, its name durable in any case; for a folder that has no manifest yet.
 pub(super) fn create_folder(storage: &dyn Storage, dir: &Path) -> Result<(), WarehouseError> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    storage.create_folder(dir).map_err(WarehouseError::io("create", dir))?;
-    match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => {
-            storage.sync_folder(parent).map_err(WarehouseError::io("make durable", parent))
-        }
-        _ => Ok(()),
-    }
+    storage::create_folder(storage, dir)
+        .map_err(|FolderFault { operation, path, cause }| WarehouseError::io(operation, &path)(cause))
 }
 
 /// A table's slots, and the next free address.

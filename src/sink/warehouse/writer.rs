@@ -75,6 +75,10 @@ impl Warehouse {
             TableShape::new(id, table)?;
         }
         let lock = open::lock(dir)?;
+        // Another process may have made one, and ended, between the look above and the lock.
+        if manifest::exists(&*storage, dir)? {
+            return Err(WarehouseError::Exists { path: dir.to_owned() });
+        }
         let manifest = Manifest::empty(catalog);
         let files = storage.list(dir).map_err(WarehouseError::io("list", dir))?;
         versions::remove_orphans(&*storage, dir, &files, &manifest, &[])?;

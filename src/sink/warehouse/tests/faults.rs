@@ -5,14 +5,16 @@
 use super::super::{Warehouse, WarehouseError, WarehouseOptions, WarehouseReader, versions};
 use super::history::*;
 use super::support::*;
-use crate::model::Lsn;
+use crate::model::{Catalog, Lsn};
 use crate::sink::Sink;
 use crate::storage::faulty::{Fault, FaultyDisk};
-use crate::storage::{Disk, Mistake, Storage};
+use crate::storage::{Disk, Mistake, ReadFile, SegmentFile, Storage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a run is known to have done.
 struct Ledger {
@@ -384,4 +386,69 @@ fn an_opening_makes_the_found_manifest_durable_before_it_removes_anything() {
     let place = |what: &str| trace.iter().position(|step| step.starts_with(what)).expect("the step");
     assert!(place("fsync folder") < place("remove segment-9999999999"), "{trace:?}");
     assert!(named(folder.path(), "segment-99").is_empty());
+}
+
+/// A disk on which another process makes a warehouse right after the first look for one.
+struct Overtaken {
+    folder: PathBuf,
+    looked: AtomicBool,
+}
+
+impl Storage for Overtaken {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
+        if path.ends_with("MANIFEST") && !self.looked.swap(true, Ordering::SeqCst) {
+            let catalog = Catalog { tables: Vec::new() };
+            drop(Warehouse::create(&self.folder, &catalog, WarehouseOptions::default()).expect("the other's"));
+            return Err(ErrorKind::NotFound.into());
+        }
+        Disk.open(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
+        Disk.create(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+
+    fn truncate(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        Disk.truncate(path, bytes)
+    }
+
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        Disk.sync_file(path)
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        Disk.sync_folder(path)
+    }
+}
+
+#[test]
+fn of_two_that_create_a_warehouse_at_once_the_second_is_refused() {
+    let folder = small_folder();
+    let disk = Overtaken { folder: folder.path().to_owned(), looked: AtomicBool::new(false) };
+    let refused = Warehouse::create_on(Arc::new(disk), folder.path(), &Catalog { tables: Vec::new() }, small());
+    assert!(matches!(refused, Err(WarehouseError::Exists { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_folder_that_an_ended_process_left_has_its_name_made_durable() {
+    let above = small_folder();
+    let dir = above.path().join("w");
+    let killed = FaultyDisk::new(Some((2, Fault::Kill)), None);
+    let catalog = Catalog { tables: Vec::new() };
+    Warehouse::create_on(Arc::new(killed.clone()), &dir, &catalog, small()).expect_err("killed");
+    assert!(killed.trace()[1].starts_with("create folder") && dir.is_dir(), "{:?}", killed.trace());
+    let disk = FaultyDisk::new(None, None);
+    drop(Warehouse::create_on(Arc::new(disk.clone()), &dir, &catalog, small()).expect("created"));
+    let name = above.path().file_name().expect("a name").to_string_lossy();
+    let trace = disk.trace();
+    let place = |what: &str| trace.iter().position(|step| step == what).expect("the step");
+    assert!(place(&format!("fsync folder {name}")) < place("fsync folder w"), "{trace:?}");
 }
