@@ -2,6 +2,7 @@
 
 use super::WarehouseError;
 use super::background::Outcome;
+use super::chunk::Chunk;
 use super::merged::Job;
 use super::writer::Warehouse;
 use std::sync::Arc;
@@ -31,8 +32,10 @@ pub(super) struct Budget {
     /// Rows merged, of every kind, and of these those rewritten to be rid of dead rows.
     pub(super) merged: u64,
     pub(super) purged: u64,
-    /// Bytes of rows without a segment, at the last look.
+    /// Bytes of rows that the next checkpoint would write, at the last look.
     pub(super) unwritten_bytes: u64,
+    /// Bytes of rows without a segment, at the last look: also those that are being written.
+    pub(super) kept_bytes: u64,
 }
 
 impl Default for Budget {
@@ -47,6 +50,7 @@ impl Default for Budget {
             merged: 0,
             purged: 0,
             unwritten_bytes: 0,
+            kept_bytes: 0,
         }
     }
 }
@@ -193,9 +197,10 @@ impl Warehouse {
         if self.options.memory_bytes_max.is_none() {
             return;
         }
-        let slots = || self.tables.iter().flat_map(|table| &table.slots);
-        self.memory.make_room(slots());
-        let unwritten = slots().filter(|slot| !slot.chunk.is_written());
-        self.budget.unwritten_bytes = unwritten.map(|slot| slot.chunk.row_bytes() as u64).sum();
+        let chunks = || self.tables.iter().flat_map(super::table::Table::chunks);
+        self.memory.make_room(chunks());
+        let bytes = |chunk: &Arc<Chunk>| chunk.row_bytes() as u64;
+        self.budget.kept_bytes = chunks().filter(|chunk| chunk.segment().is_none()).map(bytes).sum();
+        self.budget.unwritten_bytes = chunks().filter(|chunk| !chunk.is_written()).map(bytes).sum();
     }
 }
