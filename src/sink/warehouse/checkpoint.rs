@@ -40,6 +40,13 @@ pub(super) struct Running {
     outcome: Receiver<Outcome>,
 }
 
+impl Running {
+    /// The chunks that it merges.
+    pub(super) fn merging(&self) -> impl Iterator<Item = &Arc<Chunk>> {
+        self.begun.iter().flat_map(|begun| &begun.sources).flat_map(|(_, sources)| sources)
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         if self.begun.is_some() {
@@ -106,6 +113,7 @@ impl Warehouse {
             let outcome = task.run();
             self.finish(begun, outcome)?;
             self.install_all();
+            self.look_at_memory();
         }
         Ok(self.facts.watermark)
     }
@@ -131,7 +139,10 @@ impl Warehouse {
         }
         let (begun, task) = self.prepare();
         match self.background.run(move || task.run()) {
-            Ok(outcome) => self.running = Some(Running { begun: Some(begun), outcome }),
+            Ok(outcome) => {
+                self.running = Some(Running { begun: Some(begun), outcome });
+                self.look_at_memory();
+            }
             Err(error) => self.finish(begun, Err(error))?,
         }
         Ok(())
@@ -167,7 +178,11 @@ impl Warehouse {
 
     fn end_running(&mut self, outcome: Outcome) -> Result<(), WarehouseError> {
         match self.running.take().and_then(|mut running| running.begun.take()) {
-            Some(begun) => self.finish(begun, outcome),
+            Some(begun) => {
+                let ended = self.finish(begun, outcome);
+                self.look_at_memory();
+                ended
+            }
             None => Ok(()),
         }
     }
@@ -209,7 +224,6 @@ impl Warehouse {
                         table.moves.push(merged);
                     }
                 }
-                self.look_at_memory();
                 Ok(())
             }
             Err(error) => {

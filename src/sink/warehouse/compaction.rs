@@ -2,9 +2,11 @@
 
 use super::WarehouseError;
 use super::background::Outcome;
+use super::checkpoint::Running;
 use super::chunk::Chunk;
 use super::merged::Job;
 use super::writer::Warehouse;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The writer makes merges of so few rows itself; less than handing them over would cost.
@@ -201,6 +203,13 @@ impl Warehouse {
         self.memory.make_room(chunks());
         let bytes = |chunk: &Arc<Chunk>| chunk.row_bytes() as u64;
         self.budget.kept_bytes = chunks().filter(|chunk| chunk.segment().is_none()).map(bytes).sum();
-        self.budget.unwritten_bytes = chunks().filter(|chunk| !chunk.is_written()).map(bytes).sum();
+        // What a checkpoint has merged, or is merging, it does not write again, however long it waits to be let go.
+        let in_place =
+            self.tables.iter().flat_map(|table| table.moves.all()).filter(|merged| merged.chunk.is_written());
+        let merging = self.running.iter().flat_map(Running::merging);
+        let covered: HashSet<*const Chunk> =
+            in_place.flat_map(|merged| &merged.sources).chain(merging).map(Arc::as_ptr).collect();
+        let unwritten = chunks().filter(|chunk| !chunk.is_written() && !covered.contains(&Arc::as_ptr(chunk)));
+        self.budget.unwritten_bytes = unwritten.map(bytes).sum();
     }
 }

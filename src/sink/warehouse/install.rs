@@ -32,6 +32,10 @@ impl Moves {
         self.waiting.is_empty()
     }
 
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Merged>> {
+        self.waiting.iter()
+    }
+
     /// Those of which no version shows anything yet.
     pub(super) fn not_begun(&self) -> impl Iterator<Item = &Arc<Merged>> {
         self.waiting.iter().skip(usize::from(self.moved.is_some()))

@@ -280,3 +280,77 @@ fn rows_beyond_the_limit_are_let_go_and_read_again() {
     let wrong = Warehouse::open(folder.path(), small()).and_then(|warehouse| warehouse.verify());
     assert!(!matches!(wrong, Err(WarehouseError::Corrupt { .. })) && wrong.is_ok());
 }
+
+/// Writes 50 new rows at a time until `enough`; the number of publishes.
+fn write_until(warehouse: &mut Warehouse, lsn: &mut u64, enough: impl Fn(&Warehouse) -> bool) -> u64 {
+    for publishes in 0..1_000 {
+        if enough(warehouse) {
+            return publishes;
+        }
+        *lsn += 1;
+        let first = *lsn as i64 * 50;
+        write(warehouse, *lsn, &[], &(first..first + 50).collect::<Vec<_>>());
+        publish(warehouse, *lsn);
+    }
+    panic!("never enough");
+}
+
+fn limited(dir: &Path, limit: u64) -> Warehouse {
+    let options = WarehouseOptions { memory_bytes_max: Some(limit), ..small() };
+    Warehouse::create(dir, &catalog(), options).expect("a warehouse")
+}
+
+#[test]
+fn a_checkpoint_for_memory_is_not_followed_by_another_without_need() {
+    for at_the_side in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut warehouse = limited(folder.path(), 60_000);
+        if at_the_side {
+            hold(&mut warehouse);
+        }
+        let mut lsn = 0;
+        let first = write_until(&mut warehouse, &mut lsn, Warehouse::checkpoint_is_due);
+        for round in 1..6 {
+            warehouse.begin_checkpoint().expect("begun");
+            while warehouse.background.let_one_go() {}
+            assert_eq!(warehouse.running.is_some(), at_the_side);
+            while warehouse.poll_checkpoint().expect("a look").is_none() {
+                while warehouse.background.let_one_go() {}
+            }
+            assert!(!warehouse.checkpoint_is_due(), "round {round}, at the side: {at_the_side}");
+            assert_eq!(warehouse.counters().checkpoints, round);
+            let publishes = write_until(&mut warehouse, &mut lsn, Warehouse::checkpoint_is_due);
+            assert!(
+                publishes * 3 >= first,
+                "after {publishes} publishes instead of {first}, at the side: {at_the_side}"
+            );
+        }
+        warehouse.checkpoint().expect("checkpoint");
+        assert_eq!(ids(&warehouse).len() as u64, lsn * 50);
+    }
+}
+
+#[test]
+fn a_limit_of_rows_without_a_segment_makes_a_checkpoint_under_way_overdue() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut warehouse = limited(folder.path(), 60_000);
+    hold(&mut warehouse);
+    let mut lsn = 0;
+    write_until(&mut warehouse, &mut lsn, Warehouse::checkpoint_is_due);
+    while warehouse.background.let_one_go() {}
+    warehouse.begin_checkpoint().expect("begun");
+    while warehouse.running.is_none() {
+        while warehouse.background.let_one_go() {}
+        warehouse.poll_checkpoint().expect("a look");
+    }
+    assert!(
+        !warehouse.checkpoint_is_due() && !warehouse.checkpoint_is_overdue(),
+        "what it writes is not to be written"
+    );
+    write_until(&mut warehouse, &mut lsn, Warehouse::checkpoint_is_overdue);
+    assert!(warehouse.memory.held() < 90_000, "{} bytes", warehouse.memory.held());
+    while warehouse.background.let_one_go() {}
+    assert_eq!(warehouse.checkpoint().expect("checkpoint"), Lsn(lsn));
+    assert!(!warehouse.checkpoint_is_due() && !warehouse.checkpoint_is_overdue());
+    assert_eq!(ids(&warehouse).len() as u64, lsn * 50);
+}
