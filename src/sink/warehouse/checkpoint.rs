@@ -161,7 +161,10 @@ impl Warehouse {
         if self.running.is_some() || self.wanted {
             return Ok(None);
         }
-        self.compact_idle()?;
+        // A publish has done its part already; a second one would only make lookups wait.
+        if !std::mem::take(&mut self.budget.moved) {
+            self.compact_idle()?;
+        }
         Ok(Some(self.facts.watermark))
     }
 

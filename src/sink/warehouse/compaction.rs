@@ -29,6 +29,8 @@ pub(super) struct Budget {
     /// Rows changed since the last publish, and since the last look.
     changed: usize,
     unlooked: usize,
+    /// A publish has moved rows since the last poll.
+    pub(super) moved: bool,
     /// Rows that may be rewritten.
     credit: usize,
     /// Rows merged, of every kind, and of these those rewritten to be rid of dead rows.
@@ -48,6 +50,7 @@ impl Default for Budget {
             moved_rows_per_change: MOVED_ROWS_PER_CHANGE,
             changed: 0,
             unlooked: 0,
+            moved: false,
             credit: 0,
             merged: 0,
             purged: 0,
@@ -81,6 +84,7 @@ impl Warehouse {
         let rows = self.budget.moved_rows_min.max(self.budget.changed * self.budget.moved_rows_per_change);
         self.budget.changed = 0;
         self.step_moves(if self.background.is_inline() { usize::MAX } else { rows });
+        self.budget.moved = true;
         Ok(())
     }
 
