@@ -12,6 +12,7 @@ use super::writer::Warehouse;
 use crate::model::{Lsn, TableId};
 use crossbeam_channel::{Receiver, TryRecvError};
 use rayon::prelude::*;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a thread needs to write a checkpoint.
@@ -28,6 +29,8 @@ struct Task {
 pub(super) struct Begun {
     version: Arc<Version>,
     sources: Vec<(TableId, Vec<Arc<Chunk>>)>,
+    /// What it writes as it is.
+    claimed: Vec<Arc<Chunk>>,
 }
 
 type Outcome = Result<Vec<Arc<Merged>>, WarehouseError>;
@@ -195,22 +198,32 @@ impl Warehouse {
         let version = self.reader.version();
         let rows_max = self.options.chunk_rows_max;
         let mut jobs = Vec::new();
-        let mut pending = Vec::new();
+        let mut pending: Vec<Arc<Merged>> = Vec::new();
+        let mut claimed = Vec::new();
         for (table, visible) in self.tables.iter_mut().zip(&version.tables) {
+            let waiting = pending.len();
             pending.extend(table.moves.not_begun().cloned());
             let new = table.checkpoint_jobs(visible, rows_max);
-            let merging: Vec<_> = new.iter().flat_map(|job| &job.sources).map(|slot| slot.chunk.start).collect();
-            for slot in visible.slots.iter().filter(|slot| slot.live() > 0 && !slot.chunk.is_written()) {
-                if !merging.contains(&slot.chunk.start) {
-                    slot.chunk.claim();
-                }
+            // In whose place a merged chunk is written, is not written itself.
+            let merging = new.iter().flat_map(|job| &job.sources).map(|slot| &slot.chunk);
+            let merged = pending.iter().skip(waiting).filter(|merged| merged.sources_in(&visible.slots).is_some());
+            let replaced: HashSet<*const Chunk> =
+                merging.chain(merged.clone().flat_map(|merged| &merged.sources)).map(Arc::as_ptr).collect();
+            let written = visible.slots.iter().filter(|slot| slot.live() > 0).map(|slot| &slot.chunk);
+            let written = written.filter(|chunk| !replaced.contains(&Arc::as_ptr(chunk)));
+            for chunk in written.chain(merged.map(|merged| &merged.chunk)).filter(|chunk| !chunk.is_written()) {
+                chunk.claim();
+                claimed.push(chunk.clone());
             }
             jobs.extend(new);
         }
         self.budget.merged += jobs.iter().map(|job| job.rows() as u64).sum::<u64>();
         let chunks = |job: &Job| job.sources.iter().map(|slot| slot.chunk.clone()).collect();
         let sources = jobs.iter().map(|job| (job.shape.id, chunks(job))).collect();
-        (Begun { version: version.clone(), sources }, Task { durable: self.durable.clone(), version, jobs, pending })
+        (
+            Begun { version: version.clone(), sources, claimed },
+            Task { durable: self.durable.clone(), version, jobs, pending },
+        )
     }
 
     fn finish(&mut self, begun: Begun, outcome: Outcome) -> Result<(), WarehouseError> {
@@ -231,6 +244,7 @@ impl Warehouse {
             }
             Err(error) => {
                 self.ahead = true;
+                begun.claimed.iter().for_each(|chunk| chunk.disclaim());
                 for (table, sources) in &begun.sources {
                     if let Some(table) = self.tables.get_mut(table.index()) {
                         table.give_back(sources);
