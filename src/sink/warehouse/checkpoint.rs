@@ -168,6 +168,10 @@ impl Warehouse {
         if !std::mem::take(&mut self.budget.moved) {
             self.compact_idle()?;
         }
+        // Else what is read stays out of memory until something is written.
+        if self.memory.has_refused() {
+            self.look_at_memory();
+        }
         Ok(Some(self.facts.watermark))
     }
 

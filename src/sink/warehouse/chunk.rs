@@ -183,7 +183,7 @@ impl Chunk {
             return Ok(batch);
         }
         let batch = Arc::new(self.source()?.read(&self.shape, None)?);
-        if self.memory().has_room(batch.get_array_memory_size()) {
+        if self.memory().admits(batch.get_array_memory_size()) {
             self.keep(batch.clone());
         }
         Ok(batch)

@@ -160,6 +160,8 @@ impl Table {
             vacant => vacant.insert(build_index(&self.shape, &self.slots)?),
         };
         let found = index.get(word_of(key), |at| has_key(&self.slots, at, key))?;
+        // Reading a segment takes long; no lookup has to wait for it.
+        drop(state);
         let Some((place, row)) = found.and_then(|address| locate(&self.slots, address)) else { return Ok(None) };
         let Some(slot) = self.slots.get(place) else { return Ok(None) };
         let batch = slot.chunk.batch()?;

@@ -1,5 +1,6 @@
 //! Merges that go on while the writer does: every order of what can happen meanwhile.
 
+use super::super::segment::segment_path;
 use super::super::{Warehouse, WarehouseError, WarehouseOptions};
 use super::support::*;
 use crate::model::{Key, Lsn, TableId};
@@ -192,6 +193,57 @@ fn a_checkpoint_that_fails_at_the_side_says_so_and_the_next_one_makes_up_for_it(
     assert_eq!(warehouse.checkpoint().expect("the second try"), Lsn(2));
     drop(warehouse);
     assert_eq!(ids(&Warehouse::open(folder.path(), small()).expect("open")), [1, 3]);
+}
+
+#[test]
+fn a_checkpoint_that_fails_claims_no_chunk() {
+    for at_the_side in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut warehouse = limited(folder.path(), 1_000);
+        if at_the_side {
+            hold(&mut warehouse);
+        }
+        write(&mut warehouse, 1, &[], &(0..40).collect::<Vec<_>>());
+        publish(&mut warehouse, 1);
+        assert!(warehouse.checkpoint_is_due());
+        let in_the_way: Vec<_> = (0..8).map(|id| segment_path(folder.path(), id)).collect();
+        in_the_way.iter().for_each(|path| fs::create_dir(path).expect("a folder in the way"));
+        let begun = warehouse.begin_checkpoint();
+        assert_eq!(begun.is_ok(), at_the_side);
+        if at_the_side {
+            assert!(warehouse.tables[0].slots[0].chunk.is_written() && !warehouse.checkpoint_is_due(), "it soon is");
+            while warehouse.background.let_one_go() {}
+            warehouse.poll_checkpoint().expect_err("no segment can be written");
+        }
+        assert!(!warehouse.tables[0].slots[0].chunk.is_written(), "at the side: {at_the_side}");
+        assert!(warehouse.checkpoint_is_due());
+        in_the_way.iter().for_each(|path| fs::remove_dir(path).expect("out of the way"));
+        assert_eq!(warehouse.checkpoint().expect("the second try"), Lsn(1));
+        assert!(!warehouse.checkpoint_is_due());
+    }
+}
+
+#[test]
+fn what_is_read_turns_the_memory_over_without_writes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut warehouse = limited(folder.path(), 20_000);
+    let load = warehouse.bulk();
+    for first in (0..1_024).step_by(32) {
+        load.write(T, batch_of(&catalog().tables[0], &int_rows(first..first + 32, 0))).expect("write");
+    }
+    load.publish(&mut warehouse, Lsn(1)).expect("publish");
+    let slots: Vec<_> = warehouse.tables[0].slots.iter().map(|slot| slot.chunk.clone()).collect();
+    assert!(slots.iter().any(|chunk| chunk.is_loaded()), "the memory is full");
+    let version = warehouse.reader().version();
+    for chunk in slots {
+        let key = chunk.keys().expect("keys").get(0).expect("a key");
+        for _ in 0..2 {
+            assert!(version.get(T, key).expect("get").is_some());
+            warehouse.poll_checkpoint().expect("a look");
+        }
+        assert!(chunk.is_loaded(), "the second reader finds room");
+        assert!(warehouse.memory.held() <= 20_000);
+    }
 }
 
 #[test]
