@@ -99,6 +99,12 @@ pub trait Sink: CurrentRows + Send + 'static {
         false
     }
 
+    /// Whether nothing more should be applied before a checkpoint has ended: what is not durable, with what one that is under
+    /// way writes, takes all the memory that there is for it.
+    fn checkpoint_is_overdue(&self) -> bool {
+        false
+    }
+
     /// Whether it keeps anything of this table. One that does not need not be read for it.
     fn keeps(&self, table: TableId) -> bool {
         let _ = table;

@@ -317,6 +317,10 @@ impl Replay<'_> {
             let edits = folder.finish(&sink)?;
             sink.apply(&edits)?;
             sink.publish(last)?;
+            // The log may hold more than memory does.
+            if sink.checkpoint_is_due() {
+                sink.checkpoint()?;
+            }
         }
         sink.checkpoint()?;
         self.sinks.insert(S::KIND, RestartedSink { checkpoint, watermark: sink.visible() });

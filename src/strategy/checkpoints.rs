@@ -18,8 +18,8 @@ impl Checkpoints {
         Checkpoints { due: setting.clock.now().after(setting.checkpoint_interval), begun: None }
     }
 
-    /// Begins a checkpoint if one is due, and asks for the one under way. When it has ended: the first record that the sink
-    /// still needs after a crash. `next` is the first record that was not applied and published yet.
+    /// Begins a checkpoint if one is due, and asks for the one under way, or waits for it when the sink can't hold more. When
+    /// it has ended: the first record that the sink still needs after a crash. `next` is the first record that was not applied and published yet.
     pub(super) fn advance<S: Sink>(
         &mut self,
         setting: &Setting,
@@ -29,6 +29,13 @@ impl Checkpoints {
         let ended = sink.poll_checkpoint()?;
         let needed = if ended.is_some() { self.begun.take() } else { None };
         let now = setting.clock.now();
+        if self.begun.is_some() && sink.checkpoint_is_overdue() {
+            // Else each checkpoint would leave more for the next than it had itself.
+            setting.pool.install(|| sink.checkpoint())?;
+            self.begun = None;
+            self.due = now.after(setting.checkpoint_interval);
+            return Ok(Some(next));
+        }
         if self.begun.is_none() && (now >= self.due || sink.checkpoint_is_due()) {
             setting.pool.install(|| sink.begin_checkpoint())?;
             self.begun = Some(next);

@@ -52,10 +52,11 @@ struct Pending {
     batches: Vec<RecordBatch>,
 }
 
-/// A segment that is on disk and the rows it has. When it is dropped unpublished, the file goes.
+/// A segment that is on disk and its chunk, with the rows while there is room for them. When it is dropped unpublished, the file goes.
 #[derive(Debug)]
 struct Finished {
-    batch: RecordBatch,
+    /// Its place is settled by [`slots_of`], which takes it out.
+    chunk: Option<Chunk>,
     segment: Arc<Segment>,
     published: bool,
 }
@@ -145,13 +146,16 @@ impl BulkLoad {
         self.tables.get(table.index()).ok_or(WarehouseError::NoTable { table: table.0 })
     }
 
-    fn finish(&self, table: TableId, shape: &TableShape, batches: &[RecordBatch]) -> Result<(), WarehouseError> {
+    fn finish(&self, table: TableId, shape: &Arc<TableShape>, batches: &[RecordBatch]) -> Result<(), WarehouseError> {
         let batch = concat_batches(&shape.arrow, batches)
             .map_err(WarehouseError::columnar("join the rows of table", shape.name()))?;
         let id = self.files.fetch_add(1, Ordering::Relaxed);
         let segment = write_segment(&self.storage, &self.dir, id, shape, &batch, &self.options, &self.written)?;
         self.segment_bytes.fetch_add(segment.bytes, Ordering::Relaxed);
-        lock(self.table(table)?).finished.push(Finished { batch, segment: Arc::new(segment), published: false });
+        // From here on the file goes if anything fails.
+        let mut finished = Finished { chunk: None, segment: Arc::new(segment), published: false };
+        finished.chunk = Some(chunk_of(shape, batch, &finished.segment)?);
+        lock(self.table(table)?).finished.push(finished);
         Ok(())
     }
 
@@ -222,6 +226,7 @@ impl BulkLoad {
         warehouse.counters.publishes += 1;
         warehouse.counters.checkpoints += 1;
         warehouse.show_durable(Arc::new(version));
+        warehouse.look_at_memory();
         Ok(report)
     }
 }
@@ -271,12 +276,25 @@ impl Table {
     }
 }
 
+/// A chunk without a place of its own. Its rows stay in memory if the limit allows; what publishing asks for stays anyway.
+fn chunk_of(shape: &Arc<TableShape>, batch: RecordBatch, segment: &Arc<Segment>) -> Result<Chunk, WarehouseError> {
+    let has_room = shape.row_memory().has_room(batch.get_array_memory_size());
+    let chunk = Chunk::of_rows(shape, 0, batch, 0);
+    chunk.set_segment(segment.clone());
+    if !has_room {
+        chunk.ranges()?;
+        chunk.keys()?;
+        chunk.key_range()?;
+        chunk.let_go();
+    }
+    Ok(chunk)
+}
+
 /// The loaded chunks in key order where that is cheap to know, at fresh addresses.
 fn slots_of(load: &mut LoadedTable, mut next: u64) -> Result<Vec<Slot>, WarehouseError> {
     let mut slots = Vec::with_capacity(load.finished.len());
-    for finished in &load.finished {
-        let chunk = Chunk::of_rows(&load.shape, next, finished.batch.clone(), 0);
-        chunk.set_segment(finished.segment.clone());
+    for mut chunk in load.finished.iter_mut().filter_map(|finished| finished.chunk.take()) {
+        chunk.start = next;
         next = chunk.end();
         slots.push(Slot::new(chunk));
     }

@@ -12,6 +12,7 @@ use super::writer::Warehouse;
 use crate::model::{Lsn, TableId};
 use crossbeam_channel::{Receiver, TryRecvError};
 use rayon::prelude::*;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a thread needs to write a checkpoint.
@@ -28,6 +29,8 @@ struct Task {
 pub(super) struct Begun {
     version: Arc<Version>,
     sources: Vec<(TableId, Vec<Arc<Chunk>>)>,
+    /// What it writes as it is.
+    claimed: Vec<Arc<Chunk>>,
 }
 
 type Outcome = Result<Vec<Arc<Merged>>, WarehouseError>;
@@ -38,6 +41,13 @@ pub(super) struct Running {
     /// `None` when it has ended.
     begun: Option<Begun>,
     outcome: Receiver<Outcome>,
+}
+
+impl Running {
+    /// The chunks that it merges.
+    pub(super) fn merging(&self) -> impl Iterator<Item = &Arc<Chunk>> {
+        self.begun.iter().flat_map(|begun| &begun.sources).flat_map(|(_, sources)| sources)
+    }
 }
 
 impl Drop for Running {
@@ -106,6 +116,7 @@ impl Warehouse {
             let outcome = task.run();
             self.finish(begun, outcome)?;
             self.install_all();
+            self.look_at_memory();
         }
         Ok(self.facts.watermark)
     }
@@ -131,7 +142,10 @@ impl Warehouse {
         }
         let (begun, task) = self.prepare();
         match self.background.run(move || task.run()) {
-            Ok(outcome) => self.running = Some(Running { begun: Some(begun), outcome }),
+            Ok(outcome) => {
+                self.running = Some(Running { begun: Some(begun), outcome });
+                self.look_at_memory();
+            }
             Err(error) => self.finish(begun, Err(error))?,
         }
         Ok(())
@@ -150,7 +164,14 @@ impl Warehouse {
         if self.running.is_some() || self.wanted {
             return Ok(None);
         }
-        self.compact_idle()?;
+        // A publish has done its part already; a second one would only make lookups wait.
+        if !std::mem::take(&mut self.budget.moved) {
+            self.compact_idle()?;
+        }
+        // Else what is read stays out of memory until something is written.
+        if self.memory.has_refused() {
+            self.look_at_memory();
+        }
         Ok(Some(self.facts.watermark))
     }
 
@@ -167,7 +188,11 @@ impl Warehouse {
 
     fn end_running(&mut self, outcome: Outcome) -> Result<(), WarehouseError> {
         match self.running.take().and_then(|mut running| running.begun.take()) {
-            Some(begun) => self.finish(begun, outcome),
+            Some(begun) => {
+                let ended = self.finish(begun, outcome);
+                self.look_at_memory();
+                ended
+            }
             None => Ok(()),
         }
     }
@@ -177,21 +202,31 @@ impl Warehouse {
         let version = self.reader.version();
         let rows_max = self.options.chunk_rows_max;
         let mut jobs = Vec::new();
-        let mut pending = Vec::new();
+        let mut pending: Vec<Arc<Merged>> = Vec::new();
+        let mut claimed = Vec::new();
         for (table, visible) in self.tables.iter_mut().zip(&version.tables) {
+            let waiting = pending.len();
             pending.extend(table.moves.not_begun().cloned());
             let new = table.checkpoint_jobs(visible, rows_max);
-            let merging: Vec<_> = new.iter().flat_map(|job| &job.sources).map(|slot| slot.chunk.start).collect();
-            for slot in visible.slots.iter().filter(|slot| slot.live() > 0 && !slot.chunk.is_written()) {
-                if !merging.contains(&slot.chunk.start) {
-                    slot.chunk.claim();
-                }
+            // In whose place a merged chunk is written, is not written itself.
+            let merging = new.iter().flat_map(|job| &job.sources).map(|slot| &slot.chunk);
+            let merged = pending.iter().skip(waiting).filter(|merged| merged.sources_in(&visible.slots).is_some());
+            let replaced: HashSet<*const Chunk> =
+                merging.chain(merged.clone().flat_map(|merged| &merged.sources)).map(Arc::as_ptr).collect();
+            let written = visible.slots.iter().filter(|slot| slot.live() > 0).map(|slot| &slot.chunk);
+            let written = written.filter(|chunk| !replaced.contains(&Arc::as_ptr(chunk)));
+            for chunk in written.chain(merged.map(|merged| &merged.chunk)).filter(|chunk| !chunk.is_written()) {
+                chunk.claim();
+                claimed.push(chunk.clone());
             }
             jobs.extend(new);
         }
         self.budget.merged += jobs.iter().map(|job| job.rows() as u64).sum::<u64>();
         let sources = jobs.iter().map(|job| (job.shape.id, job.chunks())).collect();
-        (Begun { version: version.clone(), sources }, Task { durable: self.durable.clone(), version, jobs, pending })
+        (
+            Begun { version: version.clone(), sources, claimed },
+            Task { durable: self.durable.clone(), version, jobs, pending },
+        )
     }
 
     fn finish(&mut self, begun: Begun, outcome: Outcome) -> Result<(), WarehouseError> {
@@ -208,11 +243,11 @@ impl Warehouse {
                         table.moves.push(merged);
                     }
                 }
-                self.look_at_memory();
                 Ok(())
             }
             Err(error) => {
                 self.ahead = true;
+                begun.claimed.iter().for_each(|chunk| chunk.disclaim());
                 for (table, sources) in &begun.sources {
                     if let Some(table) = self.tables.get_mut(table.index()) {
                         table.give_back(sources);

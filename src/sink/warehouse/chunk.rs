@@ -133,6 +133,11 @@ impl Chunk {
         self.claimed.store(true, Ordering::Relaxed);
     }
 
+    /// Says that the checkpoint which was to write the rows has failed.
+    pub(super) fn disclaim(&self) {
+        self.claimed.store(false, Ordering::Relaxed);
+    }
+
     /// Whether the rows are in a segment, or soon are: what writes them again costs write amplification.
     pub(super) fn is_written(&self) -> bool {
         self.segment().is_some() || self.claimed.load(Ordering::Relaxed)

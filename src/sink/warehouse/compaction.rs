@@ -2,8 +2,11 @@
 
 use super::WarehouseError;
 use super::background::Outcome;
+use super::checkpoint::Running;
+use super::chunk::Chunk;
 use super::merged::Job;
 use super::writer::Warehouse;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The writer makes merges of so few rows itself; less than handing them over would cost.
@@ -26,13 +29,17 @@ pub(super) struct Budget {
     /// Rows changed since the last publish, and since the last look.
     changed: usize,
     unlooked: usize,
+    /// A publish has moved rows since the last poll.
+    pub(super) moved: bool,
     /// Rows that may be rewritten.
     credit: usize,
     /// Rows merged, of every kind, and of these those rewritten to be rid of dead rows.
     pub(super) merged: u64,
     pub(super) purged: u64,
-    /// Bytes of rows without a segment, at the last look.
+    /// Bytes of rows that the next checkpoint would write, at the last look.
     pub(super) unwritten_bytes: u64,
+    /// Bytes of rows without a segment, at the last look: also those that are being written.
+    pub(super) kept_bytes: u64,
 }
 
 impl Default for Budget {
@@ -43,10 +50,12 @@ impl Default for Budget {
             moved_rows_per_change: MOVED_ROWS_PER_CHANGE,
             changed: 0,
             unlooked: 0,
+            moved: false,
             credit: 0,
             merged: 0,
             purged: 0,
             unwritten_bytes: 0,
+            kept_bytes: 0,
         }
     }
 }
@@ -75,6 +84,7 @@ impl Warehouse {
         let rows = self.budget.moved_rows_min.max(self.budget.changed * self.budget.moved_rows_per_change);
         self.budget.changed = 0;
         self.step_moves(if self.background.is_inline() { usize::MAX } else { rows });
+        self.budget.moved = true;
         Ok(())
     }
 
@@ -197,9 +207,17 @@ impl Warehouse {
         if self.options.memory_bytes_max.is_none() {
             return;
         }
-        let slots = || self.tables.iter().flat_map(|table| &table.slots);
-        self.memory.make_room(slots());
-        let unwritten = slots().filter(|slot| !slot.chunk.is_written());
-        self.budget.unwritten_bytes = unwritten.map(|slot| slot.chunk.row_bytes() as u64).sum();
+        let chunks = || self.tables.iter().flat_map(super::table::Table::chunks);
+        self.memory.make_room(chunks());
+        let bytes = |chunk: &Arc<Chunk>| chunk.row_bytes() as u64;
+        self.budget.kept_bytes = chunks().filter(|chunk| chunk.segment().is_none()).map(bytes).sum();
+        // What a checkpoint has merged, or is merging, it does not write again, however long it waits to be let go.
+        let in_place =
+            self.tables.iter().flat_map(|table| table.moves.all()).filter(|merged| merged.chunk.is_written());
+        let merging = self.running.iter().flat_map(Running::merging);
+        let covered: HashSet<*const Chunk> =
+            in_place.flat_map(|merged| &merged.sources).chain(merging).map(Arc::as_ptr).collect();
+        let unwritten = chunks().filter(|chunk| !chunk.is_written() && !covered.contains(&Arc::as_ptr(chunk)));
+        self.budget.unwritten_bytes = unwritten.map(bytes).sum();
     }
 }

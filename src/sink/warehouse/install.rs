@@ -6,7 +6,7 @@
 
 use super::chunk::{Slot, place_of};
 use super::deleted::Deleted;
-use super::index::Address;
+use super::index::{Address, KeyIndex};
 use super::merged::{Merged, Way};
 use super::table::Table;
 use std::collections::VecDeque;
@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// How many keys are touched ahead of their moves.
 const TOUCH_AHEAD: usize = 128;
+/// So many rows get new places in the index at once: lookups wait for no more of them.
+const LOCKED_ROWS: usize = 2_048;
 
 /// Merged chunks on their way into a table, the first of them perhaps half in.
 #[derive(Debug, Default)]
@@ -30,6 +32,10 @@ impl Moves {
 
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Merged>> {
+        self.waiting.iter()
     }
 
     /// Those of which no version shows anything yet.
@@ -100,27 +106,25 @@ impl Table {
         let end = merged.from.len().min(moved.saturating_add(rows_max));
         let mut alive = std::mem::take(&mut self.slots[target].deleted);
         let shared = self.shared.clone();
-        let mut state = shared.write();
-        state.generation += 1;
+        shared.write().generation += 1;
         let mut source = 0;
-        for first in (moved..end).step_by(TOUCH_AHEAD) {
-            let rows = first..end.min(first + TOUCH_AHEAD);
+        let mut going = Vec::with_capacity(LOCKED_ROWS.min(end - moved));
+        for first in (moved..end).step_by(LOCKED_ROWS) {
+            // The slots are the writer's own, so this half is done without the lock, which lookups get meanwhile.
+            let rows = first..end.min(first + LOCKED_ROWS);
             let words = merged.words.get(rows.clone()).unwrap_or_default();
-            if let Some(index) = &state.index {
-                std::hint::black_box(words.iter().fold(0, |all, &word| all ^ index.touch(word)));
-            }
+            going.clear();
             for (row, &word) in rows.zip(words) {
                 let from = merged.from[row];
-                if !self.die_at(from, &mut source) {
-                    continue;
-                }
-                alive.revive(row);
-                if let Some(index) = &mut state.index {
-                    index.relocate(word, from, merged.chunk.start + row as Address);
+                if self.die_at(from, &mut source) {
+                    alive.revive(row);
+                    going.push((word, from, merged.chunk.start + row as Address));
                 }
             }
+            if let Some(index) = &mut shared.write().index {
+                relocate(index, &going);
+            }
         }
-        drop(state);
         self.slots[target].deleted = alive;
         self.moves.moved = Some(end);
         if end == merged.from.len() {
@@ -140,6 +144,16 @@ impl Table {
         match self.slots.get_mut(*hint) {
             Some(slot) if within(slot) => slot.deleted.mark((address - slot.chunk.start) as usize),
             _ => false,
+        }
+    }
+}
+
+/// Tells the index of rows' words, old and new places.
+fn relocate(index: &mut KeyIndex, going: &[(u64, Address, Address)]) {
+    for piece in going.chunks(TOUCH_AHEAD) {
+        std::hint::black_box(piece.iter().fold(0, |all, &(word, _, _)| all ^ index.touch(word)));
+        for &(word, from, to) in piece {
+            index.relocate(word, from, to);
         }
     }
 }

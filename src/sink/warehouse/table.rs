@@ -71,6 +71,11 @@ impl Table {
         self.slots.iter().map(|slot| slot.live() as u64).sum()
     }
 
+    /// The table's chunks, and those that are waiting to come in.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = &Arc<Chunk>> {
+        self.slots.iter().map(|slot| &slot.chunk).chain(self.moves.not_begun().map(|merged| &merged.chunk))
+    }
+
     /// Checks that the edits fit the table, before anything of the edit set is accepted.
     pub(super) fn check(&self, edits: &TableEdits) -> Result<(), WarehouseError> {
         let name = self.shape.name();
@@ -155,6 +160,8 @@ impl Table {
             vacant => vacant.insert(build_index(&self.shape, &self.slots)?),
         };
         let found = index.get(word_of(key), |at| has_key(&self.slots, at, key))?;
+        // Reading a segment takes long; no lookup has to wait for it.
+        drop(state);
         let Some((place, row)) = found.and_then(|address| locate(&self.slots, address)) else { return Ok(None) };
         let Some(slot) = self.slots.get(place) else { return Ok(None) };
         let batch = slot.chunk.batch()?;

@@ -311,6 +311,10 @@ impl Sink for Warehouse {
         self.memory.is_full_of_unwritten(self.budget.unwritten_bytes)
     }
 
+    fn checkpoint_is_overdue(&self) -> bool {
+        self.memory.is_passed_by(self.budget.kept_bytes)
+    }
+
     fn bulk(&self) -> Result<BulkLoad, SinkError> {
         Ok(Warehouse::bulk(self))
     }

@@ -1,8 +1,8 @@
 //! Bulk loads: all or nothing, and no key twice.
 
-use super::super::WarehouseError;
+use super::super::{Warehouse, WarehouseError, WarehouseOptions};
 use super::support::*;
-use crate::model::{Lsn, TableId, Value};
+use crate::model::{Key, Lsn, TableId, Value};
 use crate::sink::Sink;
 use rayon::prelude::*;
 use std::fs;
@@ -125,4 +125,31 @@ fn old_segments_go_when_the_last_reader_lets_go() -> Result<(), Box<dyn std::err
     drop(load);
     assert_eq!(parquet_files(folder.path()), files, "a load that was given up leaves nothing");
     Ok(())
+}
+
+#[test]
+fn a_load_keeps_no_more_rows_than_the_limit_allows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let limit = 20_000;
+    let options = WarehouseOptions { memory_bytes_max: Some(limit), ..small() };
+    let mut warehouse = Warehouse::create(folder.path(), &catalog(), options).expect("a warehouse");
+    for round in 1..3 {
+        let load = warehouse.bulk();
+        for first in (0..2_000).step_by(100) {
+            let ints = int_rows(first..first + 100, round);
+            let text = |id: i64| vec![Value::text(format!("key {id}")), Value::Int(id), Value::Int(round)];
+            let rows = |table| if table == 0 { ints.clone() } else { (first..first + 100).map(text).collect() };
+            for table in [0, 2] {
+                load.write(TableId(table as u32), batch_of(&catalog().tables[table], &rows(table))).expect("write");
+            }
+            assert!(warehouse.memory.held() <= limit, "{} bytes", warehouse.memory.held());
+        }
+        load.publish(&mut warehouse, Lsn(round as u64)).expect("publish");
+        assert!(warehouse.memory.held() <= limit, "{} bytes", warehouse.memory.held());
+        let version = warehouse.reader().version();
+        assert_eq!((scanned(&version, TableId(0)).len(), scanned(&version, TableId(2)).len()), (2_000, 2_000));
+        assert!(version.get(TableId(0), Key::Int(1_999).as_ref()).expect("get").is_some());
+    }
+    drop(warehouse);
+    Warehouse::open(folder.path(), small()).and_then(|warehouse| warehouse.verify()).expect("whole");
 }

@@ -1,5 +1,6 @@
 //! Merges that go on while the writer does: every order of what can happen meanwhile.
 
+use super::super::segment::segment_path;
 use super::super::{Warehouse, WarehouseError, WarehouseOptions};
 use super::support::*;
 use crate::model::{Key, Lsn, TableId};
@@ -228,6 +229,57 @@ fn a_checkpoint_that_fails_at_the_side_says_so_and_the_next_one_makes_up_for_it(
 }
 
 #[test]
+fn a_checkpoint_that_fails_claims_no_chunk() {
+    for at_the_side in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut warehouse = limited(folder.path(), 1_000);
+        if at_the_side {
+            hold(&mut warehouse);
+        }
+        write(&mut warehouse, 1, &[], &(0..40).collect::<Vec<_>>());
+        publish(&mut warehouse, 1);
+        assert!(warehouse.checkpoint_is_due());
+        let in_the_way: Vec<_> = (0..8).map(|id| segment_path(folder.path(), id)).collect();
+        in_the_way.iter().for_each(|path| fs::create_dir(path).expect("a folder in the way"));
+        let begun = warehouse.begin_checkpoint();
+        assert_eq!(begun.is_ok(), at_the_side);
+        if at_the_side {
+            assert!(warehouse.tables[0].slots[0].chunk.is_written() && !warehouse.checkpoint_is_due(), "it soon is");
+            while warehouse.background.let_one_go() {}
+            warehouse.poll_checkpoint().expect_err("no segment can be written");
+        }
+        assert!(!warehouse.tables[0].slots[0].chunk.is_written(), "at the side: {at_the_side}");
+        assert!(warehouse.checkpoint_is_due());
+        in_the_way.iter().for_each(|path| fs::remove_dir(path).expect("out of the way"));
+        assert_eq!(warehouse.checkpoint().expect("the second try"), Lsn(1));
+        assert!(!warehouse.checkpoint_is_due());
+    }
+}
+
+#[test]
+fn what_is_read_turns_the_memory_over_without_writes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut warehouse = limited(folder.path(), 20_000);
+    let load = warehouse.bulk();
+    for first in (0..1_024).step_by(32) {
+        load.write(T, batch_of(&catalog().tables[0], &int_rows(first..first + 32, 0))).expect("write");
+    }
+    load.publish(&mut warehouse, Lsn(1)).expect("publish");
+    let slots: Vec<_> = warehouse.tables[0].slots.iter().map(|slot| slot.chunk.clone()).collect();
+    assert!(slots.iter().any(|chunk| chunk.is_loaded()), "the memory is full");
+    let version = warehouse.reader().version();
+    for chunk in slots {
+        let key = chunk.keys().expect("keys").get(0).expect("a key");
+        for _ in 0..2 {
+            assert!(version.get(T, key).expect("get").is_some());
+            warehouse.poll_checkpoint().expect("a look");
+        }
+        assert!(chunk.is_loaded(), "the second reader finds room");
+        assert!(warehouse.memory.held() <= 20_000);
+    }
+}
+
+#[test]
 fn a_merge_that_fails_is_the_next_call_s_error_and_loses_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     drop(being_rewritten(folder.path()));
@@ -312,4 +364,78 @@ fn rows_beyond_the_limit_are_let_go_and_read_again() {
     drop((held, version, warehouse));
     let wrong = Warehouse::open(folder.path(), small()).and_then(|warehouse| warehouse.verify());
     assert!(!matches!(wrong, Err(WarehouseError::Corrupt { .. })) && wrong.is_ok());
+}
+
+/// Writes 50 new rows at a time until `enough`; the number of publishes.
+fn write_until(warehouse: &mut Warehouse, lsn: &mut u64, enough: impl Fn(&Warehouse) -> bool) -> u64 {
+    for publishes in 0..1_000 {
+        if enough(warehouse) {
+            return publishes;
+        }
+        *lsn += 1;
+        let first = *lsn as i64 * 50;
+        write(warehouse, *lsn, &[], &(first..first + 50).collect::<Vec<_>>());
+        publish(warehouse, *lsn);
+    }
+    panic!("never enough");
+}
+
+fn limited(dir: &Path, limit: u64) -> Warehouse {
+    let options = WarehouseOptions { memory_bytes_max: Some(limit), ..small() };
+    Warehouse::create(dir, &catalog(), options).expect("a warehouse")
+}
+
+#[test]
+fn a_checkpoint_for_memory_is_not_followed_by_another_without_need() {
+    for at_the_side in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut warehouse = limited(folder.path(), 60_000);
+        if at_the_side {
+            hold(&mut warehouse);
+        }
+        let mut lsn = 0;
+        let first = write_until(&mut warehouse, &mut lsn, Warehouse::checkpoint_is_due);
+        for round in 1..6 {
+            warehouse.begin_checkpoint().expect("begun");
+            while warehouse.background.let_one_go() {}
+            assert_eq!(warehouse.running.is_some(), at_the_side);
+            while warehouse.poll_checkpoint().expect("a look").is_none() {
+                while warehouse.background.let_one_go() {}
+            }
+            assert!(!warehouse.checkpoint_is_due(), "round {round}, at the side: {at_the_side}");
+            assert_eq!(warehouse.counters().checkpoints, round);
+            let publishes = write_until(&mut warehouse, &mut lsn, Warehouse::checkpoint_is_due);
+            assert!(
+                publishes * 3 >= first,
+                "after {publishes} publishes instead of {first}, at the side: {at_the_side}"
+            );
+        }
+        warehouse.checkpoint().expect("checkpoint");
+        assert_eq!(ids(&warehouse).len() as u64, lsn * 50);
+    }
+}
+
+#[test]
+fn a_limit_of_rows_without_a_segment_makes_a_checkpoint_under_way_overdue() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut warehouse = limited(folder.path(), 60_000);
+    hold(&mut warehouse);
+    let mut lsn = 0;
+    write_until(&mut warehouse, &mut lsn, Warehouse::checkpoint_is_due);
+    while warehouse.background.let_one_go() {}
+    warehouse.begin_checkpoint().expect("begun");
+    while warehouse.running.is_none() {
+        while warehouse.background.let_one_go() {}
+        warehouse.poll_checkpoint().expect("a look");
+    }
+    assert!(
+        !warehouse.checkpoint_is_due() && !warehouse.checkpoint_is_overdue(),
+        "what it writes is not to be written"
+    );
+    write_until(&mut warehouse, &mut lsn, Warehouse::checkpoint_is_overdue);
+    assert!(warehouse.memory.held() < 90_000, "{} bytes", warehouse.memory.held());
+    while warehouse.background.let_one_go() {}
+    assert_eq!(warehouse.checkpoint().expect("checkpoint"), Lsn(lsn));
+    assert!(!warehouse.checkpoint_is_due() && !warehouse.checkpoint_is_overdue());
+    assert_eq!(ids(&warehouse).len() as u64, lsn * 50);
 }
