@@ -102,7 +102,8 @@ fn play(folder: &Path, disk: &FaultyDisk, shape: Shape, ledger: &mut Ledger) {
     }
 }
 
-fn check(shape: Shape, step: usize, fault: Fault) -> Result<(), String> {
+/// Runs a case: whether a torn tail was found afterwards; `Err` says what is wrong with what it left.
+fn check(shape: Shape, step: usize, fault: Fault) -> Result<bool, String> {
     let folder = small_folder();
     let path = folder.path().join("log");
     let disk = FaultyDisk::new(Some((step, fault)), None);
@@ -127,8 +128,10 @@ fn check(shape: Shape, step: usize, fault: Fault) -> Result<(), String> {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         state >> 33
     });
+    let mut is_torn = false;
     for _ in 0..2 {
         let (mut log, recovery) = Log::open(&path, shape.options()).map_err(|error| format!("{hit}: {error}"))?;
+        is_torn |= recovery.torn_bytes > 0;
         let (lowest, next) = (recovery.lowest.0, recovery.next.0);
         if next < ledger.acknowledged || lowest > ledger.retained {
             return Err(format!("{hit}: {lowest}..{next} is there, and {} was acknowledged", ledger.acknowledged));
@@ -142,7 +145,7 @@ fn check(shape: Shape, step: usize, fault: Fault) -> Result<(), String> {
         log.sync().map_err(|error| format!("{hit}: it does not go on: {error}"))?;
         ledger.acknowledged = next + 1;
     }
-    Ok(())
+    Ok(is_torn)
 }
 
 /// Every step times every kind of fault that means something there; the steps when nothing fails.
@@ -154,7 +157,7 @@ fn run_matrix(shape: Shape) -> Vec<String> {
     assert!(ledger.errors.is_empty(), "{:?}", ledger.errors);
     let steps = disk.trace();
     let named = std::env::var("FRESHBENCH_FAULTS").ok();
-    let (mut cases, mut found) = (0, Vec::new());
+    let (mut cases, mut torn_by_power_cuts, mut found) = (0, 0, Vec::new());
     for (step, name) in steps.iter().enumerate() {
         for fault in Fault::ALL {
             let id = format!("{step},{fault:?}");
@@ -162,14 +165,17 @@ fn run_matrix(shape: Shape) -> Vec<String> {
             if fits && named.as_ref().is_none_or(|named| *named == id) {
                 cases += 1;
                 let replay = format!("FRESHBENCH_FAULTS={id} cargo test --lib {}", shape.test);
-                let what = check(shape, step, fault).err();
-                found.extend(what.map(|what| format!("{what}\n  replay: {replay}")));
+                match check(shape, step, fault) {
+                    Ok(is_torn) => torn_by_power_cuts += u64::from(is_torn && fault == Fault::PowerCutPartly),
+                    Err(what) => found.push(format!("{what}\n  replay: {replay}")),
+                }
             }
         }
     }
     assert!(found.is_empty(), "{} of {cases} cases:\n{}", found.len(), found.join("\n"));
     assert!(cases > 0, "FRESHBENCH_FAULTS={} names no case", named.unwrap_or_default());
-    println!("{} steps, {cases} cases", steps.len());
+    assert!(named.is_some() || torn_by_power_cuts > 0, "no power cut left a torn tail");
+    println!("{} steps, {cases} cases, {torn_by_power_cuts} tails torn by power cuts", steps.len());
     steps
 }
 
