@@ -79,6 +79,19 @@ struct State {
     is_dead: bool,
 }
 
+impl State {
+    /// What an fsync of a file leaves. One that the end of everything cut off has failed nobody: the bytes are still on
+    /// their way, and a power cut may keep some of them.
+    fn synced(&mut self, inode: usize, is_done: bool) {
+        let inode = &mut self.inodes[inode];
+        if !is_done {
+            inode.lost |= !self.is_dead;
+        } else if !inode.lost {
+            inode.durable.clone_from(&inode.content);
+        }
+    }
+}
+
 /// See the module. Clones share everything.
 #[derive(Clone)]
 pub(crate) struct FaultyDisk(Arc<Mutex<State>>);
@@ -198,6 +211,8 @@ impl SegmentFile for FaultyFile {
         let count = match outcome {
             Ok(()) => bytes.len(),
             Err(Fault::ShortWrite | Fault::Kill | Fault::KillThenPowerCut) => bytes.len() / 2,
+            // How much of it came to the disk is settled later, as for all that was not fsynced.
+            Err(Fault::PowerCutPartly) => bytes.len(),
             Err(_) => 0,
         };
         self.file.append(&bytes[..count])?;
@@ -207,13 +222,7 @@ impl SegmentFile for FaultyFile {
 
     fn sync(&mut self) -> io::Result<()> {
         let outcome = self.disk.step("fsync", &self.path);
-        let mut state = self.disk.state();
-        let inode = &mut state.inodes[self.inode];
-        match outcome {
-            Ok(()) if !inode.lost => inode.durable.clone_from(&inode.content),
-            Ok(()) => {}
-            Err(_) => inode.lost = true,
-        }
+        self.disk.state().synced(self.inode, outcome.is_ok());
         outcome.map_err(error)
     }
 }
@@ -284,7 +293,7 @@ impl Storage for FaultyDisk {
     }
 
     fn rewrite(&self, path: &Path, from: u64) -> io::Result<()> {
-        self.simple("rewrite", path)?;
+        self.simple(&format!("rewrite from {from}"), path)?;
         Disk.rewrite(path, from)?;
         let mut state = self.state();
         if let Some(inode) = state.names.get(path).copied() {
@@ -299,12 +308,7 @@ impl Storage for FaultyDisk {
         let outcome = self.step("fsync", path);
         let mut state = self.state();
         if let Some(inode) = state.names.get(path).copied() {
-            let inode = &mut state.inodes[inode];
-            match outcome {
-                Ok(()) if !inode.lost => inode.durable.clone_from(&inode.content),
-                Ok(()) => {}
-                Err(_) => inode.lost = true,
-            }
+            state.synced(inode, outcome.is_ok());
         }
         outcome.map_err(error)
     }

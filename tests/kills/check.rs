@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 pub struct Known {
     /// At the highest durable watermark seen.
     pub durable: Ledger,
+    /// A child said that the warehouse has the first so many for good.
+    pub checkpointed: u64,
     /// The first so many transactions were acknowledged.
     pub acknowledged: u64,
     /// The first so many were fsynced.
@@ -93,7 +95,11 @@ pub fn check(folder: &Path, known: &mut Known, twice: bool) -> Result<Found, Str
     let log = check_log(folder, known, &mut found)?;
     if !has_warehouse(folder) {
         // No checkpoint was ever durable.
-        return if known.durable.next == 0 { Ok(found) } else { Err("the warehouse's manifest is gone".to_owned()) };
+        return if known.durable.next == 0 && known.checkpointed == 0 {
+            Ok(found)
+        } else {
+            Err("the warehouse's manifest is gone".to_owned())
+        };
     }
     let place = folder.join("warehouse");
     let before = files(&place)?;
@@ -106,6 +112,9 @@ pub fn check(folder: &Path, known: &mut Known, twice: bool) -> Result<Found, Str
     let Lsn(watermark) = warehouse.visible();
     if watermark < known.durable.next {
         return Err(format!("the durable watermark went back from {} to {watermark}", known.durable.next));
+    }
+    if watermark < known.checkpointed {
+        return Err(format!("{} was checkpointed, and the warehouse is at {watermark}", known.checkpointed));
     }
     if watermark > log.next_offset().0 {
         return Err(format!("the warehouse is at {watermark}, and the log ends at {}", log.next_offset()));

@@ -1,7 +1,7 @@
 //! The process that is killed: opens log and warehouse, replays, then appends, acknowledges, applies and checkpoints.
 //!
 //! It tells its parent through a pipe, a line at a time: `recovering`, `recovered`, `synced N`, `acknowledged N` (the first N
-//! transactions are safe), `checkpoint` and `checkpointed`.
+//! transactions are safe), `checkpoint` and `checkpointed N` (the warehouse has the first N for good).
 
 use crate::ledger::{ITEMS, Ledger, ORDERS, Row, catalog, drawn, kept};
 use crate::planted::Plant;
@@ -45,6 +45,10 @@ struct Child {
     folder: Folder,
     ledger: Ledger,
     place: u64,
+    /// Whether it goes on while a thread writes its checkpoints, as a strategy does.
+    goes_on: bool,
+    /// Where the reader was when the checkpoint that is being written began: all before that is in it.
+    begun: Option<Offset>,
 }
 
 fn say(line: &str) {
@@ -75,7 +79,8 @@ pub fn live(life: Life) -> Result<(), Box<dyn Error>> {
         let seen = warehouse.reader();
         std::thread::spawn(move || watch(&seen));
     }
-    let mut child = Child { life, log, reader, warehouse, folder, ledger, place: 0 };
+    let mut child = Child { life, log, reader, warehouse, folder, ledger, place: 0, goes_on: false, begun: None };
+    child.goes_on = child.draw(2) == 0;
     child.apply(3)?;
     say("recovered");
     loop {
@@ -86,6 +91,7 @@ pub fn live(life: Life) -> Result<(), Box<dyn Error>> {
         if child.draw(8) == 0 {
             child.checkpoint()?;
         }
+        child.poll()?;
     }
 }
 
@@ -128,6 +134,7 @@ impl Child {
             if checkpoint_every > 0 && self.draw(checkpoint_every) == 0 {
                 self.checkpoint()?;
             }
+            self.poll()?;
         }
     }
 
@@ -147,11 +154,32 @@ impl Child {
     }
 
     fn checkpoint(&mut self) -> Result<(), Box<dyn Error>> {
+        if self.begun.is_some() {
+            return Ok(());
+        }
         say("checkpoint");
-        self.warehouse.checkpoint()?;
-        say("checkpointed");
+        if self.goes_on {
+            self.warehouse.begin_checkpoint()?;
+            self.begun = Some(self.reader.next_offset());
+            return Ok(());
+        }
+        let durable = self.warehouse.checkpoint()?;
         // Record n has LSN n + 1: what the warehouse still needs begins with the record of its watermark's number.
-        self.log.retain_from(Offset(self.warehouse.durable().0))?;
+        self.checkpointed(durable, Offset(durable.0))
+    }
+
+    /// Asks for the checkpoint that is being written, if there is one.
+    fn poll(&mut self) -> Result<(), Box<dyn Error>> {
+        let Some(needed) = self.begun else { return Ok(()) };
+        let Some(durable) = self.warehouse.poll_checkpoint()? else { return Ok(()) };
+        self.begun = None;
+        self.checkpointed(durable, needed)
+    }
+
+    /// Tells it, and lets the log delete what is before `needed`.
+    fn checkpointed(&mut self, durable: Lsn, needed: Offset) -> Result<(), Box<dyn Error>> {
+        say(&format!("checkpointed {}", durable.0));
+        self.log.retain_from(needed)?;
         Ok(())
     }
 }

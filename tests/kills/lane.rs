@@ -53,6 +53,7 @@ struct Said {
     recovered: bool,
     in_checkpoint: bool,
     checkpoints: u64,
+    checkpointed: u64,
     acknowledged: u64,
     synced: u64,
 }
@@ -63,7 +64,9 @@ impl Said {
         match line.split_once(' ').unwrap_or((line, "")) {
             ("recovered", _) => self.recovered = true,
             ("checkpoint", _) => (self.in_checkpoint, self.checkpoints) = (true, self.checkpoints + 1),
-            ("checkpointed", _) => self.in_checkpoint = false,
+            ("checkpointed", n) => {
+                (self.in_checkpoint, self.checkpointed) = (false, self.checkpointed.max(number(n)));
+            }
             ("acknowledged", n) => self.acknowledged = self.acknowledged.max(number(n)),
             ("synced", n) => self.synced = self.synced.max(number(n)),
             _ => {}
@@ -107,13 +110,14 @@ fn spawn(life: &Life) -> std::io::Result<(Child, Said)> {
         }
         Some(())
     });
-    let said = Said { lines, recovered: false, in_checkpoint: false, checkpoints: 0, acknowledged: 0, synced: 0 };
-    Ok((child, said))
+    let (recovered, in_checkpoint) = (false, false);
+    let (checkpoints, checkpointed, acknowledged, synced) = (0, 0, 0, 0);
+    Ok((child, Said { lines, recovered, in_checkpoint, checkpoints, checkpointed, acknowledged, synced }))
 }
 
 impl Lane {
     pub fn new(seed: u64, plant: Option<Plant>) -> Lane {
-        let known = Known { durable: Ledger::new(seed), acknowledged: 0, synced: 0 };
+        let known = Known { durable: Ledger::new(seed), checkpointed: 0, acknowledged: 0, synced: 0 };
         let folder = tempfile::tempdir().expect("a folder");
         Lane { folder, seed, lives: 0, plant, known, place: 0, recovery: Duration::from_millis(5) }
     }
@@ -144,6 +148,7 @@ impl Lane {
             return Err(format!("the child ended by itself, {status}: {}", text.trim()));
         }
         self.known.acknowledged = self.known.acknowledged.max(said.acknowledged);
+        self.known.checkpointed = self.known.checkpointed.max(said.checkpointed);
         self.known.synced = self.known.synced.max(said.synced);
         let cut = self.draw(3) == 0 && self.cut(&folder).map_err(|error| error.to_string())?;
         let twice = self.draw(4) == 0;

@@ -126,6 +126,7 @@ fn after_any_kill_everything_acknowledged_is_there_and_the_warehouse_is_the_ledg
         ("with a torn tail", met.torn, kills / 200),
         ("with orphans", met.orphans, kills / 50),
         ("with a log to replay", met.replayed, kills / 4),
+        ("with transactions that nobody had heard of", met.unheard, kills / 10),
         ("with deletion vectors", met.deleted_rows, kills / 5),
         ("with several segments", met.several_segments, kills / 4),
     ];

@@ -152,7 +152,7 @@ impl Manifest {
     }
 
     fn parse(bytes: &[u8], path: &Path) -> Result<Manifest, WarehouseError> {
-        let corrupt = |what: &str| WarehouseError::corrupt(path, what);
+        let corrupt = |what: &str| WarehouseError::corrupt_at(path, 0, what);
         let end = bytes.iter().position(|&byte| byte == b'\n').ok_or_else(|| corrupt("it has no header line"))?;
         let (header, body) = bytes.split_at(end);
         let body = body.get(1..).unwrap_or_default();
@@ -166,14 +166,16 @@ impl Manifest {
         if !(READABLE.0..=READABLE.1).contains(&found) {
             return Err(WarehouseError::UnsupportedVersion { path: path.to_owned(), found, readable: READABLE });
         }
-        if words.next().and_then(hash_of) != Some(xxh3_128(body)) {
+        let hash = words.next().and_then(hash_of).ok_or_else(|| corrupt("its header has no checksum"))?;
+        if hash != xxh3_128(body) {
             let what = format!("its checksum does not fit its content (bytes {} to {})", end + 1, bytes.len());
             return Err(WarehouseError::corrupt_at(path, end as u64 + 1, what));
         }
         let manifest: Manifest =
             serde_json::from_slice(body).map_err(WarehouseError::columnar("parse", path.display()))?;
         if manifest.tables.len() != manifest.catalog.tables.len() {
-            return Err(corrupt("it has another number of tables than its catalog"));
+            let what = "it has another number of tables than its catalog";
+            return Err(WarehouseError::corrupt_at(path, end as u64 + 1, what));
         }
         Ok(manifest)
     }
