@@ -151,6 +151,8 @@ fn is_narrow(slot: &Slot, column: usize) -> bool {
 /// Sums in four lanes, which vectorise, with and without a mask, where a 128-bit sum does not.
 trait Lanes: Default {
     fn add(&mut self, lane: usize, value: i64, mask: u64);
+    /// Takes out a value that was added; in which lane does not matter to the total.
+    fn take_out(&mut self, value: i64);
     /// The sum of what was added, given how many values were not masked out.
     fn total(&self, count: u64) -> i128;
 }
@@ -166,12 +168,19 @@ impl Lanes for Halves {
     #[inline]
     fn add(&mut self, lane: usize, value: i64, mask: u64) {
         let kept = biased(value) & mask;
-        self.high[lane] += kept >> 32;
-        self.low[lane] += kept & 0xffff_ffff;
+        self.high[lane] = self.high[lane].wrapping_add(kept >> 32);
+        self.low[lane] = self.low[lane].wrapping_add(kept & 0xffff_ffff);
+    }
+
+    #[inline]
+    fn take_out(&mut self, value: i64) {
+        self.high[0] = self.high[0].wrapping_sub(biased(value) >> 32);
+        self.low[0] = self.low[0].wrapping_sub(biased(value) & 0xffff_ffff);
     }
 
     fn total(&self, count: u64) -> i128 {
-        let sum = |lanes: &[u64; 4]| lanes.iter().map(|&lane| i128::from(lane)).sum::<i128>();
+        // A lane alone may have wrapped; 2^31 halves together do not.
+        let sum = |lanes: &[u64; 4]| i128::from(lanes.iter().fold(0u64, |sum, &lane| sum.wrapping_add(lane)));
         (sum(&self.high) << 32) + sum(&self.low) - (i128::from(count) << 63)
     }
 }
@@ -186,8 +195,13 @@ impl Lanes for Narrow {
         self.0[lane] = self.0[lane].wrapping_add(value & mask as i64);
     }
 
+    #[inline]
+    fn take_out(&mut self, value: i64) {
+        self.0[0] = self.0[0].wrapping_sub(value);
+    }
+
     fn total(&self, _: u64) -> i128 {
-        self.0.iter().map(|&lane| i128::from(lane)).sum()
+        i128::from(self.0.iter().fold(0i64, |sum, &lane| sum.wrapping_add(lane)))
     }
 }
 
@@ -197,8 +211,30 @@ fn add_all<L: Lanes>(lanes: &mut L, values: &[i64]) {
     rest.iter().for_each(|&value| lanes.add(0, value, u64::MAX));
 }
 
+/// The places of the set bits.
+fn set_bits(mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = word.trailing_zeros() as usize;
+        word &= word.wrapping_sub(1);
+        (bit < 64).then_some(bit)
+    })
+}
+
+/// Of 64 rows, so many are cheaper to treat one by one than all of them under a mask.
+const FEW: u32 = 20;
+
 /// Adds up to 64 values, those with a set bit.
 fn add_masked<L: Lanes>(lanes: &mut L, values: &[i64], word: u64) {
+    let dead = !word & (u64::MAX >> (64 - values.len().clamp(1, 64)));
+    if dead.count_ones() <= FEW {
+        add_all(lanes, values);
+        set_bits(dead).filter_map(|bit| values.get(bit)).for_each(|&value| lanes.take_out(value));
+        return;
+    }
+    if word.count_ones() <= FEW {
+        set_bits(word).filter_map(|bit| values.get(bit)).for_each(|&value| lanes.add(0, value, u64::MAX));
+        return;
+    }
     let (fours, rest) = values.as_chunks::<4>();
     for (place, four) in fours.iter().enumerate() {
         let masks = &MASKS[(word >> (4 * place) & 15) as usize];
@@ -279,7 +315,12 @@ mod tests {
         #[test]
         fn a_masked_sum_is_the_sum_of_the_kept_values(
             values in prop::collection::vec(prop_oneof![any::<i64>(), Just(i64::MIN), Just(i64::MAX)], 0..300),
-            words in prop::collection::vec(prop_oneof![any::<u64>(), Just(0), Just(u64::MAX)], 5),
+            words in prop::collection::vec(
+                // Of few, of most and of half of the rows.
+                prop_oneof![any::<u64>(), Just(0), Just(u64::MAX), (any::<u64>(), any::<u64>()).prop_map(|(a, b)| a & b),
+                    (any::<u64>(), any::<u64>()).prop_map(|(a, b)| a | b)],
+                5,
+            ),
         ) {
             let mut words = words[..values.len().div_ceil(64)].to_vec();
             if let (Some(last), spare @ 1..) = (words.last_mut(), values.len() % 64) {

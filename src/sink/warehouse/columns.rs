@@ -158,6 +158,10 @@ impl<'a> IntegerColumn<'a> {
 /// another type or holds no value: then nothing is known.
 pub(super) fn integer_range(array: &dyn Array) -> Option<(i64, i64)> {
     fn of<T: Copy + Into<i64>>(values: &[T], array: &dyn Array) -> Option<(i64, i64)> {
+        if array.null_count() == 0 {
+            let least = values.iter().copied().map(Into::into).min();
+            return least.zip(values.iter().copied().map(Into::into).max());
+        }
         let mut range: Option<(i64, i64)> = None;
         for (row, &value) in values.iter().enumerate() {
             if array.is_valid(row) {

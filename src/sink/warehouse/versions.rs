@@ -211,13 +211,16 @@ pub(super) fn settle(
         remove_orphans(&**storage, dir, &files, &manifest, &kept)?;
     }
     // Where orphans had to stay, their numbers are taken.
-    manifest.next_file =
-        files.iter().filter_map(file_number).map(|number| number.saturating_add(1)).fold(manifest.next_file, u64::max);
+    manifest.next_file = files
+        .iter()
+        .filter_map(|path| file_number(path))
+        .map(|number| number.saturating_add(1))
+        .fold(manifest.next_file, u64::max);
     Ok((manifest, kept))
 }
 
 /// The number in the name of a segment or a file of deletion vectors.
-fn file_number(path: &PathBuf) -> Option<u64> {
+fn file_number(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?;
     let number = |prefix, suffix| name.strip_prefix(prefix)?.strip_suffix(suffix);
     number("segment-", ".parquet").or_else(|| number("deleted-", ".bin"))?.parse().ok()
