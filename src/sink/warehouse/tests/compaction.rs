@@ -366,15 +366,15 @@ fn rows_beyond_the_limit_are_let_go_and_read_again() {
     assert!(!matches!(wrong, Err(WarehouseError::Corrupt { .. })) && wrong.is_ok());
 }
 
-/// Writes 50 new rows at a time until `enough`; the number of publishes.
+/// Writes 20 new rows at a time, so few that a checkpoint merges them, until `enough`; the number of publishes.
 fn write_until(warehouse: &mut Warehouse, lsn: &mut u64, enough: impl Fn(&Warehouse) -> bool) -> u64 {
     for publishes in 0..1_000 {
         if enough(warehouse) {
             return publishes;
         }
         *lsn += 1;
-        let first = *lsn as i64 * 50;
-        write(warehouse, *lsn, &[], &(first..first + 50).collect::<Vec<_>>());
+        let first = *lsn as i64 * 20;
+        write(warehouse, *lsn, &[], &(first..first + 20).collect::<Vec<_>>());
         publish(warehouse, *lsn);
     }
     panic!("never enough");
@@ -411,7 +411,7 @@ fn a_checkpoint_for_memory_is_not_followed_by_another_without_need() {
             );
         }
         warehouse.checkpoint().expect("checkpoint");
-        assert_eq!(ids(&warehouse).len() as u64, lsn * 50);
+        assert_eq!(ids(&warehouse).len() as u64, lsn * 20);
     }
 }
 
@@ -437,5 +437,5 @@ fn a_limit_of_rows_without_a_segment_makes_a_checkpoint_under_way_overdue() {
     while warehouse.background.let_one_go() {}
     assert_eq!(warehouse.checkpoint().expect("checkpoint"), Lsn(lsn));
     assert!(!warehouse.checkpoint_is_due() && !warehouse.checkpoint_is_overdue());
-    assert_eq!(ids(&warehouse).len() as u64, lsn * 50);
+    assert_eq!(ids(&warehouse).len() as u64, lsn * 20);
 }
