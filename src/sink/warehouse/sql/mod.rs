@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Guarantees:
-//! * All tables of a session are of one [`Version`]: every query, and every part of one, sees the same consistent cut.
+//! * All tables of a session are of one [`Version`](super::Version): every query, and every part of one, sees the same consistent cut.
 //! * A session reads. Whatever would write, or would touch a file that is not the warehouse's, is refused before it is
 //!   planned; nothing is spilled to disk.
 //! * A batch of live rows alone shares memory with the warehouse. Chunks whose statistics rule a filter out are not
