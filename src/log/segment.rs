@@ -23,6 +23,9 @@ pub(super) struct SegmentHeader {
     pub record_bytes_max: u32,
 }
 
+/// No log begins beyond this offset, so that offsets can be counted on from there without a look at their end.
+const OFFSET_LIMIT: u64 = 1 << 62;
+
 impl SegmentHeader {
     pub fn to_bytes(self) -> [u8; SEGMENT_HEADER_BYTES] {
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
@@ -61,6 +64,9 @@ impl SegmentHeader {
         }
         if header.record_bytes_max > RECORD_BYTES_LIMIT {
             return Err(LogError::damaged(path, 24, "the longest frame is beyond the limit"));
+        }
+        if header.base > OFFSET_LIMIT {
+            return Err(LogError::damaged(path, 16, "the first offset is beyond the limit"));
         }
         Ok(header)
     }
