@@ -1,22 +1,15 @@
 //! `freshbench warehouse dump`
 
 use super::args::{DumpArgs, DumpFormat};
+use super::warehouse_rows::{Line, open_version, print_lines};
 use super::{Exit, Failure};
-use crate::model::text::{write_csv_header, write_csv_row, write_json_row};
-use crate::sink::WarehouseReader;
-use crate::sink::warehouse::row_values;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter};
 
 pub(super) fn dump(arguments: &DumpArgs) -> Result<Exit, Failure> {
-    let reader = match arguments.at {
-        None => WarehouseReader::open(&arguments.warehouse),
-        Some(at) => WarehouseReader::open_at(&arguments.warehouse, at),
-    };
-    let reader = reader.map_err(Failure::opening)?;
-    let version = reader.version();
+    let version = open_version(&arguments.warehouse, arguments.at)?;
     let Some((table, schema)) = version.catalog().find(&arguments.table) else {
         let known: Vec<&str> = version.catalog().tables.iter().map(|table| table.name.as_str()).collect();
         return Err(Failure::usage(format!(
@@ -49,26 +42,10 @@ pub(super) fn dump(arguments: &DumpArgs) -> Result<Exit, Failure> {
         writer.close().map_err(Failure::error)?;
         return Ok(Exit::Ok);
     }
-    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    let mut line = String::new();
-    let unwritable = |_| Failure::error("a row can't be written as text");
-    if arguments.header && arguments.format == DumpFormat::Csv {
-        write_csv_header(&mut line, &names).map_err(unwritable)?;
-        out.write_all(line.as_bytes())?;
-    }
-    for batch in rows {
-        let batch = batch.map_err(Failure::error)?;
-        for row in 0..batch.num_rows() {
-            line.clear();
-            let values = row_values(&batch, row);
-            let values = values.iter().map(|value| value.as_ref());
-            match arguments.format {
-                DumpFormat::Json => write_json_row(&mut line, &names, values).map_err(unwritable)?,
-                _ => write_csv_row(&mut line, values).map_err(unwritable)?,
-            }
-            out.write_all(line.as_bytes())?;
-        }
-    }
-    out.flush()?;
+    let form = match arguments.format {
+        DumpFormat::Json => Line::Json,
+        _ => Line::Csv { header: arguments.header },
+    };
+    print_lines(rows.map(|batch| batch.map_err(Failure::error)), &names, form)?;
     Ok(Exit::Ok)
 }

@@ -19,6 +19,7 @@ mod run;
 mod selftest;
 mod sweep;
 mod verify;
+mod warehouse_rows;
 
 pub use args::Cli;
 

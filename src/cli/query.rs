@@ -63,16 +63,16 @@ pub(super) use reading::query;
 
 #[cfg(feature = "sql")]
 mod reading {
+    use super::super::warehouse_rows::{Line, open_version, print_lines};
     use super::{Exit, Failure, QueryArgs, QueryFormat};
-    use crate::model::text::{write_csv_header, write_csv_row, write_json_row, write_text};
-    use crate::model::{Value, ValueRef};
-    use crate::sink::WarehouseReader;
+    use crate::model::ValueRef;
+    use crate::model::text::write_text;
     use crate::sink::warehouse::sql::{SqlError, SqlOptions, SqlRows, SqlSession};
     use crate::sink::warehouse::{row_values, versions};
     use arrow_schema::{DataType, Schema};
     use comfy_table::{Cell, CellAlignment, Table, presets};
     use std::fs::File;
-    use std::io::{self, BufWriter, Read, Write};
+    use std::io::{self, Read, Write};
     use std::path::Path;
 
     /// What is read of a file with a query: a little more than a session takes.
@@ -86,20 +86,23 @@ mod reading {
             (None, Some(file)) => read(file)?,
             (None, None) => return Err(Failure::usage("there is no query; give --sql or --file")),
         };
-        let reader = match arguments.at {
-            Some(at) => WarehouseReader::open_at(&arguments.folder, at),
-            None => WarehouseReader::open(&arguments.folder),
-        };
-        let version = reader.map_err(Failure::opening)?.version();
+        let version = open_version(&arguments.folder, arguments.at)?;
         let known = versions(&arguments.folder).map_err(Failure::opening)?;
         let memory_bytes_max = usize::try_from(u64::from(arguments.memory_mib) << 20).unwrap_or(usize::MAX);
         let options = SqlOptions { threads: arguments.threads.into(), memory_bytes_max };
         let session = SqlSession::new(&version, &known, options).map_err(failure)?;
         let rows = session.query(sql.trim()).map_err(failure)?;
-        match arguments.format {
-            QueryFormat::Human => print_table(rows)?,
-            QueryFormat::Csv | QueryFormat::Json => print_lines(rows, arguments)?,
-        }
+        let form = match arguments.format {
+            QueryFormat::Human => {
+                print_table(rows)?;
+                return Ok(Exit::Ok);
+            }
+            QueryFormat::Csv => Line::Csv { header: arguments.header },
+            QueryFormat::Json => Line::Json,
+        };
+        let names = distinct_names(rows.schema());
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        print_lines(rows.map(|batch| batch.map_err(failure)), &names, form)?;
         Ok(Exit::Ok)
     }
 
@@ -140,33 +143,6 @@ mod reading {
             names.push(name);
         }
         names
-    }
-
-    fn print_lines(rows: SqlRows<'_>, arguments: &QueryArgs) -> Result<(), Failure> {
-        let names = distinct_names(rows.schema());
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-        let mut line = String::new();
-        let unwritable = |_| Failure::error("a row can't be written as text");
-        if arguments.header && arguments.format == QueryFormat::Csv {
-            write_csv_header(&mut line, &names).map_err(unwritable)?;
-            out.write_all(line.as_bytes())?;
-        }
-        for batch in rows {
-            let batch = batch.map_err(failure)?;
-            for row in 0..batch.num_rows() {
-                line.clear();
-                let values = row_values(&batch, row);
-                let values = values.iter().map(Value::as_ref);
-                match arguments.format {
-                    QueryFormat::Json => write_json_row(&mut line, &names, values).map_err(unwritable)?,
-                    _ => write_csv_row(&mut line, values).map_err(unwritable)?,
-                }
-                out.write_all(line.as_bytes())?;
-            }
-        }
-        out.flush()?;
-        Ok(())
     }
 
     fn print_table(rows: SqlRows<'_>) -> Result<(), Failure> {
