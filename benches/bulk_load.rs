@@ -13,6 +13,7 @@ use freshbench::model::TableId;
 use freshbench::sink::warehouse::Aggregate;
 use freshbench::sink::{Warehouse, WarehouseOptions};
 use freshbench::source::DynSqlite;
+use freshbench::stats::SplitMix64;
 use freshbench::strategy::{file_catalog, load_file};
 use rows::rows_asked;
 use rusqlite::Connection;
@@ -27,10 +28,7 @@ const SCHEMA: &str = "CREATE TABLE orders (id INTEGER PRIMARY KEY, customer_id I
      updated_at INTEGER NOT NULL)";
 
 fn mix(seed: u64) -> u64 {
-    let z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    SplitMix64::new(seed).next_u64()
 }
 
 /// Makes the database; the sums of id, amount and quantity.

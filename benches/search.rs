@@ -15,6 +15,7 @@ use criterion::{BatchSize, Criterion, SamplingMode, Throughput};
 use freshbench::apply::edits::{EditSet, TableEdits};
 use freshbench::model::{Catalog, Column, ColumnType, KeyColumn, KeyRef, Lsn, TableId, TableSchema, Value};
 use freshbench::sink::{Bulk, SearchIndex, SearchOptions, Sink};
+use freshbench::stats::SplitMix64;
 use rows::rows_asked;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,10 +33,7 @@ fn catalog() -> Catalog {
 }
 
 fn mix(seed: u64) -> u64 {
-    let z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    SplitMix64::new(seed).next_u64()
 }
 
 /// Four common words and one of many: 32 characters.

@@ -15,6 +15,7 @@ use freshbench::model::{Catalog, Column, ColumnType, KeyColumn, Lsn, TableId, Ta
 use freshbench::sink::warehouse::sql::{SqlOptions, SqlSession};
 use freshbench::sink::warehouse::{Aggregate, Comparison, Condition, Filter, Version};
 use freshbench::sink::{Sink, Warehouse, WarehouseOptions};
+use freshbench::stats::SplitMix64;
 use rows::rows_asked;
 use std::hint::black_box;
 use std::path::Path;
@@ -34,10 +35,7 @@ fn catalog() -> Catalog {
 }
 
 fn mix(seed: u64) -> u64 {
-    let z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    SplitMix64::new(seed).next_u64()
 }
 
 /// What the column with this salt is made of.

@@ -6,6 +6,7 @@ mod targets;
 
 use freshbench::log::{Log, LogOptions, Record, RecordKind};
 use freshbench::model::{ChangeBuf, CommitTime, Decimal, Lsn, TableId, Value, ValueRef};
+use freshbench::stats::SplitMix64;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -17,38 +18,30 @@ fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
-/// SplitMix64, one number after the other.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % bound.max(1) as u64) as usize
-    }
+/// A number below `bound`, or 0.
+fn below(random: &mut SplitMix64, bound: usize) -> usize {
+    (random.next_u64() % bound.max(1) as u64) as usize
 }
 
 /// One to four changes of the kinds that find most: a bit, a byte of a telling value, digits, a cut, a piece copied or taken out.
-fn mutated(random: &mut Random, input: &[u8]) -> Vec<u8> {
+fn mutated(random: &mut SplitMix64, input: &[u8]) -> Vec<u8> {
     const TELLING: [u8; 8] = [0, 1, 0x7F, 0x80, 0xFF, b'0', b'9', b'-'];
     let mut bytes = input.to_vec();
-    for _ in 0..1 + random.below(4) {
-        let at = random.below(bytes.len());
-        match random.below(7) {
-            0 | 1 if !bytes.is_empty() => bytes[at] ^= 1 << random.below(8),
-            2 if !bytes.is_empty() => bytes[at] = TELLING[random.below(TELLING.len())],
+    for _ in 0..1 + below(random, 4) {
+        let at = below(random, bytes.len());
+        match below(random, 7) {
+            0 | 1 if !bytes.is_empty() => bytes[at] ^= 1 << below(random, 8),
+            2 if !bytes.is_empty() => bytes[at] = TELLING[below(random, TELLING.len())],
             3 => bytes.truncate(at),
             4 => {
-                let piece = bytes[at..(at + random.below(40)).min(bytes.len())].to_vec();
-                let to = random.below(bytes.len() + 1);
+                let piece = bytes[at..(at + below(random, 40)).min(bytes.len())].to_vec();
+                let to = below(random, bytes.len() + 1);
                 bytes.splice(to..to, piece);
             }
-            5 => drop(bytes.drain(at..(at + random.below(20)).min(input.len()).min(bytes.len()).max(at))),
+            5 => drop(bytes.drain(at..(at + below(random, 20)).min(input.len()).min(bytes.len()).max(at))),
             _ => {
                 if let Some(digit) = bytes.iter_mut().skip(at).find(|byte| byte.is_ascii_digit()) {
-                    *digit = b'0' + random.below(10) as u8;
+                    *digit = b'0' + below(random, 10) as u8;
                 }
             }
         }
@@ -61,7 +54,7 @@ fn smoke(name: &str, inputs: u64, valid: &[Vec<u8>], target: fn(&[u8])) {
     let (seed, inputs) = (number("FRESHBENCH_SEED", 42), number("FRESHBENCH_FUZZ", inputs));
     println!("FRESHBENCH_SEED={seed} FRESHBENCH_FUZZ={inputs} cargo test --test fuzz_smoke {name}");
     valid.iter().for_each(|input| target(input));
-    let mut random = Random(seed);
+    let mut random = SplitMix64::new(seed);
     for number in 0..inputs {
         let input = mutated(&mut random, &valid[number as usize % valid.len()]);
         let outcome = catch_unwind(AssertUnwindSafe(|| target(&input)));

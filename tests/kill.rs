@@ -7,6 +7,7 @@ use freshbench::clock::Clock;
 use freshbench::model::Lsn;
 use freshbench::sink::SinkKind;
 use freshbench::source::{SourceOptions, SqliteSource};
+use freshbench::stats::SplitMix64;
 use freshbench::strategy::{RestartedSink, Setting, restart};
 use freshbench::transform::TransformSet;
 use freshbench::workload::{Overrides, TxnIndex, Workload};
@@ -36,14 +37,6 @@ struct Met {
     search_beyond_checkpoint: AtomicU64,
     behind_source: AtomicU64,
     torn: AtomicU64,
-}
-
-/// SplitMix64, of a seed and a place.
-fn drawn(seed: u64, place: u64) -> u64 {
-    let mut z = seed.wrapping_add(place.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 fn spawn(folder: &Path, seed: u64) -> Child {
@@ -177,7 +170,7 @@ fn after_any_kill_a_restart_gives_the_source_at_the_watermark() {
                     let done = (0..20).any(|attempt| {
                         let (from, to) =
                             if kill.is_multiple_of(2) { (0, EARLY_KILL_MS) } else { (EARLY_KILL_MS, LATEST_KILL_MS) };
-                        let ms = from + drawn(seed, kill * 100 + attempt) % (to - from + 1);
+                        let ms = from + SplitMix64::at(seed, kill * 100 + attempt) % (to - from + 1);
                         let what = format!("seed {seed}, kill {kill}, {ms} ms");
                         let done = kill_once(42 + kill % 3, Duration::from_millis(ms), &met, &what);
                         met.tries_too_early.fetch_add(u64::from(!done), Ordering::Relaxed);

@@ -6,6 +6,7 @@
 use arrow_array::RecordBatch;
 use freshbench::model::{Catalog, Column, ColumnType, TableId, TableSchema, ValueRef};
 use freshbench::sink::warehouse::Aggregate;
+use freshbench::stats::SplitMix64;
 use freshbench::transform::TransformSet;
 use std::fmt::Write;
 
@@ -49,10 +50,7 @@ pub fn catalog(kind: KeyKind) -> Catalog {
 
 /// Spreads a number over 64 bits (splitmix64).
 pub fn mix(seed: u64) -> u64 {
-    let z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    SplitMix64::new(seed).next_u64()
 }
 
 /// A row's amount and time of update.

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// What the state grows by from one number to the next.
+const GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
+
 /// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014). Equal seeds give equal sequences on every machine.
 #[derive(Clone, Debug)]
 pub struct SplitMix64 {
@@ -14,9 +17,14 @@ impl SplitMix64 {
         SplitMix64 { state: seed }
     }
 
+    /// The number at a place, from 0, of this seed's sequence, where a whole sequence would be too much.
+    pub fn at(seed: u64, place: u64) -> u64 {
+        SplitMix64::new(seed.wrapping_add(place.wrapping_mul(GAMMA))).next_u64()
+    }
+
     /// The next 64 bits.
     pub fn next_u64(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        self.state = self.state.wrapping_add(GAMMA);
         let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -50,6 +58,8 @@ mod tests {
         let mut random = SplitMix64::new(1_234_567);
         assert_eq!(random.next_u64(), 6_457_827_717_110_365_317);
         assert_eq!(random.next_u64(), 3_203_168_211_198_807_973);
+        assert_eq!(SplitMix64::at(1_234_567, 0), 6_457_827_717_110_365_317);
+        assert_eq!(SplitMix64::at(1_234_567, 1), 3_203_168_211_198_807_973);
     }
 
     #[test]

@@ -3,13 +3,14 @@
 //! It tells its parent through a pipe, a line at a time: `recovering`, `recovered`, `synced N`, `acknowledged N` (the first N
 //! transactions are safe), `checkpoint` and `checkpointed N` (the warehouse has the first N for good).
 
-use crate::ledger::{ITEMS, Ledger, ORDERS, Row, catalog, drawn, kept};
+use crate::ledger::{ITEMS, Ledger, ORDERS, Row, catalog, kept};
 use crate::planted::Plant;
 use freshbench::apply::Folder;
 use freshbench::log::{Log, LogOptions, LogReader, Offset};
 use freshbench::model::{Lsn, TableId, Transaction};
 use freshbench::sink::warehouse::row_values;
 use freshbench::sink::{Sink, Warehouse, WarehouseOptions, WarehouseReader, WarehouseVersion};
+use freshbench::stats::SplitMix64;
 use freshbench::transform::TransformSet;
 use std::error::Error;
 use std::io::Write;
@@ -103,7 +104,7 @@ pub fn has_warehouse(folder: &Path) -> bool {
 impl Child {
     fn draw(&mut self, below: u64) -> u64 {
         self.place += 1;
-        drawn(self.life.seed, (self.life.number << 32) | (1 << 63) | self.place) % below
+        SplitMix64::at(self.life.seed, (self.life.number << 32) | (1 << 63) | self.place) % below
     }
 
     /// A group of transactions; only when it is durable does anybody hear of it.

@@ -2,8 +2,9 @@
 
 use crate::check::{Found, Known, check, end_of_records, segments};
 use crate::child::Life;
-use crate::ledger::{Ledger, drawn};
+use crate::ledger::Ledger;
 use crate::planted::Plant;
+use freshbench::stats::SplitMix64;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
@@ -124,7 +125,7 @@ impl Lane {
 
     fn draw(&mut self, below: u64) -> u64 {
         self.place += 1;
-        drawn(self.seed ^ 0xdead, self.place) % below
+        SplitMix64::at(self.seed ^ 0xdead, self.place) % below
     }
 
     /// A life and its end.

@@ -1,8 +1,10 @@
-//! The plain model: what the transactions come to, in two maps. It shares nothing with what it judges but a change's form.
+//! The plain model: what the transactions come to, in two maps. It shares nothing with what it judges but a change's form,
+//! and the generator of random numbers.
 
 use freshbench::model::{
     Catalog, ChangeBuf, Column, ColumnType, CommitTime, Lsn, TableId, TableSchema, Transaction, Value, ValueRef,
 };
+use freshbench::stats::SplitMix64;
 use std::collections::BTreeMap;
 
 pub const ORDERS: TableId = TableId(0);
@@ -19,14 +21,6 @@ pub fn catalog() -> Catalog {
     let orders = TableSchema::new("orders", vec![int("id"), int("total"), note()], vec![0]).expect("a schema");
     let items = TableSchema::new("items", vec![int("order_id"), int("line"), int("amount"), note()], vec![0, 1]);
     Catalog { tables: vec![orders, items.expect("a schema")] }
-}
-
-/// SplitMix64, of a seed and a place.
-pub fn drawn(seed: u64, place: u64) -> u64 {
-    let mut z = seed.wrapping_add(place.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// A row behind its key: total or amount, and the note.
@@ -73,7 +67,7 @@ impl Ledger {
 impl Making<'_> {
     fn draw(&mut self, below: u64) -> u64 {
         self.place += 1;
-        drawn(self.ledger.seed, self.place) % below
+        SplitMix64::at(self.ledger.seed, self.place) % below
     }
 
     fn transaction(&mut self) {

@@ -9,8 +9,8 @@ mod ledger;
 mod planted;
 
 use child::Life;
+use freshbench::stats::SplitMix64;
 use lane::{Aim, Hit, Lane};
-use ledger::drawn;
 use planted::Plant;
 use std::sync::Mutex;
 
@@ -83,11 +83,11 @@ fn the_child_that_is_killed() {
 fn kill_in_lane(lane: u64, seed: u64, kills: u64, in_recovery: u64, met: &Mutex<Met>) {
     let mut generation = 0;
     while !met.lock().unwrap().is_enough(kills, in_recovery) {
-        let folder_seed = drawn(seed, lane << 32 | generation);
+        let folder_seed = SplitMix64::at(seed, lane << 32 | generation);
         generation += 1;
         let mut folder = Lane::new(folder_seed, None);
         while folder.lives < LIVES && !met.lock().unwrap().is_enough(kills, in_recovery) {
-            let aim = match drawn(folder_seed, folder.lives) % 10 {
+            let aim = match SplitMix64::at(folder_seed, folder.lives) % 10 {
                 0..3 => Aim::Recovery,
                 3..6 => Aim::Checkpoint,
                 _ => Aim::Anywhere,
