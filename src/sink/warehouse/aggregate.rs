@@ -6,6 +6,8 @@ use super::columns::{IntegerColumn, TableShape};
 use super::version::Version;
 use crate::model::{ColumnType, TableId};
 use arrow_array::{Array, RecordBatch};
+use std::borrow::Cow;
+use std::sync::Arc;
 
 /// What to compute over all live rows. Columns are places in the table; they are 64-bit integers or timestamps
 /// (microseconds). NULLs are left out, as in SQL.
@@ -42,9 +44,9 @@ impl Version {
             return Ok(answers);
         }
         for slot in table.slots.iter().filter(|slot| slot.live() > 0) {
-            let batch = slot.chunk.batch()?;
+            let piece = Piece::of(slot)?;
             for (answer, aggregate) in answers.iter_mut().zip(aggregates) {
-                add(answer, *aggregate, &batch, slot).ok_or_else(|| {
+                add(answer, *aggregate, &piece).ok_or_else(|| {
                     WarehouseError::mismatch(table.shape.name(), format!("{aggregate:?} is beyond 128 bits"))
                 })?;
             }
@@ -71,24 +73,61 @@ fn check(shape: &TableShape, aggregate: Aggregate) -> Result<(), WarehouseError>
     Ok(())
 }
 
-fn wide(batch: &RecordBatch, column: usize) -> Option<&[i64]> {
-    match IntegerColumn::of(batch.columns().get(column)?)? {
-        IntegerColumn::Wide(values) => Some(values),
-        IntegerColumn::Days(_) => None,
+/// A chunk's rows, and which of them live: words of 64 rows each, none where all do.
+struct Piece<'a> {
+    slot: &'a Slot,
+    batch: Arc<RecordBatch>,
+    live: Option<Vec<u64>>,
+}
+
+impl Piece<'_> {
+    fn of(slot: &Slot) -> Result<Piece<'_>, WarehouseError> {
+        let live = (slot.deleted.count() > 0).then(|| slot.deleted.live_words(slot.chunk.rows));
+        Ok(Piece { slot, batch: slot.chunk.batch()?, live })
+    }
+
+    fn wide(&self, column: usize) -> Option<&[i64]> {
+        match IntegerColumn::of(self.batch.columns().get(column)?)? {
+            IntegerColumn::Wide(values) => Some(values),
+            IntegerColumn::Days(_) => None,
+        }
+    }
+
+    /// The rows that count: live, and not NULL in any of the columns.
+    fn mask(&self, columns: &[usize]) -> Mask<'_> {
+        let nulls = columns.iter().filter_map(|&column| self.batch.columns().get(column)?.nulls());
+        let nulls: Vec<_> = nulls.filter(|nulls| nulls.null_count() > 0).collect();
+        if nulls.is_empty() {
+            return self.live.as_deref().map_or(Mask::All, |live| Mask::Words(Cow::Borrowed(live)));
+        }
+        let all_live = || self.slot.deleted.live_words(self.slot.chunk.rows);
+        let mut words = self.live.clone().unwrap_or_else(all_live);
+        for nulls in nulls {
+            for (word, valid) in words.iter_mut().zip(nulls.inner().bit_chunks().iter_padded()) {
+                *word &= valid;
+            }
+        }
+        Mask::Words(Cow::Owned(words))
     }
 }
 
+/// Which rows count.
+enum Mask<'a> {
+    All,
+    Words(Cow<'a, [u64]>),
+}
+
 /// Adds one chunk to an answer; `None` when the answer overflows.
-fn add(answer: &mut Option<i128>, aggregate: Aggregate, batch: &RecordBatch, slot: &Slot) -> Option<()> {
+fn add(answer: &mut Option<i128>, aggregate: Aggregate, piece: &Piece<'_>) -> Option<()> {
     let part = match aggregate {
         Aggregate::Count => return Some(()),
         Aggregate::Sum(column) => {
-            let (values, mask) = (wide(batch, column)?, Mask::of(batch, &[column], slot));
-            if is_narrow(slot, column) { sum::<Narrow>(values, &mask) } else { sum::<Halves>(values, &mask) }
+            let (values, mask) = (piece.wide(column)?, piece.mask(&[column]));
+            if is_narrow(piece.slot, column) { sum::<Narrow>(values, &mask) } else { sum::<Halves>(values, &mask) }
         }
-        Aggregate::SumProduct(a, b) => sum_product(wide(batch, a)?, wide(batch, b)?, &Mask::of(batch, &[a, b], slot))?,
-        Aggregate::Min(column) => least(wide(batch, column)?, &Mask::of(batch, &[column], slot), |v| v),
-        Aggregate::Max(column) => least(wide(batch, column)?, &Mask::of(batch, &[column], slot), |v| !v).map(|v| !v),
+        Aggregate::SumProduct(a, b) => sum_product(piece.wide(a)?, piece.wide(b)?, &piece.mask(&[a, b]))?,
+        Aggregate::Min(column) => least(piece.wide(column)?, &piece.mask(&[column]), |v| v),
+        Aggregate::Max(column) => least(piece.wide(column)?, &piece.mask(&[column]), |v| !v).map(|v| !v),
     };
     *answer = match (*answer, part, aggregate) {
         (answer, None, _) => answer,
@@ -98,29 +137,6 @@ fn add(answer: &mut Option<i128>, aggregate: Aggregate, batch: &RecordBatch, slo
         (Some(a), Some(b), _) => Some(a.checked_add(b)?),
     };
     Some(())
-}
-
-/// The rows that count: live, and not NULL in any of the columns.
-enum Mask {
-    All,
-    Words(Vec<u64>),
-}
-
-impl Mask {
-    fn of(batch: &RecordBatch, columns: &[usize], slot: &Slot) -> Mask {
-        let nulls = columns.iter().filter_map(|&column| batch.columns().get(column)?.nulls());
-        let nulls: Vec<_> = nulls.filter(|nulls| nulls.null_count() > 0).collect();
-        if slot.deleted.count() == 0 && nulls.is_empty() {
-            return Mask::All;
-        }
-        let mut words = slot.deleted.live_words(slot.chunk.rows);
-        for nulls in nulls {
-            for (word, valid) in words.iter_mut().zip(nulls.inner().bit_chunks().iter_padded()) {
-                *word &= valid;
-            }
-        }
-        Mask::Words(words)
-    }
 }
 
 /// An integer shifted to the unsigned range, which keeps the order and lets sums be made of unsigned halves.
@@ -246,14 +262,14 @@ fn add_masked<L: Lanes>(lanes: &mut L, values: &[i64], word: u64) {
 }
 
 /// The sum of the values that count; `None` when none does.
-fn sum<L: Lanes>(values: &[i64], mask: &Mask) -> Option<i128> {
+fn sum<L: Lanes>(values: &[i64], mask: &Mask<'_>) -> Option<i128> {
     let mut lanes = L::default();
     let Mask::Words(words) = mask else {
         add_all(&mut lanes, values);
         return (!values.is_empty()).then(|| lanes.total(values.len() as u64));
     };
     let mut count = 0;
-    for (values, &word) in values.chunks(64).zip(words) {
+    for (values, &word) in values.chunks(64).zip(words.iter()) {
         match word {
             0 => {}
             u64::MAX => add_all(&mut lanes, values),
@@ -265,14 +281,14 @@ fn sum<L: Lanes>(values: &[i64], mask: &Mask) -> Option<i128> {
 }
 
 /// The sum of the products, `None` inside when no row counts; `None` when it is beyond 128 bits.
-fn sum_product(a: &[i64], b: &[i64], mask: &Mask) -> Option<Option<i128>> {
+fn sum_product(a: &[i64], b: &[i64], mask: &Mask<'_>) -> Option<Option<i128>> {
     let dense = |total: i128, a: &[i64], b: &[i64]| {
         let mut products = a.iter().zip(b).map(|(&a, &b)| i128::from(a) * i128::from(b));
         products.try_fold(total, i128::checked_add)
     };
     let Mask::Words(words) = mask else { return Some((!a.is_empty()).then_some(dense(0, a, b)?)) };
     let (mut total, mut count) = (0i128, 0);
-    for ((a, b), &word) in a.chunks(64).zip(b.chunks(64)).zip(words) {
+    for ((a, b), &word) in a.chunks(64).zip(b.chunks(64)).zip(words.iter()) {
         count += word.count_ones();
         if word == u64::MAX {
             total = dense(total, a, b)?;
@@ -292,7 +308,7 @@ fn least(values: &[i64], mask: &Mask, by: impl Fn(i64) -> i64) -> Option<i128> {
         Mask::All => values.iter().map(|&value| by(value)).min(),
         Mask::Words(words) => {
             let mut least: Option<i64> = None;
-            for (values, &word) in values.chunks(64).zip(words) {
+            for (values, &word) in values.chunks(64).zip(words.iter()) {
                 for (bit, &value) in values.iter().enumerate() {
                     if word >> bit & 1 == 1 {
                         least = Some(least.map_or(by(value), |least| least.min(by(value))));
@@ -326,7 +342,7 @@ mod tests {
             if let (Some(last), spare @ 1..) = (words.last_mut(), values.len() % 64) {
                 *last &= (1 << spare) - 1;
             }
-            let mask = Mask::Words(words.clone());
+            let mask = Mask::Words(Cow::Borrowed(&words));
             let is_kept = |row: usize| words[row / 64] >> (row % 64) & 1 == 1;
             let by_value = |values: &[i64], is_kept: &dyn Fn(usize) -> bool| {
                 let kept = values.iter().enumerate().filter(|&(row, _)| is_kept(row)).map(|(_, &v)| i128::from(v));

@@ -8,12 +8,10 @@ use super::chunk::{Slot, place_of};
 use super::deleted::Deleted;
 use super::index::{Address, KeyIndex};
 use super::merged::{Merged, Way};
-use super::table::Table;
+use super::table::{TOUCH_AHEAD, Table};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// How many keys are touched ahead of their moves.
-const TOUCH_AHEAD: usize = 128;
 /// So many rows get new places in the index at once: lookups wait for no more of them.
 const LOCKED_ROWS: usize = 2_048;
 

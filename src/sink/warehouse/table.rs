@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// How many keys are touched ahead of their searches; their cache lines fit the first-level cache.
-const TOUCH_AHEAD: usize = 128;
+pub(super) const TOUCH_AHEAD: usize = 128;
 
 /// The word the index keeps for a key.
 pub(super) fn word_of(key: KeyRef<'_>) -> u64 {
