@@ -7,6 +7,7 @@ use super::version::Version;
 use crate::model::{ColumnType, TableId};
 use arrow_array::{Array, RecordBatch};
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 /// What to compute over all live rows. Columns are places in the table; they are 64-bit integers or timestamps
@@ -78,12 +79,26 @@ struct Piece<'a> {
     slot: &'a Slot,
     batch: Arc<RecordBatch>,
     live: Option<Vec<u64>>,
+    /// The dead rows, when somebody needs them one by one.
+    dead: OnceCell<Vec<u32>>,
 }
+
+/// If at most one row in so many is dead, a sum over all rows less those of the dead is cheaper than one under a mask.
+const FEW_DEAD_PART: usize = 3;
 
 impl Piece<'_> {
     fn of(slot: &Slot) -> Result<Piece<'_>, WarehouseError> {
         let live = (slot.deleted.count() > 0).then(|| slot.deleted.live_words(slot.chunk.rows));
-        Ok(Piece { slot, batch: slot.chunk.batch()?, live })
+        Ok(Piece { slot, batch: slot.chunk.batch()?, live, dead: OnceCell::new() })
+    }
+
+    /// The rows that do not count, if they are few and all of them are dead rows.
+    fn few_dead(&self, column: usize) -> Option<&[u32]> {
+        let live = self.live.as_deref()?;
+        let has_nulls = self.batch.columns().get(column)?.null_count() > 0;
+        let (rows, count) = (self.slot.chunk.rows, self.slot.deleted.count());
+        let few = !has_nulls && count * FEW_DEAD_PART <= rows && u32::try_from(rows).is_ok();
+        few.then(|| self.dead.get_or_init(|| clear_bits(live, rows, count)).as_slice())
     }
 
     fn wide(&self, column: usize) -> Option<&[i64]> {
@@ -122,8 +137,13 @@ fn add(answer: &mut Option<i128>, aggregate: Aggregate, piece: &Piece<'_>) -> Op
     let part = match aggregate {
         Aggregate::Count => return Some(()),
         Aggregate::Sum(column) => {
-            let (values, mask) = (piece.wide(column)?, piece.mask(&[column]));
-            if is_narrow(piece.slot, column) { sum::<Narrow>(values, &mask) } else { sum::<Halves>(values, &mask) }
+            let (values, narrow) = (piece.wide(column)?, is_narrow(piece.slot, column));
+            match piece.few_dead(column) {
+                Some(dead) if narrow => sum_without::<Narrow>(values, dead),
+                Some(dead) => sum_without::<Halves>(values, dead),
+                None if narrow => sum::<Narrow>(values, &piece.mask(&[column])),
+                None => sum::<Halves>(values, &piece.mask(&[column])),
+            }
         }
         Aggregate::SumProduct(a, b) => sum_product(piece.wide(a)?, piece.wide(b)?, &piece.mask(&[a, b]))?,
         Aggregate::Min(column) => least(piece.wide(column)?, &piece.mask(&[column]), |v| v),
@@ -236,17 +256,38 @@ fn set_bits(mut word: u64) -> impl Iterator<Item = usize> {
     })
 }
 
+/// The first `rows` places whose bit is clear, `count` of them.
+fn clear_bits(words: &[u64], rows: usize, count: usize) -> Vec<u32> {
+    let mut clear = Vec::with_capacity(count);
+    for (place, &word) in words.iter().enumerate() {
+        clear.extend(set_bits(!word).map(|bit| (place * 64 + bit) as u32));
+    }
+    clear.truncate(clear.partition_point(|&row| (row as usize) < rows));
+    clear
+}
+
+/// Values that fit the first-level cache.
+const CACHED_VALUES: usize = 2_048;
+
+/// The sum of the values but for those in the rows `left_out`, which ascend; `None` when no value is left.
+fn sum_without<L: Lanes>(values: &[i64], left_out: &[u32]) -> Option<i128> {
+    let (mut lanes, mut left_out_later) = (L::default(), left_out);
+    for (block, first) in values.chunks(CACHED_VALUES).zip((0..).step_by(CACHED_VALUES)) {
+        add_all(&mut lanes, block);
+        let here = left_out_later.partition_point(|&row| (row as usize) < first + block.len());
+        let (now, later) = left_out_later.split_at(here);
+        now.iter().filter_map(|&row| block.get(row as usize - first)).for_each(|&value| lanes.take_out(value));
+        left_out_later = later;
+    }
+    let count = values.len() - left_out.len();
+    (count > 0).then(|| lanes.total(count as u64))
+}
+
 /// Of 64 rows, so many are cheaper to treat one by one than all of them under a mask.
 const FEW: u32 = 20;
 
 /// Adds up to 64 values, those with a set bit.
 fn add_masked<L: Lanes>(lanes: &mut L, values: &[i64], word: u64) {
-    let dead = !word & (u64::MAX >> (64 - values.len().clamp(1, 64)));
-    if dead.count_ones() <= FEW {
-        add_all(lanes, values);
-        set_bits(dead).filter_map(|bit| values.get(bit)).for_each(|&value| lanes.take_out(value));
-        return;
-    }
     if word.count_ones() <= FEW {
         set_bits(word).filter_map(|bit| values.get(bit)).for_each(|&value| lanes.add(0, value, u64::MAX));
         return;
@@ -353,6 +394,14 @@ mod tests {
             let narrow: Vec<i64> = values.iter().map(|value| value >> 10).collect();
             prop_assert_eq!(sum::<Narrow>(&narrow, &mask), by_value(&narrow, &is_kept));
             prop_assert_eq!(sum::<Narrow>(&narrow, &Mask::All), by_value(&narrow, &|_| true));
+            let left_out = clear_bits(&words, values.len(), 0);
+            prop_assert!(left_out.iter().all(|&row| !is_kept(row as usize)));
+            prop_assert_eq!(sum_without::<Halves>(&values, &left_out), by_value(&values, &is_kept));
+            prop_assert_eq!(sum_without::<Narrow>(&narrow, &left_out), by_value(&narrow, &is_kept));
+            // Rows behind the first block, too.
+            let (many, kept) = (values.repeat(20), |row: usize| !row.is_multiple_of(5));
+            let fifth: Vec<u32> = (0..many.len() as u32).step_by(5).collect();
+            prop_assert_eq!(sum_without::<Halves>(&many, &fifth), by_value(&many, &kept));
         }
     }
 }

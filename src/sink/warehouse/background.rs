@@ -1,13 +1,11 @@
 //! Merges beside the writer: a few threads, and what they were given.
 
-use super::chunk::Chunk;
-use super::merged::{Job, Merged};
+use super::merged::{Job, Merged, Sources};
 use super::{WarehouseError, WarehouseOptions};
 use crate::model::TableId;
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 /// Jobs that may be under way at once.
 const UNDER_WAY_MAX: usize = 4;
@@ -38,12 +36,12 @@ impl std::fmt::Debug for Held {
 #[derive(Debug)]
 struct UnderWay {
     table: TableId,
-    sources: Vec<Arc<Chunk>>,
+    sources: Sources,
     outcome: Receiver<Result<Merged, WarehouseError>>,
 }
 
 /// What came of a merge, or the sources that it had, with the reason.
-pub(super) type Outcome = Result<Merged, (TableId, Vec<Arc<Chunk>>, WarehouseError)>;
+pub(super) type Outcome = Result<Merged, (TableId, Sources, WarehouseError)>;
 
 impl Background {
     pub(super) fn new(options: &WarehouseOptions) -> Background {
@@ -103,7 +101,7 @@ impl Background {
     }
 
     pub(super) fn start(&mut self, job: Job) -> Result<(), WarehouseError> {
-        let (table, sources) = (job.shape.id, job.chunks());
+        let (table, sources) = (job.shape.id, job.sources.clone());
         let work = move || {
             let merged = job.run()?;
             // Here it costs no pause, and scans can pass over the chunk before it is written.

@@ -1,5 +1,6 @@
 //! Bulk loads: whole tables replaced at once, encoded by many threads.
 
+use super::addresses::Addresses;
 use super::chunk::{Chunk, Keys, Slot};
 use super::columns::{TableShape, key_text};
 use super::commit::Durable;
@@ -269,7 +270,7 @@ impl Pending {
 impl Table {
     fn replace(&mut self, version: &TableVersion) {
         self.slots.clone_from(&version.slots);
-        self.moves = super::install::Moves::default();
+        self.waiting.clear();
         self.next = self.slots.last().map_or(self.next, |slot| slot.chunk.end());
         self.changed = false;
         *self.shared.write() = IndexState { index: None, generation: version.generation };
@@ -279,7 +280,7 @@ impl Table {
 /// A chunk without a place of its own. Its rows stay in memory if the limit allows; what publishing asks for stays anyway.
 fn chunk_of(shape: &Arc<TableShape>, batch: RecordBatch, segment: &Arc<Segment>) -> Result<Chunk, WarehouseError> {
     let has_room = shape.row_memory().has_room(batch.get_array_memory_size());
-    let chunk = Chunk::of_rows(shape, 0, batch, 0);
+    let chunk = Chunk::of_rows(shape, Addresses::from(0, batch.num_rows()), batch, 0);
     chunk.set_segment(segment.clone());
     if !has_room {
         chunk.ranges()?;
@@ -294,7 +295,7 @@ fn chunk_of(shape: &Arc<TableShape>, batch: RecordBatch, segment: &Arc<Segment>)
 fn slots_of(load: &mut LoadedTable, mut next: u64) -> Result<Vec<Slot>, WarehouseError> {
     let mut slots = Vec::with_capacity(load.finished.len());
     for mut chunk in load.finished.iter_mut().filter_map(|finished| finished.chunk.take()) {
-        chunk.start = next;
+        chunk.addresses = Addresses::from(next, chunk.rows);
         next = chunk.end();
         slots.push(Slot::new(chunk));
     }

@@ -6,8 +6,8 @@
 use super::WarehouseError;
 use super::chunk::Chunk;
 use super::commit::{BytesByKind, Durable};
-use super::merged::{Job, Merged};
-use super::version::{TableVersion, Version};
+use super::merged::{Job, Merged, Sources};
+use super::version::Version;
 use super::writer::Warehouse;
 use crate::model::{Lsn, TableId};
 use crossbeam_channel::{Receiver, TryRecvError};
@@ -28,7 +28,7 @@ struct Task {
 #[derive(Debug)]
 pub(super) struct Begun {
     version: Arc<Version>,
-    sources: Vec<(TableId, Vec<Arc<Chunk>>)>,
+    sources: Vec<(TableId, Sources)>,
     /// What it writes as it is.
     claimed: Vec<Arc<Chunk>>,
 }
@@ -46,7 +46,7 @@ pub(super) struct Running {
 impl Running {
     /// The chunks that it merges.
     pub(super) fn merging(&self) -> impl Iterator<Item = &Arc<Chunk>> {
-        self.begun.iter().flat_map(|begun| &begun.sources).flat_map(|(_, sources)| sources)
+        self.begun.iter().flat_map(|begun| &begun.sources).flat_map(|(_, sources)| sources.chunks())
     }
 }
 
@@ -74,7 +74,7 @@ fn lock(durable: &Mutex<Durable>) -> MutexGuard<'_, Durable> {
 
 impl Task {
     fn run(self) -> Outcome {
-        let merged: Vec<Merged> = self.jobs.par_iter().map(Job::run).collect::<Result<_, _>>()?;
+        let merged: Vec<Merged> = self.jobs.into_par_iter().map(Job::run).collect::<Result<_, _>>()?;
         let merged: Vec<Arc<Merged>> = merged.into_iter().map(Arc::new).collect();
         let version = with_merged(&self.version, self.pending.iter().chain(&merged));
         lock(&self.durable).commit(&version)?;
@@ -87,9 +87,8 @@ fn with_merged<'m>(version: &Version, merged: impl Iterator<Item = &'m Arc<Merge
     let mut tables = version.tables.clone();
     for merged in merged {
         let Some(table) = tables.get_mut(merged.table.index()) else { continue };
-        if let Some(slots) = merged.put_into(&table.slots) {
-            let (shape, shared) = (table.shape.clone(), table.shared.clone());
-            *table = Arc::new(TableVersion { shape, slots, rows: table.rows, generation: table.generation, shared });
+        if let Some((places, slot)) = merged.fits(&table.slots) {
+            Arc::make_mut(table).slots.splice(places, [slot]);
         }
     }
     Version { watermark: version.watermark, catalog: version.catalog.clone(), tables }
@@ -115,7 +114,7 @@ impl Warehouse {
             let (begun, task) = self.prepare();
             let outcome = task.run();
             self.finish(begun, outcome)?;
-            self.install_all();
+            self.show_merged();
             self.look_at_memory();
         }
         Ok(self.facts.watermark)
@@ -137,9 +136,7 @@ impl Warehouse {
             return Ok(());
         }
         self.wanted = false;
-        if !self.has_staged() && self.step_moves(self.budget.moved_rows_min) {
-            self.show_compacted();
-        }
+        self.show_merged();
         let (begun, task) = self.prepare();
         match self.background.run(move || task.run()) {
             Ok(outcome) => {
@@ -164,10 +161,7 @@ impl Warehouse {
         if self.running.is_some() || self.wanted {
             return Ok(None);
         }
-        // A publish has done its part already; a second one would only make lookups wait.
-        if !std::mem::take(&mut self.budget.moved) {
-            self.compact_idle()?;
-        }
+        self.compact_idle()?;
         // Else what is read stays out of memory until something is written.
         if self.memory.has_refused() {
             self.look_at_memory();
@@ -206,13 +200,13 @@ impl Warehouse {
         let mut claimed = Vec::new();
         for (table, visible) in self.tables.iter_mut().zip(&version.tables) {
             let waiting = pending.len();
-            pending.extend(table.moves.not_begun().cloned());
+            pending.extend(table.waiting.iter().cloned());
             let new = table.checkpoint_jobs(visible, rows_max);
             // In whose place a merged chunk is written, is not written itself.
-            let merging = new.iter().flat_map(|job| &job.sources).map(|slot| &slot.chunk);
-            let merged = pending.iter().skip(waiting).filter(|merged| merged.sources_in(&visible.slots).is_some());
+            let merging = new.iter().flat_map(|job| job.sources.chunks());
+            let merged = pending.iter().skip(waiting).filter(|merged| merged.fits(&visible.slots).is_some());
             let replaced: HashSet<*const Chunk> =
-                merging.chain(merged.clone().flat_map(|merged| &merged.sources)).map(Arc::as_ptr).collect();
+                merging.chain(merged.clone().flat_map(|merged| merged.sources.chunks())).map(Arc::as_ptr).collect();
             let written = visible.slots.iter().filter(|slot| slot.live() > 0).map(|slot| &slot.chunk);
             let written = written.filter(|chunk| !replaced.contains(&Arc::as_ptr(chunk)));
             for chunk in written.chain(merged.map(|merged| &merged.chunk)).filter(|chunk| !chunk.is_written()) {
@@ -222,7 +216,7 @@ impl Warehouse {
             jobs.extend(new);
         }
         self.budget.merged += jobs.iter().map(|job| job.rows() as u64).sum::<u64>();
-        let sources = jobs.iter().map(|job| (job.shape.id, job.chunks())).collect();
+        let sources = jobs.iter().map(|job| (job.shape.id, job.sources.clone())).collect();
         (
             Begun { version: version.clone(), sources, claimed },
             Task { durable: self.durable.clone(), version, jobs, pending },
@@ -240,7 +234,7 @@ impl Warehouse {
                 self.counters.checkpoints += 1;
                 for merged in merged {
                     if let Some(table) = self.tables.get_mut(merged.table.index()) {
-                        table.moves.push(merged);
+                        table.waiting.push(merged);
                     }
                 }
                 Ok(())
@@ -259,10 +253,11 @@ impl Warehouse {
         }
     }
 
-    /// Brings in all merged chunks, unless edits are staged, which nobody may see yet.
-    fn install_all(&mut self) {
-        if !self.has_staged() && self.step_moves(usize::MAX) {
-            self.show_compacted();
+    /// Shows the same rows in merged chunks, unless edits are staged, which nobody may see yet. That is no reason for a
+    /// checkpoint.
+    pub(super) fn show_merged(&mut self) {
+        if !self.has_staged() && self.install_waiting() {
+            self.show(self.reader.version().watermark);
         }
     }
 
@@ -273,7 +268,7 @@ impl Warehouse {
     pub fn settle(&mut self) -> Result<(), WarehouseError> {
         self.finish_running()?;
         self.wait_for_merged()?;
-        self.install_all();
+        self.show_merged();
         self.check()
     }
 

@@ -1,6 +1,7 @@
 //! Chunks: rows that never change, in memory or still on disk, and slots: a chunk with its dead rows.
 
 use super::WarehouseError;
+use super::addresses::Addresses;
 use super::columns::{TableShape, integer_range};
 use super::deleted::Deleted;
 use super::index::Address;
@@ -25,14 +26,14 @@ pub(super) struct Known {
     pub(super) ranges: Ranges,
 }
 
-/// Rows at the addresses `start..start + rows` of their table.
+/// Rows of a table, in the order of their addresses.
 ///
 /// The rows are decoded from the segment at first use and kept as long as the limit on memory allows (see
 /// [`RowMemory`]); who asked for them has them for as long as it wants.
 #[derive(Debug)]
 pub(super) struct Chunk {
     pub(super) shape: Arc<TableShape>,
-    pub(super) start: Address,
+    pub(super) addresses: Addresses,
     pub(super) rows: usize,
     /// How many of the rows were in a segment before they came into this chunk.
     pub(super) rewritten: usize,
@@ -58,8 +59,13 @@ impl Drop for Chunk {
 
 impl Chunk {
     /// A chunk of rows in memory. `batch` conforms to `shape`.
-    pub(super) fn of_rows(shape: &Arc<TableShape>, start: Address, batch: RecordBatch, rewritten: usize) -> Chunk {
-        let chunk = Chunk::bare(shape, start, batch.num_rows(), rewritten);
+    pub(super) fn of_rows(
+        shape: &Arc<TableShape>,
+        addresses: Addresses,
+        batch: RecordBatch,
+        rewritten: usize,
+    ) -> Chunk {
+        let chunk = Chunk::bare(shape, addresses, batch.num_rows(), rewritten);
         chunk.keep(Arc::new(batch));
         chunk
     }
@@ -67,17 +73,17 @@ impl Chunk {
     /// A chunk whose rows are in a segment.
     pub(super) fn of_segment(shape: &Arc<TableShape>, start: Address, segment: Arc<Segment>, known: Known) -> Chunk {
         let rows = segment.rows;
-        let chunk = Chunk::bare(shape, start, rows, rows);
+        let chunk = Chunk::bare(shape, Addresses::from(start, rows), rows, rows);
         let _ = chunk.key_range.set(known.key_range);
         let _ = chunk.ranges.set(known.ranges);
         let _ = chunk.segment.set(segment);
         chunk
     }
 
-    fn bare(shape: &Arc<TableShape>, start: Address, rows: usize, rewritten: usize) -> Chunk {
+    fn bare(shape: &Arc<TableShape>, addresses: Addresses, rows: usize, rewritten: usize) -> Chunk {
         Chunk {
             shape: shape.clone(),
-            start,
+            addresses,
             rows,
             rewritten,
             batch: ArcSwapOption::empty(),
@@ -143,9 +149,14 @@ impl Chunk {
         self.segment().is_some() || self.claimed.load(Ordering::Relaxed)
     }
 
-    /// The address behind the last row.
+    /// The address of the first row.
+    pub(super) fn start(&self) -> Address {
+        self.addresses.start()
+    }
+
+    /// The address behind the last row's.
     pub(super) fn end(&self) -> Address {
-        self.start + self.rows as Address
+        self.addresses.end()
     }
 
     /// The segment that makes the rows durable, if there is one yet.
@@ -364,13 +375,12 @@ impl Slot {
 
 /// The slot and row at an address. `slots` are in address order.
 pub(super) fn locate(slots: &[Slot], address: Address) -> Option<(usize, usize)> {
-    let place = slots.partition_point(|slot| slot.chunk.start <= address).checked_sub(1)?;
-    let chunk = &slots.get(place)?.chunk;
-    (address < chunk.end()).then(|| (place, (address - chunk.start) as usize))
+    let place = slots.partition_point(|slot| slot.chunk.start() <= address).checked_sub(1)?;
+    Some((place, slots.get(place)?.chunk.addresses.row_at(address)?))
 }
 
 /// The place of this very chunk among `slots`, which are in address order.
 pub(super) fn place_of(slots: &[Slot], chunk: &Arc<Chunk>) -> Option<usize> {
-    let place = slots.partition_point(|slot| slot.chunk.start < chunk.start);
+    let place = slots.partition_point(|slot| slot.chunk.start() < chunk.start());
     slots.get(place).is_some_and(|slot| Arc::ptr_eq(&slot.chunk, chunk)).then_some(place)
 }

@@ -1,4 +1,4 @@
-//! When the writer merges: at each publish, with a budget. Large merges go to threads; what they bring comes in by steps.
+//! When the writer merges: at each publish, with a budget. Large merges go to threads; what they bring comes in at a publish.
 
 use super::WarehouseError;
 use super::background::Outcome;
@@ -11,9 +11,6 @@ use std::sync::Arc;
 
 /// The writer makes merges of so few rows itself; less than handing them over would cost.
 const INLINE_ROWS_MAX: usize = 16_384;
-/// Rows that a publish moves to their new places, or four for each row changed if that is more: the pause it may cost.
-const MOVED_ROWS_MIN: usize = 8_192;
-const MOVED_ROWS_PER_CHANGE: usize = 4;
 /// Changed rows after which the writer looks for dead chunks and at the memory, as a part of a full chunk.
 const LOOK_PART: usize = 64;
 /// Unused budget that is kept for later, in full chunks.
@@ -22,15 +19,10 @@ const CREDIT_CHUNKS_MAX: usize = 8;
 /// What the writer counts to know when to compact, and how much of it at once.
 #[derive(Debug)]
 pub(super) struct Budget {
-    /// See [`INLINE_ROWS_MAX`] and [`MOVED_ROWS_MIN`]; tests have smaller ones.
+    /// See [`INLINE_ROWS_MAX`]; tests have a smaller one.
     pub(super) inline_rows_max: usize,
-    pub(super) moved_rows_min: usize,
-    pub(super) moved_rows_per_change: usize,
-    /// Rows changed since the last publish, and since the last look.
-    changed: usize,
+    /// Rows changed since the last look.
     unlooked: usize,
-    /// A publish has moved rows since the last poll.
-    pub(super) moved: bool,
     /// Rows that may be rewritten.
     credit: usize,
     /// Rows merged, of every kind, and of these those rewritten to be rid of dead rows.
@@ -46,11 +38,7 @@ impl Default for Budget {
     fn default() -> Budget {
         Budget {
             inline_rows_max: INLINE_ROWS_MAX,
-            moved_rows_min: MOVED_ROWS_MIN,
-            moved_rows_per_change: MOVED_ROWS_PER_CHANGE,
-            changed: 0,
             unlooked: 0,
-            moved: false,
             credit: 0,
             merged: 0,
             purged: 0,
@@ -62,7 +50,6 @@ impl Default for Budget {
 
 impl Budget {
     pub(super) fn changed(&mut self, rows: usize) {
-        self.changed += rows;
         self.unlooked += rows;
     }
 }
@@ -81,10 +68,7 @@ impl Warehouse {
             self.purge()?;
             self.look_at_memory();
         }
-        let rows = self.budget.moved_rows_min.max(self.budget.changed * self.budget.moved_rows_per_change);
-        self.budget.changed = 0;
-        self.step_moves(if self.background.is_inline() { usize::MAX } else { rows });
-        self.budget.moved = true;
+        self.install_waiting();
         Ok(())
     }
 
@@ -110,8 +94,7 @@ impl Warehouse {
         match outcome {
             Ok(mut merged) => {
                 merged.count_rewritten();
-                merged.place(&mut table.next);
-                table.moves.push(Arc::new(merged));
+                table.waiting.push(Arc::new(merged));
                 Ok(())
             }
             Err((_, sources, error)) => {
@@ -129,7 +112,7 @@ impl Warehouse {
             while let Some(job) = jobs.next() {
                 self.budget.merged += job.rows() as u64;
                 if let Err(error) = self.give(job, self.budget.inline_rows_max) {
-                    jobs.for_each(|job| self.tables[place].give_back(&job.chunks()));
+                    jobs.for_each(|job| self.tables[place].give_back(&job.sources));
                     return Err(error);
                 }
             }
@@ -158,7 +141,7 @@ impl Warehouse {
         let Some(table) = self.tables.get_mut(job.shape.id.index()) else { return Ok(()) };
         let inline = self.background.is_inline() || job.rows() <= inline_rows_max;
         // A checkpoint that is to begin waits for what is under way, or it would write chunks that are being merged.
-        let sources = job.chunks();
+        let sources = job.sources.clone();
         if !inline && !self.wanted && self.background.may_take_more() {
             return self.background.start(job).inspect_err(|_| table.give_back(&sources));
         }
@@ -168,9 +151,8 @@ impl Warehouse {
             return Ok(());
         }
         match job.run() {
-            Ok(mut merged) => {
-                merged.place(&mut table.next);
-                table.moves.push(Arc::new(merged));
+            Ok(merged) => {
+                table.waiting.push(Arc::new(merged));
                 Ok(())
             }
             Err(error) => {
@@ -180,25 +162,19 @@ impl Warehouse {
         }
     }
 
-    /// Moves at most `rows_max` rows of merged chunks, over all tables. True if anything changed.
-    pub(super) fn step_moves(&mut self, rows_max: usize) -> bool {
-        let (mut left, mut any) = (rows_max, false);
+    /// Puts merged chunks in the places of their sources, in the writer's tables. True if anything changed.
+    pub(super) fn install_waiting(&mut self) -> bool {
+        let mut any = false;
         for table in &mut self.tables {
-            any |= !table.moves.is_empty();
-            left = left.saturating_sub(table.step_moves(left));
+            any |= table.install_waiting();
         }
         any
     }
 
     /// Takes in what threads have merged while nobody publishes.
     pub(super) fn compact_idle(&mut self) -> Result<(), WarehouseError> {
-        if self.has_staged() || (self.background.is_idle() && self.tables.iter().all(|table| table.moves.is_empty())) {
-            return Ok(());
-        }
         self.take_merged()?;
-        if self.step_moves(self.budget.moved_rows_min) {
-            self.show_compacted();
-        }
+        self.show_merged();
         Ok(())
     }
 
@@ -212,11 +188,10 @@ impl Warehouse {
         let bytes = |chunk: &Arc<Chunk>| chunk.row_bytes() as u64;
         self.budget.kept_bytes = chunks().filter(|chunk| chunk.segment().is_none()).map(bytes).sum();
         // What a checkpoint has merged, or is merging, it does not write again, however long it waits to be let go.
-        let in_place =
-            self.tables.iter().flat_map(|table| table.moves.all()).filter(|merged| merged.chunk.is_written());
+        let in_place = self.tables.iter().flat_map(|table| &table.waiting).filter(|merged| merged.chunk.is_written());
         let merging = self.running.iter().flat_map(Running::merging);
         let covered: HashSet<*const Chunk> =
-            in_place.flat_map(|merged| &merged.sources).chain(merging).map(Arc::as_ptr).collect();
+            in_place.flat_map(|merged| merged.sources.chunks()).chain(merging).map(Arc::as_ptr).collect();
         let unwritten = chunks().filter(|chunk| !chunk.is_written() && !covered.contains(&Arc::as_ptr(chunk)));
         self.budget.unwritten_bytes = unwritten.map(bytes).sum();
     }

@@ -37,7 +37,7 @@ pub struct WarehouseCounters {
     pub row_bytes: u64,
     /// Bytes held by keys besides the rows.
     pub key_bytes: u64,
-    /// Bytes held by key indexes.
+    /// Bytes held by key indexes, and by what finds a row by its address.
     pub index_bytes: u64,
     /// Bytes held by the bitmaps of dead rows.
     pub vector_bytes: u64,
@@ -78,7 +78,7 @@ impl Warehouse {
             chunks: slots().count() as u64,
             row_bytes: self.memory.held(),
             key_bytes: sum(&|slot| slot.chunk.key_bytes()),
-            index_bytes: indexes.sum(),
+            index_bytes: indexes.sum::<u64>() + sum(&|slot| slot.chunk.addresses.memory_bytes()),
             vector_bytes: sum(&|slot| slot.deleted.memory_bytes()),
         }
     }

@@ -34,28 +34,27 @@ impl Deleted {
         was_live
     }
 
-    /// All of `rows` rows dead.
-    pub(super) fn all(rows: usize) -> Deleted {
-        let block = |from: usize| {
-            let mut block = [0; BLOCK_WORDS];
-            for (place, word) in block.iter_mut().enumerate() {
-                let left = rows.saturating_sub(from * BLOCK_BITS + place * WORD_BITS);
-                *word = if left >= WORD_BITS { u64::MAX } else { (1 << left) - 1 };
+    /// The rows that died since `before`, each as its place among the rows that lived then.
+    pub(super) fn since(&self, before: &Deleted) -> Vec<usize> {
+        let (mut died, mut lived) = (Vec::new(), 0);
+        for (place, block) in self.blocks.iter().enumerate() {
+            let old = before.blocks.get(place).and_then(Option::as_ref);
+            match block {
+                Some(block) if !old.is_some_and(|old| Arc::ptr_eq(old, block)) => {
+                    for (index, word) in block.iter().enumerate() {
+                        let live = old.map_or(u64::MAX, |old| !old[index]);
+                        let smaller = |bit: usize| (live & ((1 << bit) - 1)).count_ones() as usize;
+                        died.extend(Bits(word & live).map(|bit| lived + smaller(bit)));
+                        lived += live.count_ones() as usize;
+                    }
+                }
+                _ => {
+                    let dead: u32 = old.map_or(0, |old| old.iter().map(|word| word.count_ones()).sum());
+                    lived += BLOCK_BITS - dead as usize;
+                }
             }
-            Some(Arc::new(block))
-        };
-        Deleted { count: rows, blocks: Arc::new((0..rows.div_ceil(BLOCK_BITS)).map(block).collect()) }
-    }
-
-    /// Marks `row` live again; `false` if it is. Only for rows that a merge brings in, bit by bit.
-    pub(super) fn revive(&mut self, row: usize) -> bool {
-        let Some(Some(block)) = Arc::make_mut(&mut self.blocks).get_mut(row / BLOCK_BITS) else { return false };
-        let word = &mut Arc::make_mut(block)[row % BLOCK_BITS / WORD_BITS];
-        let bit = 1 << (row % WORD_BITS);
-        let was_dead = *word & bit != 0;
-        *word &= !bit;
-        self.count -= usize::from(was_dead);
-        was_dead
+        }
+        died
     }
 
     /// Whether `row` is dead.
@@ -137,6 +136,7 @@ impl Iterator for Bits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::SplitMix64;
 
     #[test]
     fn marks_are_seen_by_the_writer_and_not_by_a_clone_made_before() {
@@ -151,13 +151,19 @@ mod tests {
     }
 
     #[test]
-    fn rows_come_to_life_one_by_one() {
-        for rows in [1, 64, 8_192, 10_000] {
-            let mut deleted = Deleted::all(rows);
-            assert!(deleted.iter().eq(0..rows) && deleted.count() == rows, "{rows} rows");
-            let before = deleted.clone();
-            assert!(deleted.revive(rows - 1) && !deleted.revive(rows - 1) && !deleted.revive(1_000_000));
-            assert!(deleted.iter().eq(0..rows - 1) && deleted.count() == rows - 1 && before.count() == rows);
+    fn rows_that_died_since_are_counted_among_those_that_lived_then() {
+        let rows = 40_000;
+        let mut random = SplitMix64::new(1);
+        for each in [3, 50, 20_000] {
+            let mut before = Deleted::default();
+            (0..rows).filter(|_| random.next_u64().is_multiple_of(3)).for_each(|row| _ = before.mark(row));
+            let mut now = before.clone();
+            assert_eq!(now.since(&before), Vec::<usize>::new());
+            (0..rows).filter(|_| random.next_u64().is_multiple_of(each)).for_each(|row| _ = now.mark(row));
+            let lived = (0..rows).filter(|&row| !before.contains(row)).enumerate();
+            let died: Vec<usize> = lived.filter(|&(_, row)| now.contains(row)).map(|(place, _)| place).collect();
+            assert_eq!(now.since(&before), died, "one in {each}");
+            assert_eq!(now.since(&Deleted::default()), now.iter().collect::<Vec<_>>());
         }
     }
 

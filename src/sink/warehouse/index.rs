@@ -128,16 +128,6 @@ impl KeyIndex {
         Ok(Some(taken))
     }
 
-    /// Says that the row at `from` is now at `to`. Does nothing when no key is at `from`.
-    pub(super) fn relocate(&mut self, word: u64, from: Address, to: Address) {
-        let hash = mix(word);
-        let at = self.shard_of(hash);
-        let shard = &mut self.shards[at];
-        if let Ok(Ok(place)) = shard.find(hash, word, |address| Ok(address == from)) {
-            shard.entries[place].address = to;
-        }
-    }
-
     /// The upper half of the hash says which shard, the lower half where in it.
     fn shard_of(&self, hash: u64) -> usize {
         let upper = (hash >> 32) as usize;
@@ -276,8 +266,6 @@ mod tests {
         assert_eq!(index.get(7, |at| Ok(at == 200))?, Some(200));
         assert_eq!(index.remove(7, |at| Ok(at == 100))?, Some(100));
         assert_eq!(index.get(7, |at| Ok(at == 200))?, Some(200));
-        index.relocate(7, 200, 300);
-        assert_eq!(index.get(7, |_| Ok(true))?, Some(300));
         Ok(())
     }
 

@@ -2,13 +2,11 @@
 //!
 //! A chunk's *tier* is the power of eight its row count lies in. Eight or more of the youngest small chunks become one
 //! when the oldest of them is not larger than the others together: so a copied row is in a chunk at least twice as
-//! large (with groups of even size: eight times), and beside its full chunks a table has few others. A chunk of which a set
-//! share is dead is rewritten without its dead rows.
+//! large (with groups of even size: eight times), and beside its full chunks a table has few others. Chunks of which a set
+//! share is dead are rewritten without their dead rows. Only neighbours become one, since rows keep their addresses.
 
 use super::chunk::{Chunk, Slot, place_of};
-use super::columns::TableShape;
-use super::index::Address;
-use super::merged::{Job, Way};
+use super::merged::{Job, Sources};
 use super::table::Table;
 use super::version::TableVersion;
 use std::sync::Arc;
@@ -18,8 +16,12 @@ const FANOUT: usize = 8;
 const LOOK_BACK: usize = 256;
 /// Rows of one job take about so much memory at the most: a column of text holds 2 GiB.
 const JOB_BYTES_MAX: usize = 256 << 20;
-/// A chunk with fewer than this part of a full one's rows is left to the merges of small ones.
+/// Chunks with fewer than this part of a full one's rows are left to the merges of small ones.
 const PURGE_PART_MIN: usize = 16;
+/// Chunks with fewer than this part of a full one's rows are small.
+const SMALL_PART: usize = 4;
+/// What a merge of small chunks joins may be dead to this part; more is left out.
+const JOINED_DEAD_PART: usize = 4;
 
 fn tier(rows: usize) -> u32 {
     rows.max(1).ilog2() / FANOUT.ilog2()
@@ -44,7 +46,7 @@ fn run_length(rows: impl Iterator<Item = usize>) -> Option<usize> {
     found
 }
 
-/// Cuts places of `slots` into groups of at most `rows_max` live rows (or one slot).
+/// Cuts ascending places of `slots` into groups of neighbours with at most `rows_max` live rows (or one slot).
 fn grouped(slots: &[Slot], places: &[usize], rows_max: usize) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     let (mut rows, mut bytes) = (0, 0);
@@ -52,7 +54,11 @@ fn grouped(slots: &[Slot], places: &[usize], rows_max: usize) -> Vec<Vec<usize>>
         let Some(slot) = slots.get(place) else { continue };
         let (more, more_bytes) = (slot.live(), slot.chunk.row_bytes_about());
         match groups.last_mut() {
-            Some(group) if rows + more <= rows_max && bytes + more_bytes <= JOB_BYTES_MAX => {
+            Some(group)
+                if group.last().is_some_and(|last| last + 1 == place)
+                    && rows + more <= rows_max
+                    && bytes + more_bytes <= JOB_BYTES_MAX =>
+            {
                 group.push(place);
                 rows += more;
                 bytes += more_bytes;
@@ -66,14 +72,12 @@ fn grouped(slots: &[Slot], places: &[usize], rows_max: usize) -> Vec<Vec<usize>>
     groups
 }
 
-/// Sources are joined if at most one row in `dead_part_min` is dead and that can be done.
-fn job_of(shape: &Arc<TableShape>, sources: Vec<Slot>, dead_part_min: usize) -> Job {
-    let in_one_piece = sources.windows(2).all(|pair| matches!(pair, [a, b] if a.chunk.end() == b.chunk.start));
-    let written = sources.iter().any(|slot| slot.chunk.is_written());
-    let rows: usize = sources.iter().map(|slot| slot.chunk.rows).sum();
-    let dead: usize = sources.iter().map(|slot| slot.deleted.count()).sum();
-    let join = in_one_piece && !written && dead.saturating_mul(dead_part_min) <= rows;
-    Job { shape: shape.clone(), sources, way: if join { Way::Join } else { Way::Rewrite }, start: None }
+/// Rows that are written again go without the dead ones; others with them, if at most one in `dead_part_min` is dead.
+fn sources_of(slots: Vec<Slot>, dead_part_min: usize) -> Sources {
+    let written = slots.iter().any(|slot| slot.chunk.is_written());
+    let rows: usize = slots.iter().map(|slot| slot.chunk.rows).sum();
+    let dead: usize = slots.iter().map(|slot| slot.deleted.count()).sum();
+    Sources { slots, with_dead: !written && dead.saturating_mul(dead_part_min) <= rows }
 }
 
 impl Table {
@@ -87,8 +91,7 @@ impl Table {
 
     /// What has become too many small chunks, as jobs. Only of rows that are not durable yet: nothing is written again.
     pub(super) fn small_jobs(&mut self, rows_max: usize) -> Vec<Job> {
-        let full = rows_max / 4;
-        let small = |slot: &Slot| slot.chunk.rows < full && !slot.taken && !slot.chunk.is_written();
+        let small = |slot: &Slot| slot.chunk.rows < rows_max / SMALL_PART && !slot.taken && !slot.chunk.is_written();
         let back = self.slots.iter().enumerate().rev().take(LOOK_BACK).filter(|(_, slot)| small(slot));
         let Some(count) = run_length(back.clone().map(|(_, slot)| slot.chunk.rows)) else { return Vec::new() };
         let mut places: Vec<usize> = back.take(count).map(|(place, _)| place).collect();
@@ -99,29 +102,52 @@ impl Table {
             .filter(|group| group.len() > 1 && self.live_in(group) > 0)
             .collect::<Vec<_>>()
             .into_iter()
-            .map(|group| self.take(group, 4))
+            .map(|group| self.take(group, JOINED_DEAD_PART))
             .collect()
     }
 
-    /// A job that rewrites chunks of which at least `dead_percent_min` in a hundred rows are dead, the deadest first, if
-    /// it costs no more than `rows_max` rows.
+    /// A job that rewrites neighbours of which at least `dead_percent_min` in a hundred rows are dead, the deadest first, if
+    /// it costs no more than `rows_max` rows. Small chunks beside them join them, as far as they are not the larger part.
     pub(super) fn purge_job(&mut self, dead_percent_min: usize, chunk_rows_max: usize, rows_max: usize) -> Option<Job> {
         let rows_min = chunk_rows_max / PURGE_PART_MIN;
         let rows_max = rows_max.min(chunk_rows_max);
         let dead_enough = |slot: &Slot| {
             let (dead, rows) = (slot.deleted.count(), slot.chunk.rows);
-            !slot.taken && rows >= rows_min && dead * 100 >= rows * dead_percent_min && dead > 0
+            !slot.taken && dead * 100 >= rows * dead_percent_min && dead > 0
         };
         let found = self.slots.iter().enumerate().filter(|(_, slot)| dead_enough(slot));
-        let mut found: Vec<usize> = found.map(|(place, _)| place).collect();
-        found.sort_by_key(|&place| {
-            let slot = &self.slots[place];
-            std::cmp::Reverse(slot.deleted.count() * 1_000 / slot.chunk.rows.max(1))
-        });
-        let mut group = grouped(&self.slots, &found, rows_max).into_iter().next()?;
-        group.sort_unstable();
-        let live = self.live_in(&group);
-        (live > 0 && live <= rows_max).then(|| self.take(&group, usize::MAX))
+        let found: Vec<usize> = found.map(|(place, _)| place).collect();
+        let rows_in = |group: &[usize]| group.iter().map(|&place| self.slots[place].chunk.rows).sum::<usize>();
+        let worth = |group: &Vec<usize>| {
+            let (rows, live) = (rows_in(group), self.live_in(group));
+            (rows >= rows_min && live > 0 && live <= rows_max).then_some((rows - live) * 1_000 / rows)
+        };
+        let groups = grouped(&self.slots, &found, rows_max).into_iter();
+        let (_, mut group) = groups.filter_map(|group| Some((worth(&group)?, group))).max_by_key(|(dead, _)| *dead)?;
+        self.join_small_neighbours(&mut group, chunk_rows_max, rows_max);
+        Some(self.take(&group, usize::MAX))
+    }
+
+    /// Adds small chunks before and behind neighbours, each with no more live rows than those have.
+    fn join_small_neighbours(&self, group: &mut Vec<usize>, chunk_rows_max: usize, rows_max: usize) {
+        let mut live = self.live_in(group);
+        let joins = |place: usize, live: usize| {
+            let slot =
+                self.slots.get(place).filter(|slot| !slot.taken && slot.chunk.rows < chunk_rows_max / SMALL_PART)?;
+            (slot.live() <= live && live + slot.live() <= rows_max).then(|| slot.live())
+        };
+        while let Some(place) = group.first().and_then(|first| first.checked_sub(1))
+            && let Some(more) = joins(place, live)
+        {
+            group.insert(0, place);
+            live += more;
+        }
+        while let Some(place) = group.last().map(|last| last + 1)
+            && let Some(more) = joins(place, live)
+        {
+            group.push(place);
+            live += more;
+        }
     }
 
     /// A merge of dead rows alone would be a chunk without an address of its own; dead chunks are dropped instead.
@@ -133,12 +159,12 @@ impl Table {
         for &place in places {
             self.slots[place].taken = true;
         }
-        let sources = places.iter().map(|&place| self.slots[place].clone()).collect();
-        job_of(&self.shape, sources, dead_part_min)
+        let slots = places.iter().map(|&place| self.slots[place].clone()).collect();
+        Job { shape: self.shape.clone(), sources: sources_of(slots, dead_part_min) }
     }
 
     /// What has to be merged for `visible`, a version of this table, to be written as few segments: rows that no segment
-    /// has, without the dead ones, and small segments of which there are too many. Their new places are settled.
+    /// has, without the dead ones, and small segments of which there are too many.
     pub(super) fn checkpoint_jobs(&mut self, visible: &TableVersion, rows_max: usize) -> Vec<Job> {
         let taken = |slot: &Slot| place_of(&self.slots, &slot.chunk).is_some_and(|place| self.slots[place].taken);
         let free = visible.slots.iter().enumerate().filter(|(_, slot)| slot.live() > 0 && !taken(slot));
@@ -157,32 +183,39 @@ impl Table {
         }
         let groups = grouped(&visible.slots, &places, rows_max);
         let worth = |group: &&Vec<usize>| group.len() > 1 || group.iter().any(|&place| dying(&visible.slots[place]));
-        let sources = |group: &Vec<usize>| group.iter().map(|&place| visible.slots[place].clone()).collect();
-        let mut jobs: Vec<Job> =
-            groups.iter().filter(worth).map(|group| job_of(&self.shape, sources(group), FANOUT)).collect();
-        jobs.iter_mut().for_each(|job| self.settle(job));
-        jobs
+        let slots = |group: &Vec<usize>| group.iter().map(|&place| visible.slots[place].clone()).collect();
+        let sources: Vec<Sources> = groups.iter().filter(worth).map(|group| sources_of(slots(group), FANOUT)).collect();
+        for chunk in sources.iter().flat_map(Sources::chunks) {
+            self.set_taken(chunk, true);
+        }
+        sources.into_iter().map(|sources| Job { shape: self.shape.clone(), sources }).collect()
     }
 
-    /// Takes the sources of a job made from a version, and gives its rows their new places.
-    fn settle(&mut self, job: &mut Job) {
-        for slot in &job.sources {
-            if let Some(place) = place_of(&self.slots, &slot.chunk) {
-                self.slots[place].taken = true;
-            }
-        }
-        if job.way == Way::Rewrite {
-            job.start = Some(self.next);
-            self.next += job.rows() as Address;
+    fn set_taken(&mut self, chunk: &Arc<Chunk>, taken: bool) {
+        if let Some(place) = place_of(&self.slots, chunk) {
+            self.slots[place].taken = taken;
         }
     }
 
     /// Gives sources back of which nothing came.
-    pub(super) fn give_back(&mut self, sources: &[Arc<Chunk>]) {
-        for chunk in sources {
-            if let Some(place) = place_of(&self.slots, chunk) {
-                self.slots[place].taken = false;
+    pub(super) fn give_back(&mut self, sources: &Sources) {
+        sources.chunks().for_each(|chunk| self.set_taken(chunk, false));
+    }
+
+    /// Puts merged chunks in the places of their sources. True if anything changed.
+    pub(super) fn install_waiting(&mut self) -> bool {
+        let mut any = false;
+        for merged in std::mem::take(&mut self.waiting) {
+            match merged.fits(&self.slots) {
+                Some((places, slot)) => {
+                    self.slots.splice(places, [slot]);
+                    any = true;
+                }
+                // Truncated or loaded anew meanwhile.
+                None => self.give_back(&merged.sources),
             }
         }
+        self.changed |= any;
+        any
     }
 }

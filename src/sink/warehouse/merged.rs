@@ -1,132 +1,108 @@
-//! Chunks out of chunks. The work is done on what never changes, so any thread may do it.
+//! Chunks out of chunks. The work is done on what never changes, so any thread may do it. Rows keep their addresses, so
+//! what comes of it takes the place of its sources whenever it is ready.
 
 use super::WarehouseError;
-use super::chunk::{Chunk, Slot};
+use super::addresses::Addresses;
+use super::chunk::{Chunk, Slot, place_of};
 use super::columns::TableShape;
 use super::deleted::Deleted;
-use super::index::Address;
-use super::table::word_of;
 use crate::model::key::KeyError;
 use crate::model::{KeyColumn, TableId};
 use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::concat::concat_batches;
 use arrow_select::filter::filter_record_batch;
+use std::ops::Range;
 use std::sync::Arc;
 
-/// What becomes of the dead rows and of the addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    /// Neighbours become one chunk, dead rows and all: every row keeps its address, and the key index is left alone.
-    Join,
-    /// Only live rows go on, to new addresses.
-    Rewrite,
-}
-
-/// Chunks of one table that are to become one, each with its dead rows as they were when the job was made.
+/// Neighbouring chunks of one table that are to become one.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) shape: Arc<TableShape>,
-    pub(super) sources: Vec<Slot>,
-    pub(super) way: Way,
-    /// Where the rows go, if that is settled already.
-    pub(super) start: Option<Address>,
+    pub(super) sources: Sources,
 }
 
-/// One chunk in place of others, and how to get there from them.
+/// The chunks of a job, each with its dead rows as they were when the job was made.
+#[derive(Clone, Debug)]
+pub(super) struct Sources {
+    pub(super) slots: Vec<Slot>,
+    /// Dead rows go on, too: joining whole chunks is cheaper than picking rows.
+    pub(super) with_dead: bool,
+}
+
+/// One chunk in place of others.
 #[derive(Debug)]
 pub(super) struct Merged {
     pub(super) table: TableId,
-    pub(super) way: Way,
-    pub(super) sources: Vec<Arc<Chunk>>,
+    pub(super) sources: Sources,
     pub(super) chunk: Arc<Chunk>,
-    /// Whether the chunk's addresses are settled.
-    pub(super) placed: bool,
-    /// Of each row of the chunk, where it was and its index word; nothing for a join.
-    pub(super) from: Vec<Address>,
-    pub(super) words: Vec<u64>,
 }
 
-impl Job {
-    /// Rows that it writes.
-    pub(super) fn rows(&self) -> usize {
-        let count = |slot: &Slot| if self.way == Way::Join { slot.chunk.rows } else { slot.live() };
-        self.sources.iter().map(count).sum()
+impl Sources {
+    pub(super) fn chunks(&self) -> impl Iterator<Item = &Arc<Chunk>> {
+        self.slots.iter().map(|slot| &slot.chunk)
     }
 
-    /// The chunks that it is made of.
-    pub(super) fn chunks(&self) -> Vec<Arc<Chunk>> {
-        self.sources.iter().map(|slot| slot.chunk.clone()).collect()
+    /// Whether all rows of a source go on.
+    fn keeps_all(&self, slot: &Slot) -> bool {
+        self.with_dead || slot.deleted.count() == 0
     }
 
-    /// Makes the chunk.
-    ///
-    /// # Errors
-    /// When rows can't be read from their segment or joined.
-    pub(super) fn run(&self) -> Result<Merged, WarehouseError> {
-        let batch = self.batch()?;
-        let start = match self.way {
-            Way::Join => self.sources.first().map(|slot| slot.chunk.start),
-            Way::Rewrite => self.start,
-        };
-        let rewritten = self.sources.iter().map(|slot| self.rewritten(slot)).sum();
-        let chunk = Chunk::of_rows(&self.shape, start.unwrap_or_default(), batch, rewritten);
-        self.carry_keys(&chunk)?;
-        let (mut from, mut words) = (Vec::new(), Vec::new());
-        if self.way == Way::Rewrite {
-            from.reserve_exact(chunk.rows);
-            for slot in &self.sources {
-                from.extend(live_rows(slot).map(|row| slot.chunk.start + row as Address));
+    /// How many rows of a source go on.
+    fn kept(&self, slot: &Slot) -> usize {
+        if self.keeps_all(slot) { slot.chunk.rows } else { slot.live() }
+    }
+
+    fn rows(&self) -> usize {
+        self.slots.iter().map(|slot| self.kept(slot)).sum()
+    }
+
+    /// The addresses of the rows that go on.
+    fn addresses(&self) -> Addresses {
+        let mut all = Vec::with_capacity(self.rows());
+        for slot in &self.slots {
+            let addresses = slot.chunk.addresses.iter();
+            if self.keeps_all(slot) {
+                all.extend(addresses);
+            } else {
+                all.extend(addresses.enumerate().filter(|(row, _)| !slot.deleted.contains(*row)).map(|(_, at)| at));
             }
-            words = chunk.keys()?.iter().map(word_of).collect();
         }
-        Ok(Merged {
-            table: self.shape.id,
-            way: self.way,
-            sources: self.sources.iter().map(|slot| slot.chunk.clone()).collect(),
-            chunk: Arc::new(chunk),
-            placed: start.is_some(),
-            from,
-            words,
-        })
+        Addresses::of(all)
     }
 
-    fn keeps_dead(&self, slot: &Slot) -> bool {
-        self.way == Way::Join || slot.deleted.count() == 0
-    }
-
-    fn batch(&self) -> Result<RecordBatch, WarehouseError> {
-        let name = self.shape.name();
-        let mut parts = Vec::with_capacity(self.sources.len());
-        for slot in &self.sources {
+    fn batch(&self, shape: &TableShape) -> Result<RecordBatch, WarehouseError> {
+        let mut parts = Vec::with_capacity(self.slots.len());
+        for slot in &self.slots {
             let batch = slot.chunk.batch_once()?;
-            if self.keeps_dead(slot) {
+            if self.keeps_all(slot) {
                 parts.push((*batch).clone());
             } else {
                 let live = BooleanArray::new(slot.deleted.live_mask(slot.chunk.rows), None);
                 let live = filter_record_batch(&batch, &live)
-                    .map_err(WarehouseError::columnar("drop dead rows of table", name))?;
+                    .map_err(WarehouseError::columnar("drop dead rows of table", shape.name()))?;
                 parts.push(live);
             }
         }
-        concat_batches(&self.shape.arrow, &parts).map_err(WarehouseError::columnar("merge rows of table", name))
+        concat_batches(&shape.arrow, &parts).map_err(WarehouseError::columnar("merge rows of table", shape.name()))
     }
 
     /// How many of the slot's rows that go on were in a segment before.
     fn rewritten(&self, slot: &Slot) -> usize {
-        let rows = if self.keeps_dead(slot) { slot.chunk.rows } else { slot.live() };
+        let rows = self.kept(slot);
         if slot.chunk.is_written() { rows } else { slot.chunk.rewritten.min(rows) }
     }
 
     /// Gives the chunk the encoded keys of those it came from, which are dearer to make than to copy.
     fn carry_keys(&self, chunk: &Chunk) -> Result<(), WarehouseError> {
-        if self.shape.schema.has_int_key() {
+        let shape = &chunk.shape;
+        if shape.schema.has_int_key() {
             return Ok(());
         }
-        let mut carried = KeyColumn::for_table(&self.shape.schema);
-        for slot in &self.sources {
+        let mut carried = KeyColumn::for_table(&shape.schema);
+        for slot in &self.slots {
             for (row, key) in slot.chunk.keys()?.iter().enumerate() {
-                if self.way == Way::Join || !slot.deleted.contains(row) {
-                    let wrong = |error: KeyError| WarehouseError::mismatch(self.shape.name(), error.to_string());
+                if self.keeps_all(slot) || !slot.deleted.contains(row) {
+                    let wrong = |error: KeyError| WarehouseError::mismatch(shape.name(), error.to_string());
                     carried.push(key).map_err(wrong)?;
                 }
             }
@@ -134,76 +110,63 @@ impl Job {
         chunk.set_keys(carried);
         Ok(())
     }
+
+    /// The dead rows of what came of the sources, when these are now as in `slots`.
+    fn dead_as_in(&self, slots: &[Slot]) -> Deleted {
+        let mut dead = Deleted::default();
+        let mut first = 0;
+        for (source, now) in self.slots.iter().zip(slots) {
+            if self.with_dead {
+                now.deleted.iter().for_each(|row| _ = dead.mark(first + row));
+            } else {
+                now.deleted.since(&source.deleted).into_iter().for_each(|row| _ = dead.mark(first + row));
+            }
+            first += self.kept(source);
+        }
+        dead
+    }
 }
 
-fn live_rows(slot: &Slot) -> impl Iterator<Item = usize> {
-    (0..slot.chunk.rows).filter(|&row| !slot.deleted.contains(row))
+impl Job {
+    /// Rows that it writes.
+    pub(super) fn rows(&self) -> usize {
+        self.sources.rows()
+    }
+
+    /// Makes the chunk.
+    ///
+    /// # Errors
+    /// When rows can't be read from their segment or joined.
+    pub(super) fn run(self) -> Result<Merged, WarehouseError> {
+        let Job { shape, sources } = self;
+        let rewritten = sources.slots.iter().map(|slot| sources.rewritten(slot)).sum();
+        let chunk = Chunk::of_rows(&shape, sources.addresses(), sources.batch(&shape)?, rewritten);
+        sources.carry_keys(&chunk)?;
+        Ok(Merged { table: shape.id, sources, chunk: Arc::new(chunk) })
+    }
 }
 
 impl Merged {
-    /// Settles where the rows go: at `next`, which moves on behind them, unless that is settled.
-    pub(super) fn place(&mut self, next: &mut Address) {
-        if self.placed {
-            return;
-        }
-        // Nobody else has the chunk yet. If somebody had, it would keep its place, and its users theirs.
-        if let Some(chunk) = Arc::get_mut(&mut self.chunk) {
-            chunk.start = *next;
-            *next = chunk.end();
-            self.placed = true;
-        }
-    }
-
     /// Sources may have come into a segment while the merge went on.
     pub(super) fn count_rewritten(&mut self) {
-        if self.sources.iter().any(|source| source.is_written())
+        if self.sources.chunks().any(|source| source.is_written())
             && let Some(chunk) = Arc::get_mut(&mut self.chunk)
         {
-            let unwritten = self.sources.iter().filter(|source| !source.is_written());
+            let unwritten = self.sources.chunks().filter(|source| !source.is_written());
             let fresh: usize = unwritten.map(|source| source.rows.saturating_sub(source.rewritten)).sum();
             chunk.rewritten = chunk.rewritten.max(chunk.rows.saturating_sub(fresh));
         }
     }
 
-    /// The places of the sources among `slots`, if all of them are there.
-    pub(super) fn sources_in(&self, slots: &[Slot]) -> Option<Vec<usize>> {
-        self.sources.iter().map(|source| super::chunk::place_of(slots, source)).collect()
-    }
-
-    /// The dead rows of the chunk when the sources are at `places` of `slots`.
-    pub(super) fn deleted_as_in(&self, slots: &[Slot], places: &[usize]) -> Deleted {
-        let sources = || places.iter().filter_map(|&place| slots.get(place));
-        match self.way {
-            Way::Join => sources()
-                .flat_map(|slot| {
-                    let offset = (slot.chunk.start - self.chunk.start) as usize;
-                    slot.deleted.iter().map(move |row| offset + row)
-                })
-                .collect(),
-            Way::Rewrite => {
-                let mut rows = self.from.iter().enumerate().peekable();
-                let mut dead = Deleted::default();
-                for slot in sources() {
-                    while let Some((row, from)) = rows.next_if(|(_, from)| **from < slot.chunk.end()) {
-                        if slot.deleted.contains((from - slot.chunk.start) as usize) {
-                            dead.mark(row);
-                        }
-                    }
-                }
-                dead
-            }
-        }
-    }
-
-    /// `slots` with the chunk in place of its sources; `None` when it is not theirs.
-    pub(super) fn put_into(&self, slots: &[Slot]) -> Option<Vec<Slot>> {
-        let places = self.sources_in(slots)?;
-        let merged = Slot::of(self.chunk.clone(), self.deleted_as_in(slots, &places));
-        let others =
-            slots.iter().enumerate().filter(|(place, _)| !places.contains(place)).map(|(_, slot)| slot.clone());
-        let mut all: Vec<Slot> = others.collect();
-        let place = all.partition_point(|slot| slot.chunk.start < merged.chunk.start);
-        all.insert(place, merged);
-        Some(all)
+    /// The places of the sources among `slots`, and what comes there instead; `None` if they are not there, or rows live
+    /// there that were dead when the job was made: edits that nobody has seen are in the job then, but not in `slots`.
+    pub(super) fn fits(&self, slots: &[Slot]) -> Option<(Range<usize>, Slot)> {
+        let first = place_of(slots, self.sources.chunks().next()?)?;
+        let places = first..first + self.sources.slots.len();
+        let there = slots.get(places.clone())?;
+        let same = there.iter().zip(self.sources.chunks()).all(|(slot, source)| Arc::ptr_eq(&slot.chunk, source));
+        let merged = Slot::of(self.chunk.clone(), self.sources.dead_as_in(there));
+        let live: usize = there.iter().map(Slot::live).sum();
+        (same && merged.live() == live).then_some((places, merged))
     }
 }

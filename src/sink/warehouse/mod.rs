@@ -21,9 +21,10 @@
 //! `(100 - dead_percent_max) / dead_percent_max` rows written again for each row updated, and never more than
 //! `compaction_rows_per_change`. Deletion vectors that changed are written whole, at most 1 bit a row of their segment.
 //!
-//! Pauses: a publish merges at most some ten thousand rows itself, and moves as many to the places that threads made for them
-//! (more after a larger group of changes); the rest of compaction and all writing go on beside it.
+//! Pauses: a publish merges at most some ten thousand rows itself, and puts the chunks that threads have merged in their places; the rest
+//! of compaction and all writing go on beside it.
 
+mod addresses;
 mod aggregate;
 mod background;
 mod bulk;
@@ -37,7 +38,6 @@ mod damage;
 mod deleted;
 mod error;
 mod index;
-mod install;
 mod manifest;
 mod memory;
 mod merge;

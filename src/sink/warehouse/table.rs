@@ -1,10 +1,11 @@
 //! One table as its writer has it: slots in address order, and the key index.
 
 use super::WarehouseError;
+use super::addresses::Addresses;
 use super::chunk::{Chunk, Keys, Slot, locate};
 use super::columns::{TableShape, key_text};
 use super::index::{Address, KeyIndex};
-use super::install::Moves;
+use super::merged::Merged;
 use crate::apply::edits::TableEdits;
 use crate::model::{KeyColumn, KeyRef, Value};
 use arrow_array::types::Int64Type;
@@ -13,7 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// How many keys are touched ahead of their searches; their cache lines fit the first-level cache.
-pub(super) const TOUCH_AHEAD: usize = 128;
+const TOUCH_AHEAD: usize = 128;
 
 /// The word the index keeps for a key.
 pub(super) fn word_of(key: KeyRef<'_>) -> u64 {
@@ -57,13 +58,13 @@ pub(super) struct Table {
     pub(super) shared: Arc<SharedIndex>,
     /// Changed since the last publish.
     pub(super) changed: bool,
-    /// Merged chunks on their way in.
-    pub(super) moves: Moves,
+    /// Merged chunks that wait for a publish to take the places of their sources.
+    pub(super) waiting: Vec<Arc<Merged>>,
 }
 
 impl Table {
     pub(super) fn new(shape: Arc<TableShape>, slots: Vec<Slot>, next: Address) -> Table {
-        Table { shape, slots, next, shared: Arc::default(), changed: false, moves: Moves::default() }
+        Table { shape, slots, next, shared: Arc::default(), changed: false, waiting: Vec::new() }
     }
 
     /// Live rows.
@@ -73,7 +74,7 @@ impl Table {
 
     /// The table's chunks, and those that are waiting to come in.
     pub(super) fn chunks(&self) -> impl Iterator<Item = &Arc<Chunk>> {
-        self.slots.iter().map(|slot| &slot.chunk).chain(self.moves.not_begun().map(|merged| &merged.chunk))
+        self.slots.iter().map(|slot| &slot.chunk).chain(self.waiting.iter().map(|merged| &merged.chunk))
     }
 
     /// Checks that the edits fit the table, before anything of the edit set is accepted.
@@ -128,7 +129,8 @@ impl Table {
         })?;
         if edits.upserts.num_rows() > 0 {
             let start = self.next;
-            let chunk = Chunk::of_rows(&self.shape, start, self.shape.conform(&edits.upserts)?, 0);
+            let addresses = Addresses::from(start, edits.upserts.num_rows());
+            let chunk = Chunk::of_rows(&self.shape, addresses, self.shape.conform(&edits.upserts)?, 0);
             if let KeyColumn::Encoded { .. } = edits.upsert_keys {
                 chunk.set_keys(edits.upsert_keys.clone());
             }
@@ -143,8 +145,8 @@ impl Table {
         }
         let starts = Places::of(&self.slots).starts;
         for address in gone {
-            if let Some((place, row)) = locate_in(&starts, address)
-                && let Some(slot) = self.slots.get_mut(place)
+            if let Some(slot) = place_in(&starts, address).and_then(|place| self.slots.get_mut(place))
+                && let Some(row) = slot.chunk.addresses.row_at(address)
             {
                 slot.deleted.mark(row);
             }
@@ -175,21 +177,22 @@ struct Places<'a> {
     slots: &'a [Slot],
 }
 
-/// The slot and row at an address of a live row.
-fn locate_in(starts: &[Address], address: Address) -> Option<(usize, usize)> {
-    let place = starts.partition_point(|&start| start <= address).checked_sub(1)?;
-    Some((place, (address - starts.get(place)?) as usize))
+/// The place of the slot that an address is in.
+fn place_in(starts: &[Address], address: Address) -> Option<usize> {
+    starts.partition_point(|&start| start <= address).checked_sub(1)
 }
 
 impl<'a> Places<'a> {
     fn of(slots: &'a [Slot]) -> Places<'a> {
-        Places { starts: slots.iter().map(|slot| slot.chunk.start).collect(), slots }
+        Places { starts: slots.iter().map(|slot| slot.chunk.start()).collect(), slots }
     }
 
     /// The key of the live row at an address.
     fn key(&self, address: Address) -> Result<Option<KeyRef<'a>>, WarehouseError> {
-        let Some((place, row)) = locate_in(&self.starts, address) else { return Ok(None) };
-        let Some(slot) = self.slots.get(place) else { return Ok(None) };
+        let slot = place_in(&self.starts, address).and_then(|place| self.slots.get(place));
+        let Some((slot, row)) = slot.and_then(|slot| Some((slot, slot.chunk.addresses.row_at(address)?))) else {
+            return Ok(None);
+        };
         Ok(slot.chunk.keys()?.get(row))
     }
 
@@ -254,11 +257,9 @@ pub(super) fn build_index(shape: &TableShape, slots: &[Slot]) -> Result<KeyIndex
     let mut index = KeyIndex::with_capacity(slots.iter().map(Slot::live).sum());
     let places = Places::of(slots);
     for slot in slots {
+        let mut addresses = slot.chunk.addresses.iter();
         in_pieces(slot.chunk.keys()?, &mut index, &places, |index, row, word, key| {
-            if slot.deleted.contains(row) {
-                return Ok(());
-            }
-            let address = slot.chunk.start + row as Address;
+            let Some(address) = addresses.next().filter(|_| !slot.deleted.contains(row)) else { return Ok(()) };
             match index.insert(word, address, |at| places.has_key(at, key))? {
                 None => Ok(()),
                 Some(_) => Err(WarehouseError::DuplicateKey { table: shape.name().to_owned(), key: key_text(key) }),

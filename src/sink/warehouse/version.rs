@@ -19,7 +19,7 @@ pub struct Version {
 }
 
 /// One table in one version.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct TableVersion {
     pub(super) shape: Arc<TableShape>,
     pub(super) slots: Vec<Slot>,

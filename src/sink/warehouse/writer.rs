@@ -196,18 +196,13 @@ impl Warehouse {
     }
 
     /// Makes a version of the tables as they are; tables that did not change are shared with the visible one.
-    fn show(&mut self, watermark: Lsn) {
+    pub(super) fn show(&mut self, watermark: Lsn) {
         let before = self.reader.version();
         let tables = self.tables.iter_mut().zip(&before.tables).map(|(table, before)| {
             if std::mem::take(&mut table.changed) { Arc::new(table.version()) } else { before.clone() }
         });
         let version = Version { watermark, catalog: before.catalog.clone(), tables: tables.collect() };
         self.reader.current.store(Arc::new(version));
-    }
-
-    /// Shows the same rows in other chunks. That is no reason for a checkpoint.
-    pub(super) fn show_compacted(&mut self) {
-        self.show(self.reader.version().watermark);
     }
 
     pub(super) fn has_staged(&self) -> bool {
