@@ -252,6 +252,14 @@ fn models(swept: &Sweep) -> String {
                 model.residuals.len().to_string(),
             ],
         );
+        if let (Some(exponent), Some(base)) = (model.size_exponent, model.size_base_rows) {
+            let name = format!("{}: times (rows_total / {}) to the power of", model.strategy, count(base));
+            let none = || "-".to_owned();
+            add(
+                &mut out,
+                vec![name, none(), none(), scientific(exponent), pair(model.size_exponent_ci), none(), none()],
+            );
+        }
     }
     format!("{out}\n\n")
 }

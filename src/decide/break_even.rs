@@ -3,19 +3,22 @@
 //! All costs are CPU seconds, of the threads that follow and of what following adds to the source (triggers, against the control run).
 //!
 //! * A **full refresh** costs `a + b * rows` a refresh, so `(a + b * rows) / P` a second when one is made every P seconds.
-//! * A **change stream** costs `c + d * changes` for each second, whatever P is. `incremental` is fitted in the same form; its interval is that
-//!   at which it was measured, since what a batch costs beyond its changes is small.
+//! * A **change stream** costs `(c + d * changes) * (rows / r)^e` for each second, whatever P is: the line is fitted at the smallest size, r
+//!   rows, and e to what it costs beside larger tables, where trees are deeper and caches colder. Runs of one size alone give the line.
+//!   `incremental` is fitted in the same form; its interval is that at which it was measured, since what a batch costs beyond its
+//!   changes is small.
 //!
-//! **Break-even**: the changes in an interval P at which both cost the same are `(a + b rows - c P) / d`; as a fraction of the rows it is the
-//! changed fraction above which the change stream is the dearer one. Its interval is drawn from what the fits do not know.
+//! **Break-even**: the changes in an interval P at which both cost the same are `(a + b rows - c' P) / d'`, with c and d as they are at that size;
+//! as a fraction of the rows it is the changed fraction above which the change stream is the dearer one. Its interval is drawn from
+//! what the fits do not know.
 
-use crate::stats::{CostLine, SplitMix64};
+use crate::stats::{CostLine, Growth, SplitMix64};
 use serde::{Deserialize, Serialize};
 
 /// The schema's name, in every file.
 pub const SCHEMA: &str = "freshbench.sweep";
 /// The schema's version.
-pub const SCHEMA_VERSION: &str = "1.0";
+pub const SCHEMA_VERSION: &str = "1.1";
 /// Draws for an interval, and their seed.
 const DRAWS: (usize, u64) = (4_000, 1);
 
@@ -96,16 +99,24 @@ pub struct Model {
     pub spread: Option<f64>,
     /// `[x, y, (y - fitted) / y]` of each point.
     pub residuals: Vec<[f64; 3]>,
+    /// What the line is multiplied by at other sizes: rows of all tables over `size_base_rows`, to this power. None if it was run at one size.
+    pub size_exponent: Option<f64>,
+    /// Its 95 % interval.
+    pub size_exponent_ci: Option<[f64; 2]>,
+    /// Rows of all tables where the line was fitted.
+    pub size_base_rows: Option<f64>,
     /// The line itself, for computing.
     #[serde(skip)]
     pub line: Option<CostLine>,
+    /// And its growth.
+    #[serde(skip)]
+    pub growth: Option<Growth>,
 }
 
 impl Model {
     /// The model through these points, if a line goes through them.
     pub fn fit(strategy: &str, (of, by): (&str, &str), points: &[(f64, f64)]) -> Option<Model> {
         let line = CostLine::fit(points)?;
-        let pair = |interval: Option<crate::stats::Interval>| interval.map(|interval| [interval.low, interval.high]);
         Some(Model {
             strategy: strategy.to_owned(),
             of: of.to_owned(),
@@ -117,8 +128,60 @@ impl Model {
             spread: line.spread,
             residuals: line.residuals.iter().map(|&(x, y, r)| [x, y, r]).collect(),
             line: Some(line),
+            size_exponent: None,
+            size_exponent_ci: None,
+            size_base_rows: None,
+            growth: None,
         })
     }
+
+    /// The model of a change stream through `(rows of all tables, changes a second, cost)`: the line at the smallest size, and how it
+    /// grows with the size.
+    pub fn fit_stream(strategy: &str, points: &[(f64, f64, f64)]) -> Option<Model> {
+        let base = points.iter().map(|(rows, _, _)| *rows).min_by(f64::total_cmp)?;
+        let smallest: Vec<(f64, f64)> =
+            points.iter().filter(|(rows, _, _)| *rows == base).map(|&(_, rate, cost)| (rate, cost)).collect();
+        let mut model = Model::fit(strategy, ("cpu_s_per_s", "changes_per_s"), &smallest)?;
+        let line = model.line.as_ref()?;
+        let ratios: Vec<(f64, f64)> = points.iter().map(|&(rows, rate, cost)| (rows, cost / line.at(rate))).collect();
+        if let Some(growth) = Growth::fit(base, &ratios) {
+            model.size_exponent = Some(growth.exponent);
+            model.size_exponent_ci = pair(growth.exponent_interval);
+            model.size_base_rows = Some(base);
+            model.growth = Some(growth);
+        }
+        Some(model)
+    }
+
+    /// What the line is multiplied by at a size.
+    fn ratio(&self, rows_total: f64) -> f64 {
+        self.growth.as_ref().map_or(1.0, |growth| growth.at(rows_total))
+    }
+
+    /// The cost of a change stream at a size and rate.
+    pub fn stream_at(&self, rows_total: f64, change_rate: f64) -> Option<f64> {
+        Some(self.line.as_ref()?.at(change_rate) * self.ratio(rows_total))
+    }
+
+    /// The 95 % interval of one measurement there: what line and growth do not know, taken as independent.
+    fn stream_forecast(&self, rows_total: f64, change_rate: f64) -> Option<[f64; 2]> {
+        let (line, ratio) = (self.line.as_ref()?, self.ratio(rows_total));
+        let middle = line.at(change_rate);
+        let of_line = line.forecast(change_rate)?.high / middle - 1.0;
+        let reach = of_line.hypot(self.growth.as_ref().map_or(0.0, |growth| growth.reach(rows_total)));
+        Some([1.0 - reach, 1.0 + reach].map(|share| (middle * ratio * share).max(0.0)))
+    }
+
+    /// One draw of what intercept and slope may as well be at a size.
+    fn stream_drawn(&self, line: &CostLine, rows_total: f64, random: &mut SplitMix64) -> (f64, f64) {
+        let (intercept, slope) = line.drawn(random);
+        let ratio = self.growth.as_ref().map_or(1.0, |growth| growth.drawn(rows_total, random));
+        (intercept * ratio, slope * ratio)
+    }
+}
+
+fn pair(interval: Option<crate::stats::Interval>) -> Option<[f64; 2]> {
+    interval.map(|interval| [interval.low, interval.high])
 }
 
 /// A forecast beyond what was measured.
@@ -168,7 +231,7 @@ pub struct Models {
     pub refresh_cost: Option<Model>,
     /// Its length by rows of all tables.
     pub refresh_time: Option<Model>,
-    /// Cost a second of each change stream by changes a second.
+    /// Cost a second of each change stream by changes a second, and by size.
     pub streams: Vec<Model>,
     /// Measured `(strategy, changes a second, p99 lag)` of change streams.
     pub lags: Vec<(String, f64, f64)>,
@@ -176,8 +239,8 @@ pub struct Models {
 
 impl Models {
     /// The model of a change stream.
-    pub fn stream(&self, strategy: &str) -> Option<&CostLine> {
-        self.streams.iter().find(|model| model.strategy == strategy).and_then(|model| model.line.as_ref())
+    pub fn stream(&self, strategy: &str) -> Option<&Model> {
+        self.streams.iter().find(|model| model.strategy == strategy)
     }
 
     fn refresh(&self) -> Option<(&CostLine, &CostLine)> {
@@ -201,15 +264,20 @@ impl Models {
     /// The changed fraction of an interval at which full refresh and change stream cost the same.
     pub fn break_even(&self, stream: &str, (rows, rows_total): (u64, u64), interval_s: f64) -> Option<BreakEven> {
         let (refresh, _) = self.refresh()?;
-        let stream = self.stream(stream)?;
+        let model = self.stream(stream)?;
+        let stream = model.line.as_ref()?;
         let total = rows_total as f64;
+        let ratio = model.ratio(total);
         let fraction = |(a, b): (f64, f64), (c, d): (f64, f64)| (a + b * total - c * interval_s) / d / total;
-        let middle = fraction((refresh.intercept, refresh.slope), (stream.intercept, stream.slope));
+        let middle = fraction((refresh.intercept, refresh.slope), (stream.intercept * ratio, stream.slope * ratio));
         let known = refresh.spread.is_some() && stream.spread.is_some();
         let ci = known.then(|| {
             let mut random = SplitMix64::new(DRAWS.1);
-            let mut draws: Vec<f64> =
-                (0..DRAWS.0).map(|_| fraction(refresh.drawn(&mut random), stream.drawn(&mut random))).collect();
+            let mut draw = |_| {
+                let refresh = refresh.drawn(&mut random);
+                fraction(refresh, model.stream_drawn(stream, total, &mut random))
+            };
+            let mut draws: Vec<f64> = (0..DRAWS.0).map(&mut draw).collect();
             draws.retain(|draw| draw.is_finite());
             draws.sort_unstable_by(f64::total_cmp);
             let at = |q: f64| {
@@ -244,15 +312,14 @@ impl Models {
             });
         }
         for model in &self.streams {
-            let Some(line) = &model.line else { continue };
-            let cost = line.at(change_rate);
+            let Some(cost) = model.stream_at(total, change_rate) else { continue };
             // One thread reads and one a sink applies, and the source does its part: beyond a handful of cores it can't go.
             let impossible = (cost > f64::from(STREAM_CORES_MAX))
                 .then(|| format!("it would need {cost:.0} cores, and its stages are single threads"));
             strategies.push(ForecastOf {
                 strategy: model.strategy.clone(),
                 cpu_s_per_interval: cost * interval_s,
-                ci: line.forecast(change_rate).map(|i| [i.low * interval_s, i.high * interval_s]),
+                ci: model.stream_forecast(total, change_rate).map(|ends| ends.map(|end| end * interval_s)),
                 cost_cpu_s_per_s: cost,
                 freshness_p99_s: self.stream_lag(&model.strategy, change_rate),
                 impossible,
@@ -361,6 +428,48 @@ mod tests {
         assert!(forecast.strategies[0].impossible.is_some());
         let inside = models().forecast((1000, 1000), (500.0, 10.0), (1e6, 5000.0));
         assert!(!inside.extrapolation);
+    }
+
+    #[test]
+    fn a_stream_beside_larger_tables_by_hand() {
+        // 0.01 + 1e-4 a change at 1,000 rows, doubled with every hundred times the rows: an exponent of ln 2 / ln 100.
+        let line = |rate: f64| 0.01 + 1e-4 * rate;
+        let mut points: Vec<(f64, f64, f64)> = [100.0, 1000.0, 5000.0].map(|rate| (1e3, rate, line(rate))).into();
+        points.extend([1000.0, 5000.0].map(|rate| (1e5, rate, 2.0 * line(rate))));
+        let model = Model::fit_stream("cdc-trigger", &points).unwrap();
+        assert!((model.size_exponent.unwrap() - 2f64.ln() / 100f64.ln()).abs() < 1e-9, "{model:?}");
+        assert_eq!((model.size_base_rows, model.residuals.len()), (Some(1e3), 3));
+        assert!((model.stream_at(1e7, 2000.0).unwrap() - 4.0 * line(2000.0)).abs() < 1e-9);
+        assert!((model.stream_at(1e3, 2000.0).unwrap() - line(2000.0)).abs() < 1e-9);
+        let grown = Models { streams: vec![model], ..models() };
+        // 1e5 rows every 2 s: refresh 0.3; stream 2 * (0.02 + 1e-4 n), equal at n = 1,300: 1.3 % of the rows.
+        let even = grown.break_even("cdc-trigger", (100_000, 100_000), 2.0).unwrap();
+        assert!((even.changed_fraction.unwrap() - 0.013).abs() < 1e-6, "{even:?}");
+        let forecast = grown.forecast((10_000_000, 10_000_000), (2000.0, 60.0), (1e5, 5000.0));
+        assert!((forecast.strategies[1].cpu_s_per_interval - 60.0 * 4.0 * line(2000.0)).abs() < 1e-6, "{forecast:?}");
+    }
+
+    #[test]
+    fn what_line_and_growth_do_not_know_adds_up() {
+        // Off by 10 % each way at both sizes: a forecast at the base knows less than the line alone only by what the growth adds, which
+        // is nothing there.
+        let noisy = |rows: f64, ratio: f64| {
+            [100.0, 1000.0, 5000.0]
+                .into_iter()
+                .flat_map(move |rate: f64| [0.9, 1.1].map(|share| (rows, rate, ratio * share * (0.01 + 1e-4 * rate))))
+        };
+        let points: Vec<_> = noisy(1e3, 1.0).chain(noisy(1e4, 1.2)).collect();
+        let model = Model::fit_stream("cdc-trigger", &points).unwrap();
+        let share = |rows: f64| {
+            let [low, high] = model.stream_forecast(rows, 2000.0).unwrap();
+            let middle = model.stream_at(rows, 2000.0).unwrap();
+            assert!((high - middle - (middle - low)).abs() < 1e-9);
+            high / middle - 1.0
+        };
+        let line = model.line.as_ref().unwrap();
+        assert!((share(1e3) - (line.forecast(2000.0).unwrap().high / line.at(2000.0) - 1.0)).abs() < 1e-9);
+        let growth = model.growth.as_ref().unwrap();
+        assert!((share(1e6) - share(1e3).hypot(growth.reach(1e6))).abs() < 1e-9 && share(1e6) > share(1e4));
     }
 
     #[test]

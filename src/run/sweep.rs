@@ -24,6 +24,8 @@ const INTERVAL_MIN: Duration = Duration::from_millis(500);
 const WINDOW_MIN: Duration = Duration::from_secs(3);
 /// An interval is so many times the length that is foretold for a refresh, so that it keeps up.
 const ROOM: f64 = 1.5;
+/// Rates, the highest ones, at which a change stream is also run beside the largest table.
+const RATES_AT_THE_LARGEST: usize = 2;
 /// Refreshes in a measured window.
 const REFRESHES: u32 = 3;
 /// Before anything is known: seconds that a refresh takes for a row, and that loading, copying and verifying take.
@@ -206,11 +208,11 @@ impl Sweeper<'_> {
                 places.extend(self.plan.streams.iter().map(|stream| of(stream, rows, rate)));
             }
         }
-        // ...and a stream also at the largest size, which shows what the first order leaves out.
-        if let (Some(&rows), Some(&rate)) = (self.plan.rows.last(), self.plan.change_rates.last())
-            && self.plan.rows.len() > 1
-        {
-            places.extend(self.plan.streams.iter().map(|stream| of(stream, rows, rate)));
+        // ...and a stream also beside the largest table, at the rates at which a change costs more than idling: what the first order leaves out.
+        if let (Some(&rows), true) = (self.plan.rows.last(), self.plan.rows.len() > 1) {
+            for &rate in self.plan.change_rates.iter().rev().take(RATES_AT_THE_LARGEST) {
+                places.extend(self.plan.streams.iter().map(|stream| of(stream, rows, rate)));
+            }
         }
         places
     }
@@ -298,8 +300,8 @@ impl Sweeper<'_> {
             of("full-refresh").filter_map(|run| Some((run.rows_total as f64, value(run)?))).collect()
         };
         let streams = self.plan.streams.iter().filter_map(|name| {
-            let points: Vec<(f64, f64)> = of(name).map(|run| (run.change_rate, run.cost_cpu_s_per_s)).collect();
-            Model::fit(name, ("cpu_s_per_s", "changes_per_s"), &points)
+            let point = |run: &SweepRun| (run.rows_total as f64, run.change_rate, run.cost_cpu_s_per_s);
+            Model::fit_stream(name, &of(name).map(point).collect::<Vec<_>>())
         });
         let lags = self.runs.iter().filter(|run| run.strategy != "full-refresh");
         Models {
@@ -357,7 +359,8 @@ impl Sweeper<'_> {
                     for stream in &plan.streams {
                         let lag = models.stream_lag(stream, change_rate);
                         // Beyond the highest rate that was run nobody knows whether it keeps up.
-                        let cost = models.stream(stream).filter(|_| lag.is_some()).map(|line| line.at(change_rate));
+                        let model = models.stream(stream).filter(|_| lag.is_some());
+                        let cost = model.and_then(|model| model.stream_at(rows_total as f64, change_rate));
                         put(stream, self.measured(stream, rows, change_rate, None), (cost, lag));
                     }
                 }
@@ -389,10 +392,10 @@ impl Sweeper<'_> {
                 checked("full-refresh", line.at(total), run.cpu_s_per_refresh.unwrap_or(f64::NAN));
             }
             for model in &models.streams {
-                let Some(line) = &model.line else { continue };
                 let run = self.run(&Place { strategy: model.strategy.clone(), rows, rate })?;
                 tell(&run);
-                checked(&model.strategy, line.at(run.change_rate), run.cost_cpu_s_per_s);
+                let predicted = model.stream_at(run.rows_total as f64, run.change_rate).unwrap_or(f64::NAN);
+                checked(&model.strategy, predicted, run.cost_cpu_s_per_s);
             }
         }
         Ok(checks)

@@ -89,7 +89,7 @@ impl CostLine {
 }
 
 /// Normal with mean 0 and deviation 1 (Box & Muller 1958).
-fn normal(random: &mut SplitMix64) -> f64 {
+pub(super) fn normal(random: &mut SplitMix64) -> f64 {
     (-2.0 * random.unit().ln()).sqrt() * (std::f64::consts::TAU * random.unit()).cos()
 }
 

@@ -7,6 +7,7 @@
 pub mod age_curve;
 pub mod change_point;
 pub mod cost_line;
+pub mod growth;
 pub mod histogram;
 pub mod interval;
 pub mod multiple;
@@ -19,6 +20,7 @@ pub mod two_samples;
 pub use age_curve::{AgeCurve, AgeDistribution, AgeSegment, Slope};
 pub use change_point::{ChangePoint, ChangePointOptions, change_points};
 pub use cost_line::CostLine;
+pub use growth::Growth;
 pub use histogram::{Histogram, HistogramError};
 pub use interval::{Interval, RankInterval, mean_interval_batches, mean_interval_bootstrap, quantile_ranks};
 pub use multiple::benjamini_hochberg;

@@ -45,6 +45,12 @@ pub struct Model {
     pub slope_ci: Option<[Option<f64>; 2]>,
     /// The relative spread of the points about it.
     pub spread: Option<f64>,
+    /// The power of the rows that the line is multiplied with at other sizes.
+    pub size_exponent: Option<f64>,
+    /// Its 95 % interval.
+    pub size_exponent_ci: Option<[Option<f64>; 2]>,
+    /// Rows of all tables where the line was fitted.
+    pub size_base_rows: Option<f64>,
     /// One for each point.
     pub residuals: Vec<Value>,
 }

@@ -70,6 +70,27 @@ fn model(given: &Model) -> Row {
     }
 }
 
+/// How a line grows with the size of the tables.
+fn growth(given: &Model) -> Option<Row> {
+    let (exponent, base) = given.size_exponent.zip(given.size_base_rows)?;
+    let small = |value: f64| format!("{value:.3e}");
+    let none = || Cell::text("-".to_owned());
+    Some(Row {
+        head: Cell::text(format!(
+            "{}: times (rows_total / {}) to the power of the slope",
+            given.strategy,
+            say::count_tick(base)
+        )),
+        cells: vec![
+            none(),
+            Cell { sub: range(given.size_exponent_ci, small), ..Cell::text(small(exponent)) },
+            none(),
+            none(),
+        ],
+        group: false,
+    })
+}
+
 /// Forecasts, their check, and the models that both rest on.
 pub(super) fn blocks(sweep: &Sweep) -> Vec<Block> {
     let mut blocks = Vec::new();
@@ -87,7 +108,7 @@ pub(super) fn blocks(sweep: &Sweep) -> Vec<Block> {
         let table = Table::of(
             "The fitted lines, slopes with intervals of 95 %",
             &head,
-            sweep.models.iter().map(model).collect(),
+            sweep.models.iter().flat_map(|given| [Some(model(given)), growth(given)]).flatten().collect(),
         );
         blocks.push(Block::Folded("Models".to_owned(), table));
     }
