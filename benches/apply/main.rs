@@ -38,6 +38,10 @@ use rows::rows_asked;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Changes that are made ahead of being timed. Merges that they began are waited for within the time.
 const CHANGES_AHEAD: u64 = 256_000;
 const SINGLE_GROUP: u64 = 1_000;

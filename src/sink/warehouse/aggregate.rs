@@ -7,7 +7,6 @@ use super::version::Version;
 use crate::model::{ColumnType, TableId};
 use arrow_array::{Array, RecordBatch};
 use std::borrow::Cow;
-use std::cell::OnceCell;
 use std::sync::Arc;
 
 /// What to compute over all live rows. Columns are places in the table; they are 64-bit integers or timestamps
@@ -46,8 +45,9 @@ impl Version {
         }
         for slot in table.slots.iter().filter(|slot| slot.live() > 0) {
             let piece = Piece::of(slot)?;
-            for (answer, aggregate) in answers.iter_mut().zip(aggregates) {
-                add(answer, *aggregate, &piece).ok_or_else(|| {
+            let sums = piece.sums_less_dead(aggregates);
+            for ((answer, aggregate), sum) in answers.iter_mut().zip(aggregates).zip(sums) {
+                add(answer, *aggregate, &piece, sum).ok_or_else(|| {
                     WarehouseError::mismatch(table.shape.name(), format!("{aggregate:?} is beyond 128 bits"))
                 })?;
             }
@@ -79,8 +79,6 @@ struct Piece<'a> {
     slot: &'a Slot,
     batch: Arc<RecordBatch>,
     live: Option<Vec<u64>>,
-    /// The dead rows, when somebody needs them one by one.
-    dead: OnceCell<Vec<u32>>,
 }
 
 /// If at most one row in so many is dead, a sum over all rows less those of the dead is cheaper than one under a mask.
@@ -89,16 +87,26 @@ const FEW_DEAD_PART: usize = 3;
 impl Piece<'_> {
     fn of(slot: &Slot) -> Result<Piece<'_>, WarehouseError> {
         let live = (slot.deleted.count() > 0).then(|| slot.deleted.live_words(slot.chunk.rows));
-        Ok(Piece { slot, batch: slot.chunk.batch()?, live, dead: OnceCell::new() })
+        Ok(Piece { slot, batch: slot.chunk.batch()?, live })
     }
 
-    /// The rows that do not count, if they are few and all of them are dead rows.
-    fn few_dead(&self, column: usize) -> Option<&[u32]> {
-        let live = self.live.as_deref()?;
+    /// Of each aggregate that is a sum over the live rows, and where few rows are dead, the sum: that of all rows less the dead ones.
+    fn sums_less_dead(&self, aggregates: &[Aggregate]) -> Vec<Option<i128>> {
+        let mut sums: Vec<Option<LessDead<'_>>> =
+            aggregates.iter().map(|aggregate| self.less_dead(*aggregate)).collect();
+        if let (Some(live), true) = (&self.live, sums.iter().any(Option::is_some)) {
+            add_less_dead(live, &mut sums);
+        }
+        let count = self.slot.live() as u64;
+        sums.into_iter().map(|sum| Some(sum?.total(count))).collect()
+    }
+
+    fn less_dead(&self, aggregate: Aggregate) -> Option<LessDead<'_>> {
+        let Aggregate::Sum(column) = aggregate else { return None };
+        let few = self.slot.deleted.count() * FEW_DEAD_PART <= self.slot.chunk.rows;
         let has_nulls = self.batch.columns().get(column)?.null_count() > 0;
-        let (rows, count) = (self.slot.chunk.rows, self.slot.deleted.count());
-        let few = !has_nulls && count * FEW_DEAD_PART <= rows && u32::try_from(rows).is_ok();
-        few.then(|| self.dead.get_or_init(|| clear_bits(live, rows, count)).as_slice())
+        let (values, narrow) = (self.wide(column)?, is_narrow(self.slot, column));
+        (self.live.is_some() && few && !has_nulls).then(|| LessDead::new(values, narrow))
     }
 
     fn wide(&self, column: usize) -> Option<&[i64]> {
@@ -132,18 +140,14 @@ enum Mask<'a> {
     Words(Cow<'a, [u64]>),
 }
 
-/// Adds one chunk to an answer; `None` when the answer overflows.
-fn add(answer: &mut Option<i128>, aggregate: Aggregate, piece: &Piece<'_>) -> Option<()> {
+/// Adds one chunk to an answer, `sum_known` if its sum is known already; `None` when the answer overflows.
+fn add(answer: &mut Option<i128>, aggregate: Aggregate, piece: &Piece<'_>, sum_known: Option<i128>) -> Option<()> {
     let part = match aggregate {
         Aggregate::Count => return Some(()),
+        Aggregate::Sum(_) if sum_known.is_some() => sum_known,
         Aggregate::Sum(column) => {
-            let (values, narrow) = (piece.wide(column)?, is_narrow(piece.slot, column));
-            match piece.few_dead(column) {
-                Some(dead) if narrow => sum_without::<Narrow>(values, dead),
-                Some(dead) => sum_without::<Halves>(values, dead),
-                None if narrow => sum::<Narrow>(values, &piece.mask(&[column])),
-                None => sum::<Halves>(values, &piece.mask(&[column])),
-            }
+            let (values, mask) = (piece.wide(column)?, piece.mask(&[column]));
+            if is_narrow(piece.slot, column) { sum::<Narrow>(values, &mask) } else { sum::<Halves>(values, &mask) }
         }
         Aggregate::SumProduct(a, b) => sum_product(piece.wide(a)?, piece.wide(b)?, &piece.mask(&[a, b]))?,
         Aggregate::Min(column) => least(piece.wide(column)?, &piece.mask(&[column]), |v| v),
@@ -256,31 +260,57 @@ fn set_bits(mut word: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The first `rows` places whose bit is clear, `count` of them.
-fn clear_bits(words: &[u64], rows: usize, count: usize) -> Vec<u32> {
-    let mut clear = Vec::with_capacity(count);
-    for (place, &word) in words.iter().enumerate() {
-        clear.extend(set_bits(!word).map(|bit| (place * 64 + bit) as u32));
-    }
-    clear.truncate(clear.partition_point(|&row| (row as usize) < rows));
-    clear
+/// Rows whose values fit the first-level cache.
+const CACHED_ROWS: usize = 2_048;
+
+/// A sum of all values so far, and of those taken out again.
+enum LessDead<'a> {
+    Narrow(&'a [i64], Narrow),
+    Halves(&'a [i64], Halves),
 }
 
-/// Values that fit the first-level cache.
-const CACHED_VALUES: usize = 2_048;
-
-/// The sum of the values but for those in the rows `left_out`, which ascend; `None` when no value is left.
-fn sum_without<L: Lanes>(values: &[i64], left_out: &[u32]) -> Option<i128> {
-    let (mut lanes, mut left_out_later) = (L::default(), left_out);
-    for (block, first) in values.chunks(CACHED_VALUES).zip((0..).step_by(CACHED_VALUES)) {
-        add_all(&mut lanes, block);
-        let here = left_out_later.partition_point(|&row| (row as usize) < first + block.len());
-        let (now, later) = left_out_later.split_at(here);
-        now.iter().filter_map(|&row| block.get(row as usize - first)).for_each(|&value| lanes.take_out(value));
-        left_out_later = later;
+impl<'a> LessDead<'a> {
+    fn new(values: &'a [i64], narrow: bool) -> LessDead<'a> {
+        if narrow { LessDead::Narrow(values, Narrow::default()) } else { LessDead::Halves(values, Halves::default()) }
     }
-    let count = values.len() - left_out.len();
-    (count > 0).then(|| lanes.total(count as u64))
+
+    fn add(&mut self, first: usize, dead: &[u16]) {
+        match self {
+            LessDead::Narrow(values, lanes) => add_block(lanes, values, first, dead),
+            LessDead::Halves(values, lanes) => add_block(lanes, values, first, dead),
+        }
+    }
+
+    fn total(self, count: u64) -> i128 {
+        match self {
+            LessDead::Narrow(_, lanes) => lanes.total(count),
+            LessDead::Halves(_, lanes) => lanes.total(count),
+        }
+    }
+}
+
+/// Adds the block of values that begins at `first`, and takes out the `dead` ones, counted from there.
+fn add_block<L: Lanes>(lanes: &mut L, values: &[i64], first: usize, dead: &[u16]) {
+    let block = values.get(first..).unwrap_or_default();
+    let block = block.get(..CACHED_ROWS).unwrap_or(block);
+    add_all(lanes, block);
+    // Bits behind the last row are clear, too, and there is nothing to take out.
+    dead.iter().filter_map(|&row| block.get(usize::from(row))).for_each(|&value| lanes.take_out(value));
+}
+
+/// Block by block, so that the dead rows are found once for all sums and taken out while the values are in the cache.
+fn add_less_dead(live: &[u64], sums: &mut [Option<LessDead<'_>>]) {
+    let mut dead = [0u16; CACHED_ROWS];
+    for (block, words) in live.chunks(CACHED_ROWS / 64).enumerate() {
+        let mut count = 0;
+        for (first, &word) in (0..).step_by(64).zip(words) {
+            for bit in set_bits(!word) {
+                dead[count] = first + bit as u16;
+                count += 1;
+            }
+        }
+        sums.iter_mut().flatten().for_each(|sum| sum.add(block * CACHED_ROWS, &dead[..count]));
+    }
 }
 
 /// Of 64 rows, so many are cheaper to treat one by one than all of them under a mask.
@@ -394,14 +424,20 @@ mod tests {
             let narrow: Vec<i64> = values.iter().map(|value| value >> 10).collect();
             prop_assert_eq!(sum::<Narrow>(&narrow, &mask), by_value(&narrow, &is_kept));
             prop_assert_eq!(sum::<Narrow>(&narrow, &Mask::All), by_value(&narrow, &|_| true));
-            let left_out = clear_bits(&words, values.len(), 0);
-            prop_assert!(left_out.iter().all(|&row| !is_kept(row as usize)));
-            prop_assert_eq!(sum_without::<Halves>(&values, &left_out), by_value(&values, &is_kept));
-            prop_assert_eq!(sum_without::<Narrow>(&narrow, &left_out), by_value(&narrow, &is_kept));
-            // Rows behind the first block, too.
-            let (many, kept) = (values.repeat(20), |row: usize| !row.is_multiple_of(5));
-            let fifth: Vec<u32> = (0..many.len() as u32).step_by(5).collect();
-            prop_assert_eq!(sum_without::<Halves>(&many, &fifth), by_value(&many, &kept));
+            // Again and again, for more than one block.
+            for times in [1, 20] {
+                // A whole number of words, unless it is one time.
+                let whole = if times == 1 { values.len() } else { values.len() / 64 * 64 };
+                let (many, words) = (values[..whole].repeat(times), words[..whole.div_ceil(64)].repeat(times));
+                let is_kept = |row: usize| words[row / 64] >> (row % 64) & 1 == 1;
+                let narrow: Vec<i64> = many.iter().map(|value| value >> 10).collect();
+                let mut sums = [None, Some(LessDead::new(&many, false)), Some(LessDead::new(&narrow, true))];
+                add_less_dead(&words, &mut sums);
+                let count = (0..whole * times).filter(|&row| is_kept(row)).count() as u64;
+                let totals = sums.map(|sum| Some(sum?.total(count)));
+                let expected = |values: &[i64]| Some(by_value(values, &is_kept).unwrap_or(0));
+                prop_assert_eq!(totals, [None, expected(&many), expected(&narrow)]);
+            }
         }
     }
 }
