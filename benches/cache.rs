@@ -4,6 +4,8 @@
 
 #![allow(missing_docs, clippy::expect_used, clippy::panic)]
 
+mod allocator;
+
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use criterion::{BatchSize, Criterion, Throughput};
 use freshbench::apply::edits::{EditSet, TableEdits};

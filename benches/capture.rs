@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod allocator;
+
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use freshbench::capture::{CaptureError, CursorCapture, Snapshot, TriggerCapture};
 use freshbench::clock::Clock;

@@ -7,6 +7,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod allocator;
+
 use criterion::{BenchmarkId, Criterion, Throughput};
 use freshbench::clock::Clock;
 use freshbench::model::{Lsn, Moment, Value};

@@ -3,6 +3,8 @@
 //!
 //! The answer is checked before it is timed: the stream must have its golden digest.
 
+mod allocator;
+
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use freshbench::workload::{Overrides, Statement, Workload};
 use std::hint::black_box;

@@ -4,6 +4,8 @@
 //! disk; `read` borrows records from the page cache's copy; `read_transaction` makes checked transactions of them in
 //! reused memory, as the apply path does.
 
+mod allocator;
+
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use freshbench::log::{Fsync, Log, LogError, LogOptions, Offset};
 use freshbench::model::{CommitTime, Lsn, TableId, Transaction, ValueRef};

@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod allocator;
 #[allow(dead_code)]
 #[path = "../tests/postgres/server.rs"]
 mod server;

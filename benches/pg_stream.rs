@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
 
+mod allocator;
 #[path = "../tests/postgres/server.rs"]
 mod server;
 

@@ -7,6 +7,7 @@
 
 #![allow(missing_docs, clippy::expect_used)]
 
+mod allocator;
 #[path = "rows/mod.rs"]
 mod rows;
 

@@ -5,6 +5,7 @@
 
 #![allow(missing_docs, clippy::expect_used, clippy::panic)]
 
+mod allocator;
 #[path = "rows/mod.rs"]
 mod rows;
 

@@ -3,6 +3,8 @@
 //! Answers are checked before they are timed: transformed rows against the oracle's own reading of the definition,
 //! folded groups against the last image of each key.
 
+mod allocator;
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

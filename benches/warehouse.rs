@@ -5,6 +5,7 @@
 
 #![allow(missing_docs, clippy::expect_used, clippy::indexing_slicing)]
 
+mod allocator;
 #[path = "orders/mod.rs"]
 mod orders;
 #[path = "rows/mod.rs"]

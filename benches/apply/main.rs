@@ -21,6 +21,8 @@
 
 #![allow(missing_docs, clippy::expect_used, clippy::indexing_slicing)]
 
+#[path = "../allocator/mod.rs"]
+mod allocator;
 mod expected;
 #[path = "../orders/mod.rs"]
 mod orders;
@@ -37,10 +39,6 @@ use pipeline::Pipeline;
 use rows::rows_asked;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
-
-// As the program has it.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Changes that are made ahead of being timed. Merges that they began are waited for within the time.
 const CHANGES_AHEAD: u64 = 256_000;
