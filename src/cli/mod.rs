@@ -23,6 +23,7 @@ mod warehouse_rows;
 
 pub use args::Cli;
 
+use crate::run::name_allocator;
 use crate::sink::WarehouseError;
 use args::{Command, WarehouseCommand};
 use clap::{CommandFactory, Parser};
@@ -97,8 +98,9 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Parses the process's arguments, does what they say and tells how it ended.
-pub fn main() -> ExitCode {
+/// Parses the process's arguments, does what they say and tells how it ended. `allocator` is the program's, for the record.
+pub fn main(allocator: &'static str) -> ExitCode {
+    name_allocator(allocator);
     let cli = Cli::parse();
     match dispatch(&cli) {
         Ok(exit) => exit.into(),

@@ -144,7 +144,9 @@ impl Model {
         let mut model = Model::fit(strategy, ("cpu_s_per_s", "changes_per_s"), &smallest)?;
         let line = model.line.as_ref()?;
         let ratios: Vec<(f64, f64)> = points.iter().map(|&(rows, rate, cost)| (rows, cost / line.at(rate))).collect();
-        if let Some(growth) = Growth::fit(base, &ratios) {
+        let beside: Vec<f64> = points.iter().filter(|(rows, _, _)| *rows != base).map(|(_, rate, _)| *rate).collect();
+        let mean_rate = beside.iter().sum::<f64>() / beside.len().max(1) as f64;
+        if let Some(growth) = Growth::fit(base, &ratios, line.error_at(mean_rate).unwrap_or(0.0)) {
             model.size_exponent = Some(growth.exponent);
             model.size_exponent_ci = pair(growth.exponent_interval);
             model.size_base_rows = Some(base);
@@ -163,12 +165,13 @@ impl Model {
         Some(self.line.as_ref()?.at(change_rate) * self.ratio(rows_total))
     }
 
-    /// The 95 % interval of one measurement there: what line and growth do not know, taken as independent.
+    /// The 95 % interval of one measurement there: what line and growth do not know, taken as independent. `None` where either is not
+    /// known.
     fn stream_forecast(&self, rows_total: f64, change_rate: f64) -> Option<[f64; 2]> {
         let (line, ratio) = (self.line.as_ref()?, self.ratio(rows_total));
         let middle = line.at(change_rate);
         let of_line = line.forecast(change_rate)?.high / middle - 1.0;
-        let reach = of_line.hypot(self.growth.as_ref().map_or(0.0, |growth| growth.reach(rows_total)));
+        let reach = of_line.hypot(self.growth.as_ref().map_or(Some(0.0), |growth| growth.reach(rows_total))?);
         Some([1.0 - reach, 1.0 + reach].map(|share| (middle * ratio * share).max(0.0)))
     }
 
@@ -270,7 +273,8 @@ impl Models {
         let ratio = model.ratio(total);
         let fraction = |(a, b): (f64, f64), (c, d): (f64, f64)| (a + b * total - c * interval_s) / d / total;
         let middle = fraction((refresh.intercept, refresh.slope), (stream.intercept * ratio, stream.slope * ratio));
-        let known = refresh.spread.is_some() && stream.spread.is_some();
+        let growth_known = model.growth.as_ref().is_none_or(|growth| growth.reach(total).is_some());
+        let known = refresh.spread.is_some() && stream.spread.is_some() && growth_known;
         let ci = known.then(|| {
             let mut random = SplitMix64::new(DRAWS.1);
             let mut draw = |_| {
@@ -469,7 +473,11 @@ mod tests {
         let line = model.line.as_ref().unwrap();
         assert!((share(1e3) - (line.forecast(2000.0).unwrap().high / line.at(2000.0) - 1.0)).abs() < 1e-9);
         let growth = model.growth.as_ref().unwrap();
-        assert!((share(1e6) - share(1e3).hypot(growth.reach(1e6))).abs() < 1e-9 && share(1e6) > share(1e4));
+        let reach = growth.reach(1e6).unwrap();
+        assert!((share(1e6) - share(1e3).hypot(reach)).abs() < 1e-9 && share(1e6) > share(1e4));
+        // One run beside a larger table tells no error: no interval there.
+        let one = Model::fit_stream("cdc-trigger", &points[..7]).unwrap();
+        assert!(one.stream_forecast(1e6, 2000.0).is_none() && one.stream_forecast(1e3, 2000.0).is_some());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// One instant of UTC in two spellings.
@@ -29,6 +30,13 @@ pub fn utc_now() -> UtcTime {
     }
 }
 
+static ALLOCATOR: OnceLock<&str> = OnceLock::new();
+
+/// Notes the allocator of this program, which only the program itself knows; the first name counts. "system" unless told.
+pub fn name_allocator(name: &'static str) {
+    let _ = ALLOCATOR.set(name);
+}
+
 /// Looks the machine over; `folder` is where the run writes, and there the cost of an fsync is measured.
 pub fn environment(folder: &Path, clock: &Clock) -> Environment {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -47,7 +55,7 @@ pub fn environment(folder: &Path, clock: &Clock) -> Environment {
         freshbench: env!("CARGO_PKG_VERSION").to_owned(),
         rustc: env!("FRESHBENCH_RUSTC").to_owned(),
         profile: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
-        allocator: "system".to_owned(),
+        allocator: ALLOCATOR.get().copied().unwrap_or("system").to_owned(),
         calibration: calibrate(folder, clock),
     }
 }

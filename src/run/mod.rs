@@ -18,7 +18,7 @@ mod sink_rows;
 pub mod sweep;
 mod verify;
 
-pub use environment::{environment, git_state, utc_now, warnings};
+pub use environment::{environment, git_state, name_allocator, utc_now, warnings};
 
 use crate::clock::Clock;
 use crate::live::Feed;

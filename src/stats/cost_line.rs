@@ -73,6 +73,12 @@ impl CostLine {
         Some(Interval { low: (y - reach).max(0.0), high: y + reach })
     }
 
+    /// The standard error of the line at x, as a share of y: what the coefficients do not know. `None` below three points.
+    pub fn error_at(&self, x: f64) -> Option<f64> {
+        let (ii, is, ss) = self.shape;
+        Some(self.spread? * (ii + 2.0 * x * is + x * x * ss).max(0.0).sqrt() / self.at(x))
+    }
+
     /// One draw of what intercept and slope may as well be: their covariance, and Student's t for the few points. Without a spread
     /// always the fitted ones.
     pub fn drawn(&self, random: &mut SplitMix64) -> (f64, f64) {

@@ -64,6 +64,11 @@ impl Addresses {
         self.end
     }
 
+    /// Whether there is a row at each address from the start to the end.
+    pub(super) fn is_gapless(&self) -> bool {
+        matches!(self.gaps, Gaps::None)
+    }
+
     /// The row at an address; `None` where there is none.
     pub(super) fn row_at(&self, address: Address) -> Option<usize> {
         if address < self.start || address >= self.end {

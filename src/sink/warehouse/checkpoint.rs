@@ -110,6 +110,7 @@ impl Warehouse {
         self.check()?;
         self.wait_for_merged()?;
         self.wanted = false;
+        self.show_merged();
         if self.ahead {
             let (begun, task) = self.prepare();
             let outcome = task.run();

@@ -121,8 +121,8 @@ impl Durable {
             0 | 1 => Ok(()),
             _ => versions::keep_manifest(storage, dir, old),
         };
-        // A merged chunk half on its way into the tables may have had no live row in the version before, and its sources
-        // come back in the version after. From the rename on their files are needed, also when its outcome is unknown.
+        // What a checkpoint merged may not fit the writer's tables any more when it is done: then its sources, given up here, come back in
+        // the version after. From the rename on their files are needed, also when its outcome is unknown.
         segments.values().for_each(|segment| segment.keep());
         self.bytes.manifests += manifest.commit(storage, dir, &self.written, keep)?;
         self.retire(manifest, segments);

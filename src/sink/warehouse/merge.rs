@@ -29,7 +29,7 @@ fn tier(rows: usize) -> u32 {
 
 /// How many of the youngest chunks are worth merging, given their row counts from the youngest on: eight or more, the
 /// oldest of them not larger than all the others together, with all that follow of no higher tier.
-fn run_length(rows: impl Iterator<Item = usize>) -> Option<usize> {
+pub(super) fn run_length(rows: impl Iterator<Item = usize>) -> Option<usize> {
     let (mut run, mut younger_rows, mut highest, mut found) = (0, 0, 0, None);
     for rows in rows {
         let tier = tier(rows);
@@ -92,7 +92,9 @@ impl Table {
     /// What has become too many small chunks, as jobs. Only of rows that are not durable yet: nothing is written again.
     pub(super) fn small_jobs(&mut self, rows_max: usize) -> Vec<Job> {
         let small = |slot: &Slot| slot.chunk.rows < rows_max / SMALL_PART && !slot.taken && !slot.chunk.is_written();
-        let back = self.slots.iter().enumerate().rev().take(LOOK_BACK).filter(|(_, slot)| small(slot));
+        let back = self.slots.iter().enumerate().rev().take(LOOK_BACK);
+        // Neighbours alone: what can't be merged may not make others look older than they are.
+        let back = back.skip_while(|(_, slot)| !small(slot)).take_while(|(_, slot)| small(slot));
         let Some(count) = run_length(back.clone().map(|(_, slot)| slot.chunk.rows)) else { return Vec::new() };
         let mut places: Vec<usize> = back.take(count).map(|(place, _)| place).collect();
         places.reverse();
@@ -106,11 +108,10 @@ impl Table {
             .collect()
     }
 
-    /// A job that rewrites neighbours of which at least `dead_percent_min` in a hundred rows are dead, the deadest first, if
-    /// it costs no more than `rows_max` rows. Small chunks beside them join them, as far as they are not the larger part.
+    /// A job that rewrites neighbours of which at least `dead_percent_min` in a hundred rows are dead, the deadest, if it
+    /// costs no more than `rows_max` rows. Small chunks beside them join them, as far as they are not the larger part.
     pub(super) fn purge_job(&mut self, dead_percent_min: usize, chunk_rows_max: usize, rows_max: usize) -> Option<Job> {
         let rows_min = chunk_rows_max / PURGE_PART_MIN;
-        let rows_max = rows_max.min(chunk_rows_max);
         let dead_enough = |slot: &Slot| {
             let (dead, rows) = (slot.deleted.count(), slot.chunk.rows);
             !slot.taken && dead * 100 >= rows * dead_percent_min && dead > 0
@@ -120,37 +121,43 @@ impl Table {
         let rows_in = |group: &[usize]| group.iter().map(|&place| self.slots[place].chunk.rows).sum::<usize>();
         let worth = |group: &Vec<usize>| {
             let (rows, live) = (rows_in(group), self.live_in(group));
-            (rows >= rows_min && live > 0 && live <= rows_max).then_some((rows - live) * 1_000 / rows)
+            (rows >= rows_min && live > 0).then_some((rows - live) * 1_000 / rows)
         };
-        let groups = grouped(&self.slots, &found, rows_max).into_iter();
+        let groups = grouped(&self.slots, &found, chunk_rows_max).into_iter();
         let (_, mut group) = groups.filter_map(|group| Some((worth(&group)?, group))).max_by_key(|(dead, _)| *dead)?;
-        self.join_small_neighbours(&mut group, chunk_rows_max, rows_max);
+        let live = self.live_in(&group);
+        if live > rows_max {
+            return None;
+        }
+        self.join_small_neighbours(&mut group, chunk_rows_max, rows_max - live);
         Some(self.take(&group, usize::MAX))
     }
 
-    /// Adds small chunks before and behind neighbours, each with no more live rows than those have.
+    /// Adds small chunks before and behind neighbours: at most `rows_max` rows, and no more than those have.
     fn join_small_neighbours(&self, group: &mut Vec<usize>, chunk_rows_max: usize, rows_max: usize) {
-        let mut live = self.live_in(group);
-        let joins = |place: usize, live: usize| {
-            let slot =
-                self.slots.get(place).filter(|slot| !slot.taken && slot.chunk.rows < chunk_rows_max / SMALL_PART)?;
-            (slot.live() <= live && live + slot.live() <= rows_max).then(|| slot.live())
+        let own = self.live_in(group);
+        let mut rows_left = rows_max.min(own).min(chunk_rows_max.saturating_sub(own));
+        let bytes: usize = group.iter().map(|&place| self.slots[place].chunk.row_bytes_about()).sum();
+        let mut bytes_left = JOB_BYTES_MAX.saturating_sub(bytes);
+        let mut joins = |place: usize| {
+            let slot = self.slots.get(place)?;
+            let (rows, bytes) = (slot.live(), slot.chunk.row_bytes_about());
+            let small = !slot.taken && slot.chunk.rows < chunk_rows_max / SMALL_PART;
+            (small && rows <= rows_left && bytes <= bytes_left).then(|| {
+                rows_left -= rows;
+                bytes_left -= bytes;
+                place
+            })
         };
-        while let Some(place) = group.first().and_then(|first| first.checked_sub(1))
-            && let Some(more) = joins(place, live)
-        {
+        while let Some(place) = group.first().and_then(|first| first.checked_sub(1)).and_then(&mut joins) {
             group.insert(0, place);
-            live += more;
         }
-        while let Some(place) = group.last().map(|last| last + 1)
-            && let Some(more) = joins(place, live)
-        {
+        while let Some(place) = group.last().map(|last| last + 1).and_then(&mut joins) {
             group.push(place);
-            live += more;
         }
     }
 
-    /// A merge of dead rows alone would be a chunk without an address of its own; dead chunks are dropped instead.
+    /// A merge of dead rows alone would be a chunk of no rows; dead chunks are dropped instead.
     fn live_in(&self, places: &[usize]) -> usize {
         places.iter().filter_map(|&place| self.slots.get(place)).map(Slot::live).sum()
     }
@@ -166,25 +173,33 @@ impl Table {
     /// What has to be merged for `visible`, a version of this table, to be written as few segments: rows that no segment
     /// has, without the dead ones, and small segments of which there are too many.
     pub(super) fn checkpoint_jobs(&mut self, visible: &TableVersion, rows_max: usize) -> Vec<Job> {
-        let taken = |slot: &Slot| place_of(&self.slots, &slot.chunk).is_some_and(|place| self.slots[place].taken);
-        let free = visible.slots.iter().enumerate().filter(|(_, slot)| slot.live() > 0 && !taken(slot));
-        let (old, new): (Vec<_>, Vec<_>) = free.partition(|(_, slot)| slot.chunk.is_written());
+        let free = |slot: &Slot| place_of(&self.slots, &slot.chunk).is_none_or(|place| !self.slots[place].taken);
         let dying = |slot: &Slot| slot.deleted.count() * FANOUT >= slot.chunk.rows;
-        let small = |slot: &Slot| slot.chunk.rows < rows_max / 2;
-        let mut places: Vec<usize> =
-            new.iter().filter(|(_, slot)| dying(slot) || small(slot)).map(|(place, _)| *place).collect();
-        let unwritten: usize = new.iter().map(|(_, slot)| slot.live()).sum();
-        let old = || old.iter().rev().filter(|(_, slot)| slot.chunk.rows < rows_max / 4);
-        let rows = old().map(|(_, slot)| slot.chunk.rows);
-        let whole = if unwritten < rows_max / 4 { run_length(std::iter::once(unwritten).chain(rows)) } else { None };
-        if let Some(run) = whole {
-            places.extend(old().take(run - 1).map(|(place, _)| *place));
-            places.sort_unstable();
-        }
-        let groups = grouped(&visible.slots, &places, rows_max);
-        let worth = |group: &&Vec<usize>| group.len() > 1 || group.iter().any(|&place| dying(&visible.slots[place]));
-        let slots = |group: &Vec<usize>| group.iter().map(|&place| visible.slots[place].clone()).collect();
-        let sources: Vec<Sources> = groups.iter().filter(worth).map(|group| sources_of(slots(group), FANOUT)).collect();
+        let is_new = |slot: &Slot| !slot.chunk.is_written() && free(slot);
+        let slots = &visible.slots;
+        let small_new = |slot: &Slot| is_new(slot) && (dying(slot) || slot.chunk.rows < rows_max / 2);
+        // The youngest rows have no segment; older neighbours of theirs are small segments, perhaps.
+        let old_end = slots.len() - slots.iter().rev().take_while(|slot| is_new(slot)).count();
+        let unwritten: usize = slots[old_end..].iter().map(Slot::live).sum();
+        let small_old = |slot: &&Slot| slot.chunk.is_written() && free(slot) && slot.chunk.rows < rows_max / SMALL_PART;
+        let rows = slots[..old_end].iter().rev().take_while(small_old).map(|slot| slot.chunk.rows);
+        let whole = unwritten > 0 && unwritten < rows_max / SMALL_PART;
+        let run = if whole { run_length(std::iter::once(unwritten).chain(rows)).map_or(0, |run| run - 1) } else { 0 };
+        // Chunks without a live row cost nothing, and let their neighbours be neighbours.
+        let goes = |place: usize, slot: &Slot| {
+            small_new(slot) || (slot.live() == 0 && free(slot)) || (place < old_end && place >= old_end - run)
+        };
+        let places: Vec<usize> = (0..slots.len()).filter(|&place| goes(place, &slots[place])).collect();
+        let groups = grouped(slots, &places, rows_max);
+        let worth = |group: &&Vec<usize>| {
+            let mut live = group.iter().map(|&place| &slots[place]).filter(|slot| slot.live() > 0);
+            match (live.next(), live.next()) {
+                (Some(one), None) => !one.chunk.is_written() && dying(one),
+                (live, _) => live.is_some(),
+            }
+        };
+        let taken = |group: &Vec<usize>| group.iter().map(|&place| slots[place].clone()).collect();
+        let sources: Vec<Sources> = groups.iter().filter(worth).map(|group| sources_of(taken(group), FANOUT)).collect();
         for chunk in sources.iter().flat_map(Sources::chunks) {
             self.set_taken(chunk, true);
         }

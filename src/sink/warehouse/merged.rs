@@ -58,6 +58,12 @@ impl Sources {
 
     /// The addresses of the rows that go on.
     fn addresses(&self) -> Addresses {
+        if let [first, ..] = self.slots.as_slice()
+            && self.slots.iter().all(|slot| self.keeps_all(slot) && slot.chunk.addresses.is_gapless())
+            && self.slots.windows(2).all(|pair| matches!(pair, [a, b] if a.chunk.end() == b.chunk.start()))
+        {
+            return Addresses::from(first.chunk.start(), self.rows());
+        }
         let mut all = Vec::with_capacity(self.rows());
         for slot in &self.slots {
             let addresses = slot.chunk.addresses.iter();
@@ -72,7 +78,7 @@ impl Sources {
 
     fn batch(&self, shape: &TableShape) -> Result<RecordBatch, WarehouseError> {
         let mut parts = Vec::with_capacity(self.slots.len());
-        for slot in &self.slots {
+        for slot in self.slots.iter().filter(|slot| self.kept(slot) > 0) {
             let batch = slot.chunk.batch_once()?;
             if self.keeps_all(slot) {
                 parts.push((*batch).clone());
@@ -99,7 +105,7 @@ impl Sources {
             return Ok(());
         }
         let mut carried = KeyColumn::for_table(&shape.schema);
-        for slot in &self.slots {
+        for slot in self.slots.iter().filter(|slot| self.kept(slot) > 0) {
             for (row, key) in slot.chunk.keys()?.iter().enumerate() {
                 if self.keeps_all(slot) || !slot.deleted.contains(row) {
                     let wrong = |error: KeyError| WarehouseError::mismatch(shape.name(), error.to_string());
@@ -164,9 +170,11 @@ impl Merged {
         let first = place_of(slots, self.sources.chunks().next()?)?;
         let places = first..first + self.sources.slots.len();
         let there = slots.get(places.clone())?;
-        let same = there.iter().zip(self.sources.chunks()).all(|(slot, source)| Arc::ptr_eq(&slot.chunk, source));
+        if !there.iter().zip(self.sources.chunks()).all(|(slot, source)| Arc::ptr_eq(&slot.chunk, source)) {
+            return None;
+        }
         let merged = Slot::of(self.chunk.clone(), self.sources.dead_as_in(there));
         let live: usize = there.iter().map(Slot::live).sum();
-        (same && merged.live() == live).then_some((places, merged))
+        (merged.live() == live).then_some((places, merged))
     }
 }

@@ -55,22 +55,17 @@ impl VectorFile {
         }
     }
 
-    /// Adds the dead rows unless they are `known`, those that an earlier file has. Their number does not tell: while a
-    /// merged chunk comes into its table, rows also come to life.
+    /// Adds the dead rows unless they are `known`, those that an earlier file has. Their number tells: of a segment's rows the
+    /// dead ones only become more.
     pub(super) fn push_unless_known(
         &mut self,
         deleted: &Deleted,
         rows: usize,
         known: Option<&DeletedEntry>,
     ) -> DeletedEntry {
-        let start = self.bytes.len();
-        let entry = self.push(deleted, rows);
         match known {
-            Some(known) if (&known.hash, known.rows) == (&entry.hash, entry.rows) => {
-                self.bytes.truncate(start);
-                known.clone()
-            }
-            _ => entry,
+            Some(known) if known.rows == deleted.count() as u64 => known.clone(),
+            _ => self.push(deleted, rows),
         }
     }
 

@@ -7,6 +7,7 @@ mod faults;
 mod flips;
 mod history;
 mod kept;
+mod merge;
 mod model;
 mod readers;
 #[cfg(feature = "sql")]
