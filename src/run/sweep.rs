@@ -26,6 +26,8 @@ const WINDOW_MIN: Duration = Duration::from_secs(3);
 const ROOM: f64 = 1.5;
 /// Rates, the highest ones, at which a change stream is also run beside the largest table.
 const RATES_AT_THE_LARGEST: usize = 2;
+/// The run that checks a forecast is alone, where a line goes through many: a change stream is measured for so many times the window.
+const CHECK_TIMES: u32 = 5;
 /// Refreshes in a measured window.
 const REFRESHES: u32 = 3;
 /// Before anything is known: seconds that a refresh takes for a row, and that loading, copying and verifying take.
@@ -258,10 +260,16 @@ impl Sweeper<'_> {
     }
 
     fn run(&self, place: &Place) -> Result<SweepRun, RunError> {
+        self.run_for(place, 1)
+    }
+
+    /// Runs a change stream for so many windows.
+    fn run_for(&self, place: &Place, windows: u32) -> Result<SweepRun, RunError> {
         let begun = Instant::now();
         let workload = self.workload(place.rows)?;
         let total: u64 = workload.catalog().iter().map(|(table, _)| workload.initial_row_count(table)).sum();
         let (interval, warmup, window) = self.window(place, total as f64);
+        let window = if place.strategy == "full-refresh" { window } else { window * windows };
         let ms = |length: Duration| Some(format!("{}ms", length.as_millis()));
         let out = self.plan.folder.join("runs").join(format!("{:03}-{}", self.runs.len(), place.strategy));
         let raw = RawPlan {
@@ -392,7 +400,7 @@ impl Sweeper<'_> {
                 checked("full-refresh", line.at(total), run.cpu_s_per_refresh.unwrap_or(f64::NAN));
             }
             for model in &models.streams {
-                let run = self.run(&Place { strategy: model.strategy.clone(), rows, rate })?;
+                let run = self.run_for(&Place { strategy: model.strategy.clone(), rows, rate }, CHECK_TIMES)?;
                 tell(&run);
                 let predicted = model.stream_at(run.rows_total as f64, run.change_rate).unwrap_or(f64::NAN);
                 checked(&model.strategy, predicted, run.cost_cpu_s_per_s);

@@ -15,10 +15,9 @@ pub(super) fn figures(
     let change_rate = value("throughput.changes_per_s");
     let each = |case: &Case, id: &str| case.value(id).unwrap_or(0.0) * change_rate / 1000.0;
     let own = each(case, "cost.source_cpu_s_per_1k_changes");
-    // Triggers and indexes work inside the source's own threads: what the control run does without them is not the strategy's.
-    let burden = result
-        .case("control")
-        .map_or(0.0, |control| (own - each(control, "cost.source_cpu_s_per_1k_changes")).max(0.0));
+    // Triggers and indexes work inside the source's own threads: what the control run does without them is not the strategy's. Below zero
+    // it is noise, which would not even out if it were cut off there.
+    let burden = result.case("control").map_or(0.0, |control| own - each(control, "cost.source_cpu_s_per_1k_changes"));
     let cost = each(case, "cost.cpu_s_per_1k_changes") + burden;
     let worst = |id: &str| case.metrics.iter().filter(|m| m.id == id).filter_map(|m| m.value).max_by(f64::total_cmp);
     let refresh_s = worst("batch.duration.mean").filter(|_| place.strategy == "full-refresh");
