@@ -20,7 +20,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 
 /// A number below `bound`, or 0.
 fn below(random: &mut SplitMix64, bound: usize) -> usize {
-    (random.next_u64() % bound.max(1) as u64) as usize
+    random.below(bound as u64) as usize
 }
 
 /// One to four changes of the kinds that find most: a bit, a byte of a telling value, digits, a cut, a piece copied or taken out.

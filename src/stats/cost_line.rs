@@ -67,36 +67,33 @@ impl CostLine {
     pub fn forecast(&self, x: f64) -> Option<Interval> {
         let spread = self.spread?;
         let y = self.at(x);
-        let (ii, is, ss) = self.shape;
-        let variance = spread * spread * (ii + 2.0 * x * is + x * x * ss + y * y);
-        let reach = super::interval::student_t_975(self.degrees) * variance.sqrt();
+        let reach = super::interval::student_t_975(self.degrees) * spread * (self.shape_at(x) + y * y).sqrt();
         Some(Interval { low: (y - reach).max(0.0), high: y + reach })
     }
 
     /// The standard error of the line at x, as a share of y: what the coefficients do not know. `None` below three points.
     pub fn error_at(&self, x: f64) -> Option<f64> {
+        Some(self.spread? * self.shape_at(x).max(0.0).sqrt() / self.at(x))
+    }
+
+    /// The variance of the line at x, up to the spread squared.
+    fn shape_at(&self, x: f64) -> f64 {
         let (ii, is, ss) = self.shape;
-        Some(self.spread? * (ii + 2.0 * x * is + x * x * ss).max(0.0).sqrt() / self.at(x))
+        ii + 2.0 * x * is + x * x * ss
     }
 
     /// One draw of what intercept and slope may as well be: their covariance, and Student's t for the few points. Without a spread
     /// always the fitted ones.
     pub fn drawn(&self, random: &mut SplitMix64) -> (f64, f64) {
         let Some(spread) = self.spread else { return (self.intercept, self.slope) };
-        let squares: f64 = (0..self.degrees).map(|_| normal(random).powi(2)).sum();
-        let scale = spread * (self.degrees as f64 / squares.max(f64::MIN_POSITIVE)).sqrt();
-        let (first, second) = (normal(random), normal(random));
+        let scale = spread * random.student_scale(self.degrees);
+        let (first, second) = (random.normal(), random.normal());
         let (ii, is, ss) = self.shape;
         // The Cholesky factor of the covariance, with the slope first.
         let root = ss.sqrt();
         let (along, own) = if root > 0.0 { (is / root, (ii - is * is / ss).max(0.0).sqrt()) } else { (0.0, 0.0) };
         (self.intercept + scale * (along * first + own * second), self.slope + scale * root * first)
     }
-}
-
-/// Normal with mean 0 and deviation 1 (Box & Muller 1958).
-pub(super) fn normal(random: &mut SplitMix64) -> f64 {
-    (-2.0 * random.unit().ln()).sqrt() * (std::f64::consts::TAU * random.unit()).cos()
 }
 
 #[cfg(test)]
@@ -143,7 +140,7 @@ mod tests {
         let mut random = SplitMix64::new(seed);
         let mut held = 0;
         for _ in 0..1000 {
-            let mut noisy = |x: f64| (0.2 + 0.003 * x) * (1.0 + 0.05 * normal(&mut random));
+            let mut noisy = |x: f64| (0.2 + 0.003 * x) * (1.0 + 0.05 * random.normal());
             let points: Vec<(f64, f64)> = [10.0, 30.0, 100.0, 300.0, 1000.0].map(|x| (x, noisy(x))).into();
             let seen = noisy(10_000.0);
             held += usize::from(CostLine::fit(&points).unwrap().forecast(10_000.0).unwrap().contains(seen));

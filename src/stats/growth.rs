@@ -1,7 +1,7 @@
 //! How a cost grows with a size that it does not depend on to first order.
 
 use super::interval::student_t_975;
-use super::{Interval, SplitMix64, cost_line::normal};
+use super::{Interval, SplitMix64};
 
 /// `ratio = (size / base)^exponent`: the power through points of which the base's own is 1.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,8 +58,7 @@ impl Growth {
     /// The ratio at a size for one draw of what the exponent may as well be.
     pub fn drawn(&self, size: f64, random: &mut SplitMix64) -> f64 {
         let Some(error) = self.error else { return self.at(size) };
-        let squares: f64 = (0..self.degrees).map(|_| normal(random).powi(2)).sum();
-        let t = normal(random) * (self.degrees as f64 / squares.max(f64::MIN_POSITIVE)).sqrt();
+        let t = random.student_scale(self.degrees) * random.normal();
         (size / self.base).powf(self.exponent + error * t)
     }
 }

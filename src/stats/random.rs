@@ -41,6 +41,17 @@ impl SplitMix64 {
         ((self.next_u64() >> 11) + 1) as f64 / (1_u64 << 53) as f64
     }
 
+    /// Normally distributed with mean 0 and deviation 1 (Box & Muller 1958).
+    pub fn normal(&mut self) -> f64 {
+        (-2.0 * self.unit().ln()).sqrt() * (std::f64::consts::TAU * self.unit()).cos()
+    }
+
+    /// What a normal number is multiplied with to be one of Student's t, with so many degrees of freedom.
+    pub fn student_scale(&mut self, degrees: usize) -> f64 {
+        let squares: f64 = (0..degrees).map(|_| self.normal().powi(2)).sum();
+        (degrees as f64 / squares.max(f64::MIN_POSITIVE)).sqrt()
+    }
+
     /// Exponentially distributed with this mean: the gap between two arrivals of a Poisson process.
     pub fn exponential(&mut self, mean: Duration) -> Duration {
         let ns = -self.unit().ln() * mean.as_nanos() as f64;

@@ -92,9 +92,11 @@ impl Piece<'_> {
 
     /// Of each aggregate that is a sum over the live rows, and where few rows are dead, the sum: that of all rows less the dead ones.
     fn sums_less_dead(&self, aggregates: &[Aggregate]) -> Vec<Option<i128>> {
+        let few = self.slot.deleted.count() * FEW_DEAD_PART <= self.slot.chunk.rows;
+        let Some(live) = self.live.as_deref().filter(|_| few) else { return vec![None; aggregates.len()] };
         let mut sums: Vec<Option<LessDead<'_>>> =
             aggregates.iter().map(|aggregate| self.less_dead(*aggregate)).collect();
-        if let (Some(live), true) = (&self.live, sums.iter().any(Option::is_some)) {
+        if sums.iter().any(Option::is_some) {
             add_less_dead(live, &mut sums);
         }
         let count = self.slot.live() as u64;
@@ -103,10 +105,9 @@ impl Piece<'_> {
 
     fn less_dead(&self, aggregate: Aggregate) -> Option<LessDead<'_>> {
         let Aggregate::Sum(column) = aggregate else { return None };
-        let few = self.slot.deleted.count() * FEW_DEAD_PART <= self.slot.chunk.rows;
         let has_nulls = self.batch.columns().get(column)?.null_count() > 0;
-        let (values, narrow) = (self.wide(column)?, is_narrow(self.slot, column));
-        (self.live.is_some() && few && !has_nulls).then(|| LessDead::new(values, narrow))
+        let values = self.wide(column)?;
+        (!has_nulls).then(|| LessDead::new(values, is_narrow(self.slot, column)))
     }
 
     fn wide(&self, column: usize) -> Option<&[i64]> {

@@ -110,7 +110,6 @@ impl Warehouse {
         self.check()?;
         self.wait_for_merged()?;
         self.wanted = false;
-        self.show_merged();
         if self.ahead {
             let (begun, task) = self.prepare();
             let outcome = task.run();
@@ -137,7 +136,6 @@ impl Warehouse {
             return Ok(());
         }
         self.wanted = false;
-        self.show_merged();
         let (begun, task) = self.prepare();
         match self.background.run(move || task.run()) {
             Ok(outcome) => {
@@ -162,7 +160,8 @@ impl Warehouse {
         if self.running.is_some() || self.wanted {
             return Ok(None);
         }
-        self.compact_idle()?;
+        // What has been merged meanwhile comes in, also while nobody publishes.
+        self.show_merged();
         // Else what is read stays out of memory until something is written.
         if self.memory.has_refused() {
             self.look_at_memory();
@@ -194,27 +193,28 @@ impl Warehouse {
 
     fn prepare(&mut self) -> (Begun, Task) {
         self.ahead = false;
+        self.show_merged();
         let version = self.reader.version();
         let rows_max = self.options.chunk_rows_max;
         let mut jobs = Vec::new();
         let mut pending: Vec<Arc<Merged>> = Vec::new();
         let mut claimed = Vec::new();
         for (table, visible) in self.tables.iter_mut().zip(&version.tables) {
-            let waiting = pending.len();
-            pending.extend(table.waiting.iter().cloned());
+            let fits = |merged: &&Arc<Merged>| merged.fits(&visible.slots).is_some();
+            let merged: Vec<Arc<Merged>> = table.waiting.iter().filter(fits).cloned().collect();
             let new = table.checkpoint_jobs(visible, rows_max);
             // In whose place a merged chunk is written, is not written itself.
             let merging = new.iter().flat_map(|job| job.sources.chunks());
-            let merged = pending.iter().skip(waiting).filter(|merged| merged.fits(&visible.slots).is_some());
-            let replaced: HashSet<*const Chunk> =
-                merging.chain(merged.clone().flat_map(|merged| merged.sources.chunks())).map(Arc::as_ptr).collect();
+            let merging = merging.chain(merged.iter().flat_map(|merged| merged.sources.chunks()));
+            let replaced: HashSet<*const Chunk> = merging.map(Arc::as_ptr).collect();
             let written = visible.slots.iter().filter(|slot| slot.live() > 0).map(|slot| &slot.chunk);
             let written = written.filter(|chunk| !replaced.contains(&Arc::as_ptr(chunk)));
-            for chunk in written.chain(merged.map(|merged| &merged.chunk)).filter(|chunk| !chunk.is_written()) {
+            for chunk in written.chain(merged.iter().map(|merged| &merged.chunk)).filter(|chunk| !chunk.is_written()) {
                 chunk.claim();
                 claimed.push(chunk.clone());
             }
             jobs.extend(new);
+            pending.extend(merged);
         }
         self.budget.merged += jobs.iter().map(|job| job.rows() as u64).sum::<u64>();
         let sources = jobs.iter().map(|job| (job.shape.id, job.sources.clone())).collect();

@@ -171,13 +171,6 @@ impl Warehouse {
         any
     }
 
-    /// Takes in what threads have merged while nobody publishes.
-    pub(super) fn compact_idle(&mut self) -> Result<(), WarehouseError> {
-        self.take_merged()?;
-        self.show_merged();
-        Ok(())
-    }
-
     /// Keeps the memory of rows within its limit, as far as they are in segments.
     pub(super) fn look_at_memory(&mut self) {
         if self.options.memory_bytes_max.is_none() {
