@@ -45,18 +45,6 @@ impl std::fmt::Debug for FollowedLog {
     }
 }
 
-/// Whether the server went away, and not the statement or the data wrong: class 08, and those of 57P that end sessions.
-fn is_of_connection(error: &CaptureError) -> bool {
-    match error {
-        CaptureError::Source(SourceError::Postgres { sqlstate, .. }) => match sqlstate.as_deref() {
-            None => true,
-            Some(state) => state.starts_with("08") || matches!(state, "57P01" | "57P02" | "57P03" | "57P05"),
-        },
-        CaptureError::Source(SourceError::Io { .. }) => true,
-        _ => false,
-    }
-}
-
 /// How long positions stand still while only other tables change.
 const STEP_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -201,7 +189,7 @@ impl ChangeCapture {
             ChangeCapture::Log(log) => match slot_health(&mut log.client, &log.slot) {
                 Ok(health) => Ok(health.map(|health| health.retained_bytes)),
                 // The stream itself sees to a server that went away.
-                Err(error) if is_of_connection(&error) => Ok(None),
+                Err(error) if error.is_of_connection() => Ok(None),
                 Err(error) => Err(error),
             },
             ChangeCapture::Sqlite(_) | ChangeCapture::Postgres(_) => Ok(None),
@@ -215,12 +203,12 @@ impl ChangeCapture {
     /// When the database is back and refuses, as when the slot is lost.
     pub fn reconnect(&mut self, error: &CaptureError) -> Result<bool, CaptureError> {
         let ChangeCapture::Log(log) = self else { return Ok(false) };
-        if !is_of_connection(error) {
+        if !error.is_of_connection() {
             return Ok(false);
         }
         match log.take_up() {
             Ok(()) => Ok(true),
-            Err(error) if is_of_connection(&error) => Ok(true),
+            Err(error) if error.is_of_connection() => Ok(true),
             Err(error) => Err(error),
         }
     }
@@ -266,7 +254,7 @@ impl ChangeCapture {
             ChangeCapture::Postgres(capture) => capture.prune().map(drop),
             ChangeCapture::Log(log) => match log.capture.acknowledge(log.through) {
                 // It is said again when the stream has been taken up again.
-                Err(error) if is_of_connection(&error) => Ok(()),
+                Err(error) if error.is_of_connection() => Ok(()),
                 acknowledged => acknowledged,
             },
         }

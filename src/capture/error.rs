@@ -67,9 +67,12 @@ impl CaptureError {
         let wrap = SourceError::sqlite(operation, place);
         move |source| CaptureError::Source(wrap(source))
     }
-}
 
-impl CaptureError {
+    /// Whether the server went away: see [`SourceError::is_of_connection`].
+    pub fn is_of_connection(&self) -> bool {
+        matches!(self, CaptureError::Source(error) if error.is_of_connection())
+    }
+
     /// For `map_err`: PostgreSQL refused `operation` on `place`.
     pub(super) fn postgres(
         operation: &'static str,

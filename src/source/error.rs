@@ -90,6 +90,18 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// Whether the server went away or is not there yet, and neither the statement nor the data is wrong: no SQLSTATE at
+    /// all, class 08, and those of 57P that end sessions or refuse new ones.
+    pub fn is_of_connection(&self) -> bool {
+        match self {
+            SourceError::Postgres { sqlstate: None, .. } | SourceError::Io { .. } => true,
+            SourceError::Postgres { sqlstate: Some(state), .. } => {
+                state.starts_with("08") || matches!(state.as_str(), "57P01" | "57P02" | "57P03" | "57P05")
+            }
+            _ => false,
+        }
+    }
+
     /// For `map_err`: SQLite refused `operation` on `place`.
     pub(crate) fn sqlite(operation: &'static str, place: impl fmt::Display) -> impl FnOnce(rusqlite::Error) -> Self {
         let place = place.to_string();

@@ -21,7 +21,7 @@ use crate::model::{Lsn, Moment, Transaction};
 use crate::probe::{StageTimes, VisibilityRecorder};
 use crate::sink::{Bulk, Cache, SearchIndex, Sink, SinkError, SinkKind, Warehouse, WarehouseReader};
 use crate::source::RecordSystem;
-use crate::source::postgres::PgSource;
+use crate::source::postgres::{PgSource, RECONNECT_PATIENCE, RECONNECT_PAUSE};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,9 +34,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(1);
 const GROUP_CHANGES_MAX: u64 = 50_000;
 /// How often the tailer prunes the changelog and the log, unless checkpoints come more often.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a server that went away may take to come back, and how often it is looked for.
-const RECONNECT_PATIENCE: Duration = Duration::from_secs(120);
-const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// Bytes of log that the slowest consumer may lie behind before the tailer waits for it.
 const BACKLOG_BYTES_MAX: u64 = 4 << 30;
 

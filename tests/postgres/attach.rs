@@ -243,23 +243,42 @@ fn killed_it_is_resumed_or_cleaned_up() {
     }
 }
 
+/// The heartbeats begin when the rows are loaded.
+const HEARTBEATS: &str =
+    "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%emit_message%' AND application_name = 'freshbench'";
+
 #[test]
 fn a_server_that_restarts_is_waited_for() {
     let Some(mut server) = bank() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let mut command = attach(&server, folder.path(), &["--duration", "14s"]);
+    // A server that is away is not idle, however long it takes to come back.
+    let mut command = attach(&server, folder.path(), &["--idle-exit", "10s"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // The heartbeats begin when the rows are loaded.
-    wait_for(
-        &server,
-        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%emit_message%' AND application_name = 'freshbench'",
-    );
+    wait_for(&server, HEARTBEATS);
     for (round, mode) in ["immediate", "fast"].into_iter().enumerate() {
         server.psql("postgres", &format!("UPDATE pgbench_accounts SET abalance = {round} WHERE aid <= 100"));
         server.stop(mode);
         server.start_again();
         server.psql("postgres", &format!("DELETE FROM pgbench_accounts WHERE aid = {}", round + 1));
     }
+    let ran = child.wait_with_output().unwrap();
+    assert!(ran.status.success(), "{}", said(&ran));
+    assert_eq!(left_behind(&server), "");
+    assert_equal_now(&server, folder.path());
+}
+
+#[test]
+fn a_server_that_is_away_when_following_ends_is_waited_for() {
+    let Some(mut server) = bank() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = attach(&server, folder.path(), &["--duration", "3s"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(&server, HEARTBEATS);
+    server.psql("postgres", "UPDATE pgbench_accounts SET abalance = 5 WHERE aid <= 100");
+    server.stop("fast");
+    std::thread::sleep(Duration::from_secs(5));
+    assert!(child.try_wait().unwrap().is_none(), "it ended while the server was away");
+    server.start_again();
     let ran = child.wait_with_output().unwrap();
     assert!(ran.status.success(), "{}", said(&ran));
     assert_eq!(left_behind(&server), "");

@@ -4,7 +4,7 @@ use crate::clock::Clock;
 use crate::model::{CommitTime, Lsn, Moment};
 use crate::probe::Commit;
 use crate::source::SourceError;
-use crate::source::postgres::PgSource;
+use crate::source::postgres::{PgSource, RECONNECT_PATIENCE};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -12,8 +12,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Ten a second cost the server next to nothing.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// How long the server may be away.
-const PATIENCE: Duration = Duration::from_secs(120);
 const OFFSET_SAMPLES: usize = 16;
 
 /// The difference of two clocks.
@@ -118,7 +116,7 @@ fn beat(
                 if beats.len() > before || refusal.is_none() {
                     broken_at = clock.now();
                 }
-                if clock.now().since(broken_at) > PATIENCE {
+                if clock.now().since(broken_at) > RECONNECT_PATIENCE {
                     return Err(cause);
                 }
                 refusal = Some(cause);

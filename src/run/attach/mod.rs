@@ -23,7 +23,9 @@ use crate::model::{Lsn, Moment};
 use crate::probe::{Meter, Prober, ProberOptions, ServerCpu, Window};
 use crate::report::{RunResult, Validation, save_page, save_result};
 use crate::sink::{SinkKind, WarehouseReader};
-use crate::source::postgres::{PgKeyOrigin, PgOptions, PgSource, PgTable, PgTableName};
+use crate::source::postgres::{
+    PgKeyOrigin, PgOptions, PgSource, PgTable, PgTableName, RECONNECT_PATIENCE, RECONNECT_PAUSE,
+};
 use crate::source::{RecordSystem, SourceError};
 use crate::strategy::{self, Begin, Outcome, Running, Setting, StrategyError, StrategyKind};
 use crate::transform::TransformSet;
@@ -32,7 +34,7 @@ use figures::Attached;
 use heartbeat::{ClockOffset, Heart};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// From one count of changed rows to the next, for a live view.
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
@@ -88,6 +90,7 @@ struct Detach<'a> {
     kind: StrategyKind,
     setting: &'a Setting,
     keep: bool,
+    stop: &'a AtomicBool,
 }
 
 impl Drop for Detach<'_> {
@@ -95,8 +98,26 @@ impl Drop for Detach<'_> {
         if self.keep {
             return;
         }
-        if let Err(cause) = strategy::detach(self.kind, self.setting) {
+        if let Err(cause) = patiently(self.stop, || strategy::detach(self.kind, self.setting)) {
             eprintln!("freshbench: {cause}; run freshbench attach --cleanup");
+        }
+    }
+}
+
+/// Does something at the server again, until it is there: one that restarts when following ends is waited for as during it.
+/// Whoever stops the program does not wait.
+fn patiently<T>(stop: &AtomicBool, mut action: impl FnMut() -> Result<T, StrategyError>) -> Result<T, StrategyError> {
+    let begun = Instant::now();
+    loop {
+        match action() {
+            Err(StrategyError::Capture(cause))
+                if cause.is_of_connection()
+                    && begun.elapsed() < RECONNECT_PATIENCE
+                    && !stop.load(Ordering::Relaxed) =>
+            {
+                std::thread::sleep(RECONNECT_PAUSE);
+            }
+            done => return done,
         }
     }
 }
@@ -211,7 +232,11 @@ fn follow(
     let begun = clock.now();
     // What a beginning that fails has made it removes itself; what an earlier attach left stays.
     let running = strategy::attach(kind, setting, plan.begin).map_err(failed)?;
-    let mut guard = Detach { kind, setting, keep: plan.keep };
+    let mut guard = Detach { kind, setting, keep: plan.keep, stop };
+    let log_end = || {
+        let found = patiently(stop, || Ok(source.log_end().map_err(CaptureError::from)?));
+        found.map_err(failed)
+    };
     progress.end();
     let loaded = clock.now();
     let server = RecordSystem::from(source).with_worker(ServerCpu::of_worker)?;
@@ -219,7 +244,7 @@ fn follow(
     let heart = Heart::start(source, clock)?;
     let prober = prober(plan, setting, &running)?;
     // What was committed during the load is not what following is like.
-    let at_load = source.log_end()?;
+    let at_load = log_end()?;
     let deadline = clock.now().after(plan.patience);
     while kind == StrategyKind::CdcLog
         && running.visible(SinkKind::Warehouse) < at_load
@@ -230,16 +255,16 @@ fn follow(
         std::thread::sleep(Duration::from_millis(5));
     }
     let (before, server_before) = (meter.begin(), server.and_then(|server| server.so_far()));
-    let log_before = source.log_end()?;
+    let log_before = log_end()?;
     let start = clock.now();
     let interrupted = wait(plan, (source, &running, clock, &heart), (progress, stop))?;
     let end = clock.now();
     let usage = meter.usage_since(&before);
     let server_cpu = server.zip(server_before).and_then(|(server, before)| server.so_far()?.checked_sub(before));
-    let log_bytes = source.log_end()?.0.saturating_sub(log_before.0);
+    let log_bytes = log_end()?.0.saturating_sub(log_before.0);
     let beats = heart.stop()?;
     progress.begin(&format!("{}: catch up and compare", kind.name()), 0);
-    let fenced = if interrupted { Ok(None) } else { fence(plan, (source, &running, clock)) };
+    let fenced = if interrupted { Ok(None) } else { fence(plan, (source, &running, clock), stop) };
     // Everything that was measured so far is of use, whatever becomes of the comparison.
     let (fence, unfenced) = match fenced {
         Ok(fence) => (fence, None),
@@ -247,7 +272,7 @@ fn follow(
     };
     let goal = match &fence {
         Some(snapshot) => snapshot.position(),
-        None => source.log_end()?,
+        None => log_end()?,
     };
     let caught_up = running.drain(goal, clock, if interrupted { Duration::ZERO } else { plan.patience });
     let observed_until = clock.now();
@@ -397,6 +422,7 @@ fn changed_rows(client: &mut ::postgres::Client, source: &PgSource) -> Result<i6
 fn fence(
     plan: &AttachPlan,
     (source, running, clock): (&PgSource, &Running, &Clock),
+    stop: &AtomicBool,
 ) -> Result<Option<SourceSnapshot>, RunError> {
     if plan.strategy != StrategyKind::CdcLog || running.has_failed() {
         return Ok(None);
@@ -406,9 +432,10 @@ fn fence(
         running.hold_source(false, Duration::ZERO);
         return Err(RunError::measuring("the tailer did not come to rest"));
     }
-    let fixed = PgFence::make(&plan.server)
-        .and_then(|made| PgSnapshot::of_source(source, 1, clock, Some(&made.exported)))
-        .map(SourceSnapshot::of_postgres);
+    let fixed = patiently(stop, || {
+        let made = PgFence::make(&plan.server)?;
+        Ok(SourceSnapshot::of_postgres(PgSnapshot::of_source(source, 1, clock, Some(&made.exported))?))
+    });
     if let Ok(snapshot) = &fixed {
         // Before the tailer goes on, or it would take what lies behind.
         running.end_at(snapshot.position());

@@ -6,7 +6,13 @@ use crate::source::SourceError;
 use ::postgres::config::SslMode as Negotiation;
 use ::postgres::{Client, Config, NoTls};
 use rustls::ClientConfig;
+use std::time::Duration;
 use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// How long a server that went away may take to come back, and how often it is looked for.
+pub const RECONNECT_PATIENCE: Duration = Duration::from_secs(120);
+/// See [`RECONNECT_PATIENCE`].
+pub const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
 /// What every session of this program has: text forms that do not depend on the server's settings, and a search path on
 /// which nobody can plant a function.

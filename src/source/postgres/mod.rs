@@ -24,6 +24,7 @@ mod tls;
 mod types;
 mod wire;
 
+pub use connect::{RECONNECT_PATIENCE, RECONNECT_PAUSE};
 pub use copy_rows::PgCopyRows;
 pub use cut::PgCut;
 pub use health::{PgFinding, PgVerdict, examine};
