@@ -86,7 +86,7 @@ pub fn sweep(
     let models = sweeper.models();
     let cells = sweeper.cells(&models)?;
     let targets: Vec<f64> = plan.targets.iter().map(Duration::as_secs_f64).collect();
-    let largest = sweeper.largest();
+    let largest = largest(&sweeper.runs);
     let mut forecasts = Vec::new();
     for &(rows, rate, interval) in &plan.predict {
         let total = sweeper.total(rows)?;
@@ -130,6 +130,17 @@ fn changes_per_txn(workload: &Workload) -> f64 {
     (sum as f64 / counts.len().max(1) as f64).max(0.01)
 }
 
+/// What was measured at the most: rows of all tables, and changes a second of streams (of refreshes, when there are no streams).
+fn largest(runs: &[SweepRun]) -> (f64, f64) {
+    let most = |of: fn(&SweepRun) -> f64, refreshes: bool| {
+        let own = runs.iter().filter(|run| refreshes || run.strategy != "full-refresh");
+        own.map(of).reduce(f64::max)
+    };
+    let rate = |run: &SweepRun| run.change_rate;
+    let rows = most(|run| run.rows_total as f64, true).unwrap_or(f64::MIN_POSITIVE);
+    (rows, most(rate, false).or_else(|| most(rate, true)).unwrap_or(f64::MIN_POSITIVE))
+}
+
 /// The smallest and the largest first, then what lies between.
 fn ends_first<T: Clone>(sorted: &[T]) -> Vec<T> {
     match sorted {
@@ -155,15 +166,6 @@ impl Sweeper<'_> {
         let total = workload.catalog().iter().map(|(table, _)| workload.initial_row_count(table)).sum();
         self.totals.push((rows, total));
         Ok(total)
-    }
-
-    /// What was measured at the most: rows of all tables by refreshes, changes a second by streams.
-    fn largest(&self) -> (f64, f64) {
-        let most = |refresh: bool, of: fn(&SweepRun) -> f64| {
-            let own = self.runs.iter().filter(|run| (run.strategy == "full-refresh") == refresh);
-            own.map(of).fold(f64::MIN_POSITIVE, f64::max)
-        };
-        (most(true, |run| run.rows_total as f64), most(false, |run| run.change_rate))
     }
 
     /// Every place once, then again, while there is time.
@@ -419,5 +421,25 @@ mod tests {
         assert_eq!(ends_first(&[1, 2, 3, 4]), [1, 4, 2, 3]);
         assert_eq!(ends_first(&[1]), [1]);
         assert!(ends_first::<u8>(&[]).is_empty());
+    }
+
+    #[test]
+    fn the_largest_is_known_whatever_was_swept() {
+        let run = |strategy: &str, rows_total, change_rate| SweepRun {
+            strategy: strategy.to_owned(),
+            rows: rows_total,
+            rows_total,
+            change_rate,
+            asked_rate: change_rate,
+            interval_s: 1.0,
+            cost_cpu_s_per_s: 0.1,
+            cpu_s_per_refresh: None,
+            refresh_s: None,
+            freshness_p99_s: None,
+            took_s: 1.0,
+        };
+        let runs = [run("full-refresh", 500, 90.0), run("cdc-trigger", 100, 40.0), run("cdc-trigger", 300, 20.0)];
+        assert_eq!(largest(&runs), (500.0, 40.0));
+        assert_eq!((largest(&runs[..1]), largest(&runs[1..])), ((500.0, 90.0), (300.0, 40.0)));
     }
 }
