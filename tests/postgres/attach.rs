@@ -115,7 +115,7 @@ fn the_end_is_compared_while_others_go_on_writing() {
     let Some(server) = bank() else { return };
     for strategy in ["cdc-log", "cdc-trigger", "full-refresh"] {
         let folder = tempfile::tempdir().unwrap();
-        let mut load = pgbench(&server, 30);
+        let mut load = pgbench(&server, 120);
         let arguments = ["--strategy", strategy, "--duration", "3s", "--batch-interval", "1s", "--equal-sums", SUMS];
         let ran = output(attach(&server, folder.path(), &arguments));
         assert!(load.try_wait().unwrap().is_none(), "the load went on to the end");
@@ -185,7 +185,7 @@ fn ctrl_c_leaves_nothing_behind() {
     let Some(server) = bank() else { return };
     for strategy in ["cdc-log", "cdc-trigger"] {
         let folder = tempfile::tempdir().unwrap();
-        let mut load = pgbench(&server, 30);
+        let mut load = pgbench(&server, 120);
         let mut command = attach(&server, folder.path(), &["--strategy", strategy, "--duration", "60s"]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_secs(4));
@@ -205,9 +205,10 @@ fn killed_it_is_resumed_or_cleaned_up() {
     let mut load = pgbench(&server, 12);
     let mut command = attach(&server, folder.path(), &["--duration", "60s"]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    wait_for_slot(&server);
+    // A first load that was killed can't be gone on with.
+    wait_for(&server, HEARTBEATS);
     // Twice: the second time in the middle of what the first left.
-    for pause in [3000, 1500] {
+    for pause in [1500, 1500] {
         std::thread::sleep(Duration::from_millis(pause));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -227,7 +228,12 @@ fn killed_it_is_resumed_or_cleaned_up() {
         let folder = tempfile::tempdir().unwrap();
         let mut command = attach(&server, folder.path(), &["--strategy", strategy, "--duration", "60s"]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_secs(3));
+        let until = Instant::now() + Duration::from_secs(60);
+        while left_behind(&server).is_empty() {
+            assert!(Instant::now() < until, "{strategy} made nothing at the server");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        std::thread::sleep(Duration::from_secs(1));
         child.kill().unwrap();
         child.wait().unwrap();
         assert_ne!(left_behind(&server), "", "{strategy}");
