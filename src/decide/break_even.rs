@@ -4,7 +4,9 @@
 //!
 //! * A **full refresh** costs `a + b * rows` a refresh, so `(a + b * rows) / P` a second when one is made every P seconds.
 //! * A **change stream** costs `(c + d * changes) * (rows / r)^e` for each second, whatever P is: the line is fitted at the smallest size, r
-//!   rows, and e to what it costs beside larger tables, where trees are deeper and caches colder. Runs of one size alone give the line.
+//!   rows, and e to what it costs beside larger tables, where trees are deeper and caches colder. As nothing makes a change cheaper beside
+//!   a larger table, e is 0 unless its whole interval lies above that, and then the line goes through the runs of all sizes: an exponent
+//!   that is noise would be multiplied up by every extrapolation.
 //!   `incremental` is fitted in the same form; its interval is that at which it was measured, since what a batch costs beyond its
 //!   changes is small.
 //!
@@ -18,7 +20,7 @@ use serde::{Deserialize, Serialize};
 /// The schema's name, in every file.
 pub const SCHEMA: &str = "freshbench.sweep";
 /// The schema's version.
-pub const SCHEMA_VERSION: &str = "1.1";
+pub const SCHEMA_VERSION: &str = "1.2";
 /// Draws for an interval, and their seed.
 const DRAWS: (usize, u64) = (4_000, 1);
 
@@ -99,9 +101,12 @@ pub struct Model {
     pub spread: Option<f64>,
     /// `[x, y, (y - fitted) / y]` of each point.
     pub residuals: Vec<[f64; 3]>,
-    /// What the line is multiplied by at other sizes: rows of all tables over `size_base_rows`, to this power. None if it was run at one size.
+    /// What the line is multiplied by at other sizes: rows of all tables over `size_base_rows`, to this power; 0 where no growth is shown.
+    /// None if it was run at one size.
     pub size_exponent: Option<f64>,
-    /// Its 95 % interval.
+    /// The power as it was measured, whether or not it shows a growth.
+    pub size_exponent_measured: Option<f64>,
+    /// The 95 % interval of the measured one.
     pub size_exponent_ci: Option<[f64; 2]>,
     /// Rows of all tables where the line was fitted.
     pub size_base_rows: Option<f64>,
@@ -129,14 +134,15 @@ impl Model {
             residuals: line.residuals.iter().map(|&(x, y, r)| [x, y, r]).collect(),
             line: Some(line),
             size_exponent: None,
+            size_exponent_measured: None,
             size_exponent_ci: None,
             size_base_rows: None,
             growth: None,
         })
     }
 
-    /// The model of a change stream through `(rows of all tables, changes a second, cost)`: the line at the smallest size, and how it
-    /// grows with the size.
+    /// The model of a change stream through `(rows of all tables, changes a second, cost)`: the line at the smallest size and how it
+    /// grows with the size, or the line through all of them where no growth is shown.
     pub fn fit_stream(strategy: &str, points: &[(f64, f64, f64)]) -> Option<Model> {
         let base = points.iter().map(|(rows, _, _)| *rows).min_by(f64::total_cmp)?;
         let smallest: Vec<(f64, f64)> =
@@ -146,9 +152,16 @@ impl Model {
         let ratios: Vec<(f64, f64)> = points.iter().map(|&(rows, rate, cost)| (rows, cost / line.at(rate))).collect();
         let beside: Vec<f64> = points.iter().filter(|(rows, _, _)| *rows != base).map(|(_, rate, _)| *rate).collect();
         let mean_rate = beside.iter().sum::<f64>() / beside.len().max(1) as f64;
-        if let Some(growth) = Growth::fit(base, &ratios, line.error_at(mean_rate).unwrap_or(0.0)) {
+        if let Some(mut growth) = Growth::fit(base, &ratios, line.error_at(mean_rate).unwrap_or(0.0)) {
+            let (measured, interval) = (growth.exponent, growth.exponent_interval);
+            if interval.is_none_or(|interval| interval.low <= 0.0) {
+                let all: Vec<(f64, f64)> = points.iter().map(|&(_, rate, cost)| (rate, cost)).collect();
+                model = Model::fit(strategy, ("cpu_s_per_s", "changes_per_s"), &all)?;
+                growth.exponent = 0.0;
+            }
             model.size_exponent = Some(growth.exponent);
-            model.size_exponent_ci = pair(growth.exponent_interval);
+            model.size_exponent_measured = Some(measured);
+            model.size_exponent_ci = pair(interval);
             model.size_base_rows = Some(base);
             model.growth = Some(growth);
         }
@@ -451,6 +464,29 @@ mod tests {
         assert!((even.changed_fraction.unwrap() - 0.013).abs() < 1e-6, "{even:?}");
         let forecast = grown.forecast((10_000_000, 10_000_000), (2000.0, 60.0), (1e5, 5000.0));
         assert!((forecast.strategies[1].cpu_s_per_interval - 60.0 * 4.0 * line(2000.0)).abs() < 1e-6, "{forecast:?}");
+    }
+
+    #[test]
+    fn a_growth_that_is_not_shown_is_none() {
+        // Beside a hundred times the rows one run came out cheaper and one dearer by more: 0.8 and 1.3 times the line.
+        let line = |rate: f64| 0.01 + 1e-4 * rate;
+        let mut points: Vec<(f64, f64, f64)> = [100.0, 1000.0, 5000.0].map(|rate| (1e3, rate, line(rate))).into();
+        points.extend([0.8, 1.3].map(|share| (1e5, 1000.0, share * line(1000.0))));
+        let model = Model::fit_stream("cdc-trigger", &points).unwrap();
+        let measured = (0.8f64.ln() + 1.3f64.ln()) / 2.0 / 100f64.ln();
+        assert!((model.size_exponent_measured.unwrap() - measured).abs() < 1e-9 && measured > 0.0, "{model:?}");
+        assert_eq!((model.size_exponent, model.residuals.len()), (Some(0.0), 5));
+        let all: Vec<(f64, f64)> = points.iter().map(|&(_, rate, cost)| (rate, cost)).collect();
+        let pooled = CostLine::fit(&all).unwrap().at(2000.0);
+        assert!([1e3, 1e9].iter().all(|&rows| (model.stream_at(rows, 2000.0).unwrap() - pooled).abs() < 1e-12));
+        // What is not known of it is still said.
+        let reach = |rows| model.stream_forecast(rows, 2000.0).map(|[_, high]| high).unwrap();
+        assert!(reach(1e6) > reach(1e3));
+        // All of them cheaper, and by the same: that larger tables make changes cheaper is not believed.
+        points.truncate(3);
+        points.extend([0.8, 0.8].map(|share| (1e5, 1000.0, share * line(1000.0))));
+        let model = Model::fit_stream("cdc-trigger", &points).unwrap();
+        assert!(model.size_exponent == Some(0.0) && model.size_exponent_ci.unwrap()[1] < 0.0, "{model:?}");
     }
 
     #[test]

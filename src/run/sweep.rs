@@ -49,6 +49,8 @@ struct Sweeper<'a> {
     /// Rows of all tables for a row of the main one, by size.
     totals: Vec<(u64, u64)>,
     runs: Vec<SweepRun>,
+    /// Runs made, those of checks included, which no model is fitted to.
+    made: usize,
     warnings: Vec<String>,
     progress: &'a dyn Progress,
     stop: &'a AtomicBool,
@@ -75,6 +77,7 @@ pub fn sweep(
         changes_per_txn: 1.0,
         totals: Vec::new(),
         runs: Vec::new(),
+        made: 0,
         warnings: super::environment::warnings(&env),
         progress,
         stop,
@@ -261,19 +264,20 @@ impl Sweeper<'_> {
         Ok(1.0 + cases * measured + each * total)
     }
 
-    fn run(&self, place: &Place) -> Result<SweepRun, RunError> {
+    fn run(&mut self, place: &Place) -> Result<SweepRun, RunError> {
         self.run_for(place, 1)
     }
 
     /// Runs a change stream for so many windows.
-    fn run_for(&self, place: &Place, windows: u32) -> Result<SweepRun, RunError> {
+    fn run_for(&mut self, place: &Place, windows: u32) -> Result<SweepRun, RunError> {
         let begun = Instant::now();
         let workload = self.workload(place.rows)?;
         let total: u64 = workload.catalog().iter().map(|(table, _)| workload.initial_row_count(table)).sum();
         let (interval, warmup, window) = self.window(place, total as f64);
         let window = if place.strategy == "full-refresh" { window } else { window * windows };
         let ms = |length: Duration| Some(format!("{}ms", length.as_millis()));
-        let out = self.plan.folder.join("runs").join(format!("{:03}-{}", self.runs.len(), place.strategy));
+        let out = self.plan.folder.join("runs").join(format!("{:03}-{}", self.made, place.strategy));
+        self.made += 1;
         let raw = RawPlan {
             strategies: Some(place.strategy.clone()),
             rows: Some(place.rows.to_string()),
@@ -379,36 +383,58 @@ impl Sweeper<'_> {
         Ok(cells)
     }
 
-    /// Runs what was foretold: a refresh of that size at the least rate, a stream at that rate beside a table of that size.
+    /// Runs what was foretold: a refresh of that size at the least rate, a stream at that rate beside a table of that size. Each stands
+    /// between two runs of a place of the grid, by which a drift of the host is told from an error of the model.
     fn check(&mut self, models: &Models, tell: &mut dyn FnMut(&SweepRun)) -> Result<Vec<Checked>, RunError> {
         let mut checks = Vec::new();
-        let least_rate = self.plan.change_rates.first().copied().unwrap_or(100.0);
-        for &(rows, rate, _) in &self.plan.predict {
-            let mut checked = |strategy: &str, predicted: f64, measured: f64| {
-                let error = measured / predicted - 1.0;
-                let (strategy, within_25_percent) = (strategy.to_owned(), error.abs() <= 0.25);
-                checks.push(Checked {
-                    strategy,
-                    predicted_cpu_s: predicted,
-                    measured_cpu_s: measured,
-                    error,
-                    within_25_percent,
-                });
-            };
+        let of = |strategy: &str, rows, rate| Place { strategy: strategy.to_owned(), rows, rate };
+        let plan = self.plan;
+        let (Some(&least_rate), Some(&least_rows), Some(&most_rows)) =
+            (plan.change_rates.first(), plan.rows.first(), plan.rows.last())
+        else {
+            return Ok(checks);
+        };
+        for &(rows, rate, _) in &plan.predict {
             if let Some(line) = models.refresh_cost.as_ref().and_then(|model| model.line.as_ref()) {
-                let total = self.total(rows)? as f64;
-                let run = self.run(&Place { strategy: "full-refresh".to_owned(), rows, rate: least_rate })?;
-                tell(&run);
-                checked("full-refresh", line.at(total), run.cpu_s_per_refresh.unwrap_or(f64::NAN));
+                let places = [of("full-refresh", rows, least_rate), of("full-refresh", most_rows, least_rate)];
+                let compared = |run: &SweepRun| (line.at(run.rows_total as f64), run.cpu_s_per_refresh);
+                checks.push(self.check_of(places, compared, tell)?);
             }
             for model in &models.streams {
-                let run = self.run_for(&Place { strategy: model.strategy.clone(), rows, rate }, CHECK_TIMES)?;
-                tell(&run);
-                let predicted = model.stream_at(run.rows_total as f64, run.change_rate).unwrap_or(f64::NAN);
-                checked(&model.strategy, predicted, run.cost_cpu_s_per_s);
+                let known = plan.change_rates.iter().rev().find(|known| **known <= rate).unwrap_or(&least_rate);
+                let places = [of(&model.strategy, rows, rate), of(&model.strategy, least_rows, *known)];
+                let predicted = |run: &SweepRun| model.stream_at(run.rows_total as f64, run.change_rate);
+                let compared = |run: &SweepRun| (predicted(run).unwrap_or(f64::NAN), Some(run.cost_cpu_s_per_s));
+                checks.push(self.check_of(places, compared, tell)?);
             }
         }
         Ok(checks)
+    }
+
+    /// Runs a place between two runs of a known one. `compared` gives what was predicted for a run and what was measured.
+    fn check_of(
+        &mut self,
+        [place, known]: [Place; 2],
+        compared: impl Fn(&SweepRun) -> (f64, Option<f64>),
+        tell: &mut dyn FnMut(&SweepRun),
+    ) -> Result<Checked, RunError> {
+        let mut runs = Vec::new();
+        for place in [&known, &place, &known] {
+            let run = self.run_for(place, CHECK_TIMES)?;
+            tell(&run);
+            runs.push(compared(&run));
+        }
+        let ratio = |(predicted, measured): (f64, Option<f64>)| measured.unwrap_or(f64::NAN) / predicted;
+        let (error, drift) = (ratio(runs[1]) - 1.0, f64::midpoint(ratio(runs[0]), ratio(runs[2])) - 1.0);
+        Ok(Checked {
+            strategy: place.strategy,
+            predicted_cpu_s: runs[1].0,
+            measured_cpu_s: runs[1].1.unwrap_or(f64::NAN),
+            error,
+            within_25_percent: error.abs() <= 0.25,
+            drift,
+            error_without_drift: (1.0 + error) / (1.0 + drift) - 1.0,
+        })
     }
 }
 

@@ -74,6 +74,11 @@ pub struct Checked {
     pub error: f64,
     /// Whether it lies within a quarter.
     pub within_25_percent: bool,
+    /// How much dearer than its model a place of the grid was in the mean of two runs, just before the checked one and just after: `measured /
+    /// model - 1`. It is the host that drifted, as nothing else is different.
+    pub drift: f64,
+    /// The error that is left without it: `(1 + error) / (1 + drift) - 1`.
+    pub error_without_drift: f64,
 }
 
 /// `sweep.json`

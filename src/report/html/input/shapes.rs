@@ -107,6 +107,10 @@ pub struct Check {
     pub measured_cpu_s: Option<f64>,
     /// `measured / predicted - 1`.
     pub error: Option<f64>,
+    /// The part of it by which a known place was off as well, just before and after.
+    pub drift: Option<f64>,
+    /// The error without that part.
+    pub error_without_drift: Option<f64>,
 }
 
 /// One strategy at one point of a sweep.

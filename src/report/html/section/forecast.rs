@@ -49,8 +49,12 @@ fn forecast(given: &Forecast) -> Item {
 
 fn check(given: &Check) -> Row {
     let seconds = |value: Option<f64>| value.map_or("-".to_owned(), say::seconds);
-    let error = given.error.map_or("-".to_owned(), |error| format!("{:+.1} %", error * 100.0));
-    Row::of(given.strategy.clone(), [seconds(given.predicted_cpu_s), seconds(given.measured_cpu_s), error])
+    let percent = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{:+.1} %", value * 100.0));
+    let errors = [given.error, given.drift, given.error_without_drift].map(percent);
+    Row::of(
+        given.strategy.clone(),
+        [seconds(given.predicted_cpu_s), seconds(given.measured_cpu_s)].into_iter().chain(errors),
+    )
 }
 
 fn model(given: &Model) -> Row {
@@ -77,9 +81,10 @@ fn growth(given: &Model) -> Option<Row> {
     let none = || Cell::text("-".to_owned());
     Some(Row {
         head: Cell::text(format!(
-            "{}: times (rows_total / {}) to the power of the slope",
+            "{}: times (rows_total / {}) to the power of the slope{}",
             given.strategy,
-            say::count_tick(base)
+            say::count_tick(base),
+            if exponent == 0.0 { " (no growth shown)" } else { "" }
         )),
         cells: vec![
             none(),
@@ -99,7 +104,7 @@ pub(super) fn blocks(sweep: &Sweep) -> Vec<Block> {
         blocks.push(Block::Items(sweep.forecasts.iter().map(forecast).collect()));
     }
     if !sweep.checks.is_empty() {
-        let head = ["strategy", "predicted", "measured", "error"];
+        let head = ["strategy", "predicted", "measured", "error", "drift of the machine", "error without it"];
         let rows = sweep.checks.iter().map(check).collect();
         blocks.push(Block::Table(Table::of("The forecasts, when they were run: CPU time", &head, rows)));
     }
