@@ -76,7 +76,7 @@ pub struct BreakEven {
     /// The fraction; above it the change stream is dearer. Above 1 each row changes more than once before that. None when the change stream
     /// is dearer even without a change.
     pub changed_fraction: Option<f64>,
-    /// Its 95 % interval, where the fits rest on three points or more.
+    /// Its 95 % interval, cut off at zero, where the fits rest on three points or more and not all of it lies there.
     pub ci: Option<[f64; 2]>,
 }
 
@@ -302,6 +302,8 @@ impl Models {
             };
             [at(0.025).max(0.0), at(0.975).max(0.0)]
         });
+        // Always dearer, for all that is known.
+        let ci = ci.filter(|[_, high]| *high > 0.0);
         let changed_fraction = (middle > 0.0).then_some(middle);
         Some(BreakEven { rows, rows_total, interval_s, changed_fraction, ci })
     }
@@ -425,7 +427,8 @@ mod tests {
         let [low, high] = even.ci.unwrap();
         assert!(low <= 0.0201 && high >= 0.0199, "{even:?}");
         // Ten thousand rows every 60 s: refresh 0.12, the stream's idling alone is 0.6.
-        assert_eq!(models().break_even("cdc-trigger", (10_000, 10_000), 60.0).unwrap().changed_fraction, None);
+        let dearer = models().break_even("cdc-trigger", (10_000, 10_000), 60.0).unwrap();
+        assert_eq!((dearer.changed_fraction, dearer.ci), (None, None));
     }
 
     #[test]
