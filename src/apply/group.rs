@@ -173,6 +173,13 @@ impl TableGroup {
     /// The number of the row's key, and whether the row has values that were not sent.
     #[inline]
     fn number_of_row(&mut self, row: RowRef<'_>) -> Result<(usize, bool), FoldFault> {
+        if self.transform.source().has_int_key()
+            && let [place] = self.transform.source().key[..]
+            && let Some((key, open)) = row.pick_int(place)?
+            && let Ok(number) = self.number_of_key(KeyRef::Int(key))
+        {
+            return Ok((number, open));
+        }
         let mut key = RowValues::new();
         let open = row.pick(&self.transform.source().key, &mut key)?;
         Ok((self.number_of(&key)?, open))
@@ -182,16 +189,21 @@ impl TableGroup {
     fn number_of(&mut self, key: &[ValueRef<'_>]) -> Result<usize, ApplyError> {
         let mut scratch = std::mem::take(&mut self.key_scratch);
         let number = if key.len() == self.transform.source().key.len() {
-            KeyRef::encode_in(&mut scratch, key).and_then(|key| self.index.number_of(key))
+            KeyRef::encode_in(&mut scratch, key).and_then(|key| self.number_of_key(key))
         } else {
             Err(KeyError::Missing)
         };
         self.key_scratch = scratch;
-        let number = number.map_err(|cause| ApplyError::Key {
+        number.map_err(|cause| ApplyError::Key {
             table: self.transform.source().name.clone(),
             key: text::describe_values(key.iter().copied()),
             cause,
-        })?;
+        })
+    }
+
+    #[inline]
+    fn number_of_key(&mut self, key: KeyRef<'_>) -> Result<usize, KeyError> {
+        let number = self.index.number_of(key)?;
         if number == self.images.len() {
             self.images.push(Image::Untouched);
         }

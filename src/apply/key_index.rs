@@ -50,9 +50,12 @@ impl KeyIndex {
     }
 
     pub(super) fn clear(&mut self) {
-        // One large group must not make all the small ones after it clear its many places.
-        let places = (4 * self.keys.len()).next_power_of_two().max(SLOTS_MIN);
-        self.slots.truncate(places);
+        // One large group must not make all the small ones after it clear its many places. Groups whose sizes lie about a power of two
+        // must not grow again each time.
+        let places = (2 * self.keys.len()).next_power_of_two().max(SLOTS_MIN);
+        if self.slots.len() > 2 * places {
+            self.slots.truncate(places);
+        }
         match &mut self.keys {
             KeyColumn::Int(keys) => keys.clear(),
             KeyColumn::Encoded { bytes, ends } => {

@@ -4,9 +4,8 @@
 //!
 //! * A **full refresh** costs `a + b * rows` a refresh, so `(a + b * rows) / P` a second when one is made every P seconds.
 //! * A **change stream** costs `(c + d * changes) * (rows / r)^e` for each second, whatever P is: the line is fitted at the smallest size, r
-//!   rows, and e to what it costs beside larger tables, where trees are deeper and caches colder. As nothing makes a change cheaper beside
-//!   a larger table, e is 0 unless its whole interval lies above that, and then the line goes through the runs of all sizes: an exponent
-//!   that is noise would be multiplied up by every extrapolation.
+//!   rows, and e to what it costs beside larger tables, where trees are deeper and caches colder. Where the runs show no growth
+//!   (see [`Growth`]), e is 0 and the line goes through the runs of all sizes.
 //!   `incremental` is fitted in the same form; its interval is that at which it was measured, since what a batch costs beyond its
 //!   changes is small.
 //!
@@ -108,7 +107,7 @@ pub struct Model {
     pub size_exponent_measured: Option<f64>,
     /// The 95 % interval of the measured one.
     pub size_exponent_ci: Option<[f64; 2]>,
-    /// Rows of all tables where the line was fitted.
+    /// Rows of all tables at the smallest size: there the line was fitted, unless the exponent is 0, when it was through all sizes.
     pub size_base_rows: Option<f64>,
     /// The line itself, for computing.
     #[serde(skip)]
@@ -152,16 +151,14 @@ impl Model {
         let ratios: Vec<(f64, f64)> = points.iter().map(|&(rows, rate, cost)| (rows, cost / line.at(rate))).collect();
         let beside: Vec<f64> = points.iter().filter(|(rows, _, _)| *rows != base).map(|(_, rate, _)| *rate).collect();
         let mean_rate = beside.iter().sum::<f64>() / beside.len().max(1) as f64;
-        if let Some(mut growth) = Growth::fit(base, &ratios, line.error_at(mean_rate).unwrap_or(0.0)) {
-            let (measured, interval) = (growth.exponent, growth.exponent_interval);
-            if interval.is_none_or(|interval| interval.low <= 0.0) {
+        if let Some(growth) = Growth::fit(base, &ratios, line.error_at(mean_rate).unwrap_or(0.0)) {
+            if !growth.is_shown() {
                 let all: Vec<(f64, f64)> = points.iter().map(|&(_, rate, cost)| (rate, cost)).collect();
                 model = Model::fit(strategy, ("cpu_s_per_s", "changes_per_s"), &all)?;
-                growth.exponent = 0.0;
             }
-            model.size_exponent = Some(growth.exponent);
-            model.size_exponent_measured = Some(measured);
-            model.size_exponent_ci = pair(interval);
+            model.size_exponent = Some(growth.exponent_taken());
+            model.size_exponent_measured = Some(growth.exponent);
+            model.size_exponent_ci = pair(growth.exponent_interval);
             model.size_base_rows = Some(base);
             model.growth = Some(growth);
         }
@@ -178,14 +175,15 @@ impl Model {
         Some(self.line.as_ref()?.at(change_rate) * self.ratio(rows_total))
     }
 
-    /// The 95 % interval of one measurement there: what line and growth do not know, taken as independent. `None` where either is not
-    /// known.
+    /// The 95 % interval of one measurement there: what line and growth do not know, taken as if they were independent. `None` where
+    /// either is not known.
     fn stream_forecast(&self, rows_total: f64, change_rate: f64) -> Option<[f64; 2]> {
         let (line, ratio) = (self.line.as_ref()?, self.ratio(rows_total));
         let middle = line.at(change_rate);
         let of_line = line.forecast(change_rate)?.high / middle - 1.0;
-        let reach = of_line.hypot(self.growth.as_ref().map_or(Some(0.0), |growth| growth.reach(rows_total))?);
-        Some([1.0 - reach, 1.0 + reach].map(|share| (middle * ratio * share).max(0.0)))
+        let [low, high] = self.growth.as_ref().map_or(Some([1.0, 1.0]), |growth| growth.ends(rows_total))?;
+        let shares = [1.0 - of_line.hypot(1.0 - low), 1.0 + of_line.hypot(high - 1.0)];
+        Some(shares.map(|share| (middle * ratio * share).max(0.0)))
     }
 
     /// One draw of what intercept and slope may as well be at a size.
@@ -286,7 +284,7 @@ impl Models {
         let ratio = model.ratio(total);
         let fraction = |(a, b): (f64, f64), (c, d): (f64, f64)| (a + b * total - c * interval_s) / d / total;
         let middle = fraction((refresh.intercept, refresh.slope), (stream.intercept * ratio, stream.slope * ratio));
-        let growth_known = model.growth.as_ref().is_none_or(|growth| growth.reach(total).is_some());
+        let growth_known = model.growth.as_ref().is_none_or(|growth| growth.ends(total).is_some());
         let known = refresh.spread.is_some() && stream.spread.is_some() && growth_known;
         let ci = known.then(|| {
             let mut random = SplitMix64::new(DRAWS.1);
@@ -503,17 +501,19 @@ mod tests {
         };
         let points: Vec<_> = noisy(1e3, 1.0).chain(noisy(1e4, 1.2)).collect();
         let model = Model::fit_stream("cdc-trigger", &points).unwrap();
-        let share = |rows: f64| {
-            let [low, high] = model.stream_forecast(rows, 2000.0).unwrap();
+        let shares = |rows: f64| {
             let middle = model.stream_at(rows, 2000.0).unwrap();
-            assert!((high - middle - (middle - low)).abs() < 1e-9);
-            high / middle - 1.0
+            model.stream_forecast(rows, 2000.0).unwrap().map(|end| (end / middle - 1.0).abs())
         };
         let line = model.line.as_ref().unwrap();
-        assert!((share(1e3) - (line.forecast(2000.0).unwrap().high / line.at(2000.0) - 1.0)).abs() < 1e-9);
+        let of_line = line.forecast(2000.0).unwrap().high / line.at(2000.0) - 1.0;
+        assert!(shares(1e3).iter().all(|share| (share - of_line).abs() < 1e-9));
         let growth = model.growth.as_ref().unwrap();
-        let reach = growth.reach(1e6).unwrap();
-        assert!((share(1e6) - share(1e3).hypot(reach)).abs() < 1e-9 && share(1e6) > share(1e4));
+        assert!(growth.is_shown(), "{growth:?}");
+        let [low, high] = growth.ends(1e6).unwrap();
+        let wanted = [of_line.hypot(1.0 - low), of_line.hypot(high - 1.0)];
+        assert!(shares(1e6).iter().zip(wanted).all(|(share, wanted)| (share - wanted).abs() < 1e-9));
+        assert!(shares(1e6)[1] > shares(1e4)[1]);
         // One run beside a larger table tells no error: no interval there.
         let one = Model::fit_stream("cdc-trigger", &points[..7]).unwrap();
         assert!(one.stream_forecast(1e6, 2000.0).is_none() && one.stream_forecast(1e3, 2000.0).is_some());

@@ -124,10 +124,32 @@ impl<'a> RowRef<'a> {
     /// # Errors
     /// [`CodecError`] when the bytes do not begin as a row does. What is behind the last value is not looked at.
     #[inline]
-    pub fn each_value(self) -> Result<impl ExactSizeIterator<Item = Result<ValueRef<'a>, CodecError>>, CodecError> {
+    pub fn each_value(self) -> Result<EachValue<'a>, CodecError> {
+        let mut input = Input { bytes: self.bytes };
+        let left = usize::from(u16::from_le_bytes(input.array()?));
+        Ok(EachValue { input, left })
+    }
+
+    /// The value at `place` if it is an integer, and whether some value of the row was not sent: what [`RowRef::pick`] gives for
+    /// this one place. `None` if it is something else, which is passed over without a look into it.
+    ///
+    /// # Errors
+    /// [`CodecError`] when the bytes are not a row.
+    #[inline]
+    pub fn pick_int(self, place: usize) -> Result<Option<(i64, bool)>, CodecError> {
         let mut input = Input { bytes: self.bytes };
         let count = usize::from(u16::from_le_bytes(input.array()?));
-        Ok((0..count).map(move |_| input.value()))
+        let (mut found, mut open) = (None, false);
+        for at in 0..count {
+            if at == place && input.bytes.first() == Some(&tag::INT) {
+                input.take(1)?;
+                found = Some(i64::from_le_bytes(input.array()?));
+            } else {
+                open |= input.pass_over()? == tag::UNCHANGED;
+            }
+        }
+        let left = input.bytes.len();
+        if left == 0 { Ok(found.map(|key| (key, open))) } else { Err(CodecError::TrailingBytes { count: left }) }
     }
 
     /// Puts the values at `places` into `picked`, in that order, NULL for a place the row does not have; passes over the
@@ -148,7 +170,7 @@ impl<'a> RowRef<'a> {
                 continue;
             }
             let value = input.value()?;
-            open |= value == ValueRef::Unchanged;
+            open |= matches!(value, ValueRef::Unchanged);
             for (target, _) in picked.iter_mut().zip(places).filter(|&(_, &place)| place == at) {
                 *target = value;
             }
@@ -157,7 +179,100 @@ impl<'a> RowRef<'a> {
     }
 }
 
+/// The values of an encoded row that are still to be read.
+///
+/// Who knows what type comes next, as the builder of a column does, asks for that type ([`EachValue::int`] and so on). It gets the value
+/// in a register; a [`ValueRef`] would be written to memory byte by byte and read back in wider pieces, which stalls the processor
+/// until the writes are done. Each of these gives `None`, and has read nothing, if the next value is something else, is
+/// damaged, or there is none: the iterator says what it is.
+#[derive(Clone, Debug)]
+pub struct EachValue<'a> {
+    input: Input<'a>,
+    left: usize,
+}
+
+impl<'a> EachValue<'a> {
+    /// The next value, if it is [`ValueRef::Int`].
+    #[inline]
+    pub fn int(&mut self) -> Option<i64> {
+        self.fixed(tag::INT).map(i64::from_le_bytes)
+    }
+
+    /// The next value, if it is [`ValueRef::Float`].
+    #[inline]
+    pub fn float(&mut self) -> Option<f64> {
+        self.fixed(tag::FLOAT).map(|bits| f64::from_bits(u64::from_le_bytes(bits)))
+    }
+
+    /// The next value, if it is [`ValueRef::Decimal`].
+    #[inline]
+    pub fn decimal(&mut self) -> Option<Decimal> {
+        let [scale, unscaled @ ..] = self.fixed::<17>(tag::DECIMAL)?;
+        Some(Decimal { unscaled: i128::from_le_bytes(unscaled), scale: i8::from_le_bytes([scale]) })
+    }
+
+    /// The next value, if it is [`ValueRef::Date`].
+    #[inline]
+    pub fn date(&mut self) -> Option<i32> {
+        self.fixed(tag::DATE).map(i32::from_le_bytes)
+    }
+
+    /// The next value, if it is [`ValueRef::Timestamp`].
+    #[inline]
+    pub fn timestamp(&mut self) -> Option<i64> {
+        self.fixed(tag::TIMESTAMP).map(i64::from_le_bytes)
+    }
+
+    /// The next value, if it is [`ValueRef::LocalTimestamp`].
+    #[inline]
+    pub fn local_timestamp(&mut self) -> Option<i64> {
+        self.fixed(tag::LOCAL_TIMESTAMP).map(i64::from_le_bytes)
+    }
+
+    /// The next value, if it is [`ValueRef::Text`].
+    #[inline]
+    pub fn text(&mut self) -> Option<&'a str> {
+        let (head, rest) = self.input.bytes.split_first_chunk::<5>()?;
+        let [found, length @ ..] = *head;
+        let (text, rest) = rest.split_at_checked(u32::from_le_bytes(length) as usize)?;
+        if found != tag::TEXT || self.left == 0 {
+            return None;
+        }
+        let text = std::str::from_utf8(text).ok()?;
+        (self.input.bytes, self.left) = (rest, self.left - 1);
+        Some(text)
+    }
+
+    #[inline]
+    fn fixed<const N: usize>(&mut self, tag: u8) -> Option<[u8; N]> {
+        let (&found, rest) = self.input.bytes.split_first()?;
+        let (&value, rest) = rest.split_first_chunk::<N>()?;
+        if found != tag || self.left == 0 {
+            return None;
+        }
+        (self.input.bytes, self.left) = (rest, self.left - 1);
+        Some(value)
+    }
+}
+
+impl<'a> Iterator for EachValue<'a> {
+    type Item = Result<ValueRef<'a>, CodecError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        Some(self.input.value())
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for EachValue<'_> {}
+
 /// A cursor over encoded bytes. Every read is checked against what is left.
+#[derive(Clone, Debug)]
 pub(super) struct Input<'a> {
     pub(super) bytes: &'a [u8],
 }
@@ -277,16 +392,36 @@ impl std::error::Error for CodecError {}
 
 #[cfg(test)]
 mod tests {
+    use super::super::Value;
     use super::super::change::tests::any_value;
     use super::*;
     use proptest::prelude::*;
 
     /// A row with the values that were not sent as `None`.
-    fn encoded(row: &[Option<super::super::Value>]) -> Vec<u8> {
+    fn encoded(row: &[Option<Value>]) -> Vec<u8> {
         let mut bytes = Vec::new();
         let values = row.iter().map(|value| value.as_ref().map_or(ValueRef::Unchanged, |value| value.as_ref()));
         encode_row(&mut bytes, values).unwrap();
         bytes
+    }
+
+    /// The values, each asked for by every type before it is taken whatever it is. A damaged one ends it.
+    fn by_type(bytes: &[u8]) -> Vec<ValueRef<'_>> {
+        let mut each = RowRef::new(bytes).each_value().unwrap();
+        let mut values = Vec::new();
+        loop {
+            let found = (each.int().map(ValueRef::Int))
+                .or_else(|| each.float().map(ValueRef::Float))
+                .or_else(|| each.decimal().map(ValueRef::Decimal))
+                .or_else(|| each.date().map(ValueRef::Date))
+                .or_else(|| each.timestamp().map(ValueRef::Timestamp))
+                .or_else(|| each.local_timestamp().map(ValueRef::LocalTimestamp))
+                .or_else(|| each.text().map(ValueRef::Text));
+            match found.map(Ok).or_else(|| each.next()) {
+                Some(Ok(value)) => values.push(value),
+                Some(Err(_)) | None => return values,
+            }
+        }
     }
 
     proptest! {
@@ -300,12 +435,26 @@ mod tests {
             prop_assert_eq!(RowRef::new(&bytes).each_value()?.len(), row.len());
             let one_by_one = RowRef::new(&bytes).each_value()?.collect::<Result<RowValues<'_>, _>>()?;
             prop_assert_eq!(&one_by_one, &values);
+            prop_assert_eq!(by_type(&bytes), values.to_vec());
+            // What is behind the last value is none, however much it looks like one.
+            let behind = encoded(&[Some(Value::Int(1)), Some(Value::Text("x".into())), Some(Value::Date(1))]);
+            for from in [2, 2 + 9] {
+                let longer = [&bytes, &behind[from..]].concat();
+                prop_assert_eq!(by_type(&longer), values.to_vec());
+            }
             // What was in it before is no part of the answer.
             let mut picked = RowValues::from_elem(ValueRef::Int(-1), 3);
             let open = RowRef::new(&bytes).pick(&places, &mut picked)?;
             let wanted: RowValues<'_> =
                 places.iter().map(|&place| values.get(place).copied().unwrap_or(ValueRef::Null)).collect();
             prop_assert_eq!((picked, open), (wanted, row.contains(&None)));
+            for place in places {
+                let wanted = match values.get(place) {
+                    Some(&ValueRef::Int(value)) => Some((value, row.contains(&None))),
+                    _ => None,
+                };
+                prop_assert_eq!(RowRef::new(&bytes).pick_int(place)?, wanted);
+            }
         }
 
         #[test]
@@ -318,12 +467,14 @@ mod tests {
             let mut picked = RowValues::new();
             let short = RowRef::new(&bytes[..cut.index(bytes.len())]);
             prop_assert!(short.values().is_err() && short.pick(&places, &mut picked).is_err());
+            prop_assert!(places.iter().all(|&place| short.pick_int(place).is_err()));
             prop_assert!(short.each_value().and_then(|values| values.collect::<Result<RowValues<'_>, _>>()).is_err());
             let longer = [&bytes[..], &[0]].concat();
             let mut picked = RowValues::new();
             let wanted = CodecError::TrailingBytes { count: 1 };
             prop_assert_eq!(RowRef::new(&longer).values().unwrap_err(), wanted.clone());
-            prop_assert_eq!(RowRef::new(&longer).pick(&places, &mut picked).unwrap_err(), wanted);
+            prop_assert_eq!(RowRef::new(&longer).pick(&places, &mut picked).unwrap_err(), wanted.clone());
+            prop_assert!(places.iter().all(|&place| RowRef::new(&longer).pick_int(place) == Err(wanted.clone())));
         }
     }
 
@@ -337,5 +488,6 @@ mod tests {
         assert_eq!(picked.as_slice(), [ValueRef::Int(7)]);
         assert_eq!(row.pick(&[1], &mut picked), Err(CodecError::NotUtf8));
         assert_eq!(row.values(), Err(CodecError::NotUtf8));
+        assert_eq!((by_type(&bytes), row.pick_int(0)), (vec![ValueRef::Int(7)], Ok(Some((7, false)))));
     }
 }

@@ -384,7 +384,7 @@ impl Sweeper<'_> {
     }
 
     /// Runs what was foretold: a refresh of that size at the least rate, a stream at that rate beside a table of that size. Each stands
-    /// between two runs of a place of the grid, by which a drift of the host is told from an error of the model.
+    /// between two runs of a place of the grid, which say how much the machine drifts.
     fn check(&mut self, models: &Models, tell: &mut dyn FnMut(&SweepRun)) -> Result<Vec<Checked>, RunError> {
         let mut checks = Vec::new();
         let of = |strategy: &str, rows, rate| Place { strategy: strategy.to_owned(), rows, rate };
@@ -397,44 +397,44 @@ impl Sweeper<'_> {
         for &(rows, rate, _) in &plan.predict {
             if let Some(line) = models.refresh_cost.as_ref().and_then(|model| model.line.as_ref()) {
                 let places = [of("full-refresh", rows, least_rate), of("full-refresh", most_rows, least_rate)];
-                let compared = |run: &SweepRun| (line.at(run.rows_total as f64), run.cpu_s_per_refresh);
-                checks.push(self.check_of(places, compared, tell)?);
+                checks.push(self.check_of(places, |run| line.at(run.rows_total as f64), tell)?);
             }
             for model in &models.streams {
                 let known = plan.change_rates.iter().rev().find(|known| **known <= rate).unwrap_or(&least_rate);
                 let places = [of(&model.strategy, rows, rate), of(&model.strategy, least_rows, *known)];
-                let predicted = |run: &SweepRun| model.stream_at(run.rows_total as f64, run.change_rate);
-                let compared = |run: &SweepRun| (predicted(run).unwrap_or(f64::NAN), Some(run.cost_cpu_s_per_s));
-                checks.push(self.check_of(places, compared, tell)?);
+                let predicted =
+                    |run: &SweepRun| model.stream_at(run.rows_total as f64, run.change_rate).unwrap_or(f64::NAN);
+                checks.push(self.check_of(places, predicted, tell)?);
             }
         }
         Ok(checks)
     }
 
-    /// Runs a place between two runs of a known one. `compared` gives what was predicted for a run and what was measured.
+    /// Runs a place between two runs of a known one. `predicted` gives what was foretold for a run.
     fn check_of(
         &mut self,
         [place, known]: [Place; 2],
-        compared: impl Fn(&SweepRun) -> (f64, Option<f64>),
+        predicted: impl Fn(&SweepRun) -> f64,
         tell: &mut dyn FnMut(&SweepRun),
     ) -> Result<Checked, RunError> {
-        let mut runs = Vec::new();
-        for place in [&known, &place, &known] {
+        // What was foretold: CPU seconds of one refresh, or of one second of a stream.
+        let cost = |run: &SweepRun| match run.strategy.as_str() {
+            "full-refresh" => run.cpu_s_per_refresh.unwrap_or(f64::NAN),
+            _ => run.cost_cpu_s_per_s,
+        };
+        let there =
+            |run: &&SweepRun| run.strategy == known.strategy && run.rows == known.rows && run.asked_rate == known.rate;
+        let in_grid: Vec<f64> = self.runs.iter().filter(there).map(cost).collect();
+        let mean = (!in_grid.is_empty()).then(|| in_grid.iter().sum::<f64>() / in_grid.len() as f64);
+        let mut run = |place: &Place| {
             let run = self.run_for(place, CHECK_TIMES)?;
             tell(&run);
-            runs.push(compared(&run));
-        }
-        let ratio = |(predicted, measured): (f64, Option<f64>)| measured.unwrap_or(f64::NAN) / predicted;
-        let (error, drift) = (ratio(runs[1]) - 1.0, f64::midpoint(ratio(runs[0]), ratio(runs[2])) - 1.0);
-        Ok(Checked {
-            strategy: place.strategy,
-            predicted_cpu_s: runs[1].0,
-            measured_cpu_s: runs[1].1.unwrap_or(f64::NAN),
-            error,
-            within_25_percent: error.abs() <= 0.25,
-            drift,
-            error_without_drift: (1.0 + error) / (1.0 + drift) - 1.0,
-        })
+            Ok::<_, RunError>((predicted(&run), cost(&run)))
+        };
+        let (_, before) = run(&known)?;
+        let checked = run(&place)?;
+        let (_, after) = run(&known)?;
+        Ok(Checked::of(place.strategy, checked, [before, after], mean))
     }
 }
 

@@ -82,14 +82,14 @@ impl RowBuilders {
         }
         // Until the whole row is in.
         let was_poisoned = std::mem::replace(&mut self.poisoned, true);
-        let values = row.each_value()?;
+        let mut values = row.each_value()?;
         if values.len() != self.columns.len() {
             return Ok(Err(self.width_error(values.len())));
         }
         let compiled = &*self.transform.inner;
         let targets = self.columns.iter_mut().zip(&compiled.output.columns);
-        for (place, (value, (builder, column))) in values.zip(targets).enumerate() {
-            if let Err(fault) = builder.append(value?, column.nullable) {
+        for (place, (builder, column)) in targets.enumerate() {
+            if let Err(fault) = builder.append_next(&mut values, column.nullable)? {
                 return Ok(Err(self.row_error(place, &row.values()?, fault)));
             }
         }

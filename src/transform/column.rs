@@ -1,7 +1,8 @@
 //! One output column under construction: a typed Arrow builder.
 
 use super::error::ValueFault;
-use crate::model::{Column, ColumnType, Decimal, ValueRef};
+use crate::model::row::EachValue;
+use crate::model::{CodecError, Column, ColumnType, Decimal, ValueRef};
 use arrow_array::ArrayRef;
 use arrow_array::builder::{
     ArrayBuilder, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder,
@@ -88,6 +89,48 @@ impl ColumnBuilder {
             ColumnType::LocalTimestamp => {
                 ColumnBuilder::LocalTimestamp(TimestampMicrosecondBuilder::with_capacity(capacity))
             }
+        }
+    }
+
+    /// Adds the next value of an encoded row. After an error nothing was added.
+    #[inline]
+    pub(super) fn append_next(
+        &mut self,
+        values: &mut EachValue<'_>,
+        nullable: bool,
+    ) -> Result<Result<(), ValueFault>, CodecError> {
+        // What is expected, nearly always; the rest, and what is wrong, takes the long way.
+        let added = match self {
+            ColumnBuilder::Int(b) => values.int().map(|v| b.append_value(v)),
+            ColumnBuilder::Text(b) => match values.text() {
+                Some(v) => {
+                    if let Err(full) = check_room(b.values_slice().len(), v.len()) {
+                        return Ok(Err(full));
+                    }
+                    b.append_value(v);
+                    Some(())
+                }
+                None => None,
+            },
+            ColumnBuilder::Timestamp(b) => values.timestamp().map(|v| b.append_value(v)),
+            ColumnBuilder::LocalTimestamp(b) => values.local_timestamp().map(|v| b.append_value(v)),
+            ColumnBuilder::Float(b) => values.float().map(|v| b.append_value(v)),
+            ColumnBuilder::Date(b) => values.date().map(|v| b.append_value(v)),
+            ColumnBuilder::Decimal { values: b, scale, unscaled_end } => match values.decimal() {
+                Some(v) => match checked_decimal(v, *scale, *unscaled_end) {
+                    Ok(unscaled) => {
+                        b.append_value(unscaled);
+                        Some(())
+                    }
+                    Err(fault) => return Ok(Err(fault)),
+                },
+                None => None,
+            },
+            ColumnBuilder::Bool(_) | ColumnBuilder::Float32(_) | ColumnBuilder::Bytes(_) => None,
+        };
+        match added {
+            Some(()) => Ok(Ok(())),
+            None => Ok(self.append(values.next().unwrap_or(Err(CodecError::CutOff { wanted: 1, left: 0 }))?, nullable)),
         }
     }
 

@@ -1,12 +1,14 @@
 //! Definitions against hand-computed rows, and against the messages they give.
 
 use super::*;
-use crate::model::{Catalog, Column, ColumnType, Decimal, TableId, TableSchema, ValueRef};
+use crate::model::row::encode_row;
+use crate::model::{Catalog, Column, ColumnType, Decimal, RowRef, TableId, TableSchema, Value, ValueRef};
 use crate::workload::TransformSpec;
 use ValueRef::{Int, Null, Text};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Decimal128Type, Int64Type};
 use arrow_array::{Array, RecordBatch};
+use proptest::prelude::*;
 
 fn customers() -> TableSchema {
     let columns = vec![
@@ -217,4 +219,83 @@ fn filters_compare_as_sql_does() {
     assert_eq!(at("2025-01-01T00:00:00.000001+00:00"), Kept::FilteredOut);
     let null = one("filter = { column = 'name', op = '!=', value = 'x' }");
     assert_eq!(null.builders(1).push(&row(1, Null, 1)), Ok(Kept::FilteredOut), "NULL is not unequal to anything");
+}
+
+/// A column of each type, every other one nullable.
+fn every_type() -> TableSchema {
+    let types = [
+        ColumnType::Int64,
+        ColumnType::Bool,
+        ColumnType::Float64,
+        ColumnType::Float32,
+        ColumnType::Decimal { precision: 4, scale: 2 },
+        ColumnType::Text,
+        ColumnType::Bytes,
+        ColumnType::Date,
+        ColumnType::Timestamp,
+        ColumnType::LocalTimestamp,
+    ];
+    let column = |(place, column_type)| Column {
+        nullable: place % 2 == 1,
+        ..Column::required(&format!("c{place}"), column_type)
+    };
+    TableSchema::new("t", types.into_iter().enumerate().map(column).collect(), vec![0]).unwrap()
+}
+
+/// A value of the type that the column at `place` of [`every_type`] has, if `place` has a column; else one of none.
+fn value_of(place: usize, drawn: i64) -> Value {
+    match place {
+        0 => Value::Int(drawn),
+        1 => Value::Bool(drawn % 2 == 0),
+        2 => Value::Float(f64::from_bits(drawn as u64)),
+        3 => Value::Float32(f32::from_bits(drawn as u32)),
+        // Of five digits or of another scale at times: both are refused.
+        4 => Value::Decimal(Box::new(Decimal {
+            unscaled: i128::from(drawn % 10_050),
+            scale: 2 - i8::from(drawn % 37 == 0),
+        })),
+        5 => Value::text(format!("{drawn}é")),
+        6 => Value::Bytes(drawn.to_le_bytes()[..(drawn & 7) as usize].into()),
+        7 => Value::Date(drawn as i32),
+        8 => Value::Timestamp(drawn),
+        9 => Value::LocalTimestamp(drawn),
+        _ => Value::Null,
+    }
+}
+
+proptest! {
+    /// Which is put together from its values, the long way.
+    #[test]
+    fn an_encoded_row_becomes_what_its_values_do(
+        rows in prop::collection::vec(
+            // One value in a hundred or so is of some other type, or NULL; one row in a few hundred is too short or too long.
+            (prop::collection::vec((any::<i64>(), prop::option::weighted(0.01, 0..11usize)), 10..=10), prop_oneof![300 => Just(10), 1 => 0..13usize]),
+            0..30,
+        ),
+    ) {
+        let set = TransformSet::identity(&Catalog { tables: vec![every_type()] });
+        let transform = set.table(TableId(0)).unwrap();
+        let (mut by_value, mut encoded) = (transform.builders(4), transform.builders(4));
+        let mut failed = false;
+        for (drawn, width) in rows {
+            let mut row: Vec<Value> =
+                drawn.iter().enumerate().map(|(place, &(drawn, other))| value_of(other.unwrap_or(place), drawn)).collect();
+            row.resize(width, Value::Null);
+            let mut bytes = Vec::new();
+            encode_row(&mut bytes, row.iter().map(Value::as_ref)).unwrap();
+            let refs: Vec<ValueRef<'_>> = row.iter().map(Value::as_ref).collect();
+            let said = |pushed: Result<Kept, TransformError>| pushed.map_err(|error| error.to_string());
+            let (wanted, found) = (said(by_value.push(&refs)), said(encoded.push_encoded(RowRef::new(&bytes)).unwrap()));
+            prop_assert_eq!(&found, &wanted);
+            failed = wanted.is_err();
+            if failed {
+                break;
+            }
+        }
+        prop_assert_eq!(encoded.len(), by_value.len());
+        match (encoded.finish(), by_value.finish()) {
+            (Ok(found), Ok(wanted)) => prop_assert!(!failed && found == wanted),
+            (found, wanted) => prop_assert!(failed && found.is_err() && wanted.is_err()),
+        }
+    }
 }

@@ -74,11 +74,33 @@ pub struct Checked {
     pub error: f64,
     /// Whether it lies within a quarter.
     pub within_25_percent: bool,
-    /// How much dearer than its model a place of the grid was in the mean of two runs, just before the checked one and just after: `measured /
-    /// model - 1`. It is the host that drifted, as nothing else is different.
-    pub drift: f64,
-    /// The error that is left without it: `(1 + error) / (1 + drift) - 1`.
-    pub error_without_drift: f64,
+    /// What a place of the grid cost just before, against its mean in the grid: `then / mean - 1`. How much the machine drifts. None if it
+    /// did not come to be run in the grid.
+    pub drift_before: Option<f64>,
+    /// The same, just after.
+    pub drift_after: Option<f64>,
+}
+
+impl Checked {
+    /// A forecast against what was measured; `[before, after]` of a place of the grid, with its mean in the grid.
+    pub(super) fn of(
+        strategy: String,
+        (predicted, measured): (f64, f64),
+        known: [f64; 2],
+        in_grid: Option<f64>,
+    ) -> Checked {
+        let error = measured / predicted - 1.0;
+        let [drift_before, drift_after] = known.map(|then| Some(then / in_grid? - 1.0));
+        Checked {
+            strategy,
+            predicted_cpu_s: predicted,
+            measured_cpu_s: measured,
+            error,
+            within_25_percent: error.abs() <= 0.25,
+            drift_before,
+            drift_after,
+        }
+    }
 }
 
 /// `sweep.json`
@@ -124,6 +146,18 @@ mod tests {
     use crate::clock::Clock;
     use crate::decide::break_even::{SCHEMA, SCHEMA_VERSION, map};
     use crate::report::html::{Input, input, report};
+
+    #[test]
+    fn a_check_by_hand() {
+        let check = Checked::of("cdc-trigger".to_owned(), (2.0, 2.5), [0.9, 1.2], Some(1.0));
+        assert!((check.error - 0.25).abs() < 1e-12 && check.within_25_percent);
+        let drifts = [check.drift_before.unwrap(), check.drift_after.unwrap()];
+        assert!((drifts[0] + 0.1).abs() < 1e-12 && (drifts[1] - 0.2).abs() < 1e-12, "{drifts:?}");
+        let check = Checked::of("cdc-trigger".to_owned(), (2.0, 1.4), [1.0, 1.0], None);
+        assert!(!check.within_25_percent && check.drift_before.is_none() && check.drift_after.is_none());
+        // What was not measured is not within anything.
+        assert!(!Checked::of(String::new(), (2.0, f64::NAN), [1.0, 1.0], None).within_25_percent);
+    }
 
     #[test]
     fn a_page_is_made_from_what_is_written() {

@@ -87,6 +87,14 @@ impl Addresses {
         }
     }
 
+    /// Reads the word of the bitmap that [`Addresses::row_at`] will look at, if there is a bitmap.
+    pub(super) fn touch(&self, address: Address) -> Option<u64> {
+        match &self.gaps {
+            Gaps::Bitmap(words) => Some(words.get((address.checked_sub(self.start)? / WORD_BITS) as usize)?.present),
+            Gaps::None | Gaps::List(_) => None,
+        }
+    }
+
     /// All addresses, ascending.
     pub(super) fn iter(&self) -> Box<dyn Iterator<Item = Address> + '_> {
         match &self.gaps {

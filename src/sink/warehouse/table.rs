@@ -13,7 +13,7 @@ use arrow_array::{Array, PrimitiveArray};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// How many keys are touched ahead of their searches; their cache lines fit the first-level cache.
+/// How many keys, or addresses, are touched ahead of their searches; their cache lines fit the first-level cache.
 const TOUCH_AHEAD: usize = 128;
 
 /// The word the index keeps for a key.
@@ -143,15 +143,28 @@ impl Table {
                 Ok(())
             })?;
         }
+        self.mark_dead(&gone);
+        Ok(())
+    }
+
+    /// Marks the rows at these addresses dead. What is looked up in memory that is far away is touched first, as in [`in_pieces`].
+    fn mark_dead(&mut self, gone: &[Address]) {
         let starts = Places::of(&self.slots).starts;
-        for address in gone {
-            if let Some(slot) = place_in(&starts, address).and_then(|place| self.slots.get_mut(place))
-                && let Some(row) = slot.chunk.addresses.row_at(address)
-            {
-                slot.deleted.mark(row);
+        let mut piece = Vec::with_capacity(TOUCH_AHEAD);
+        for addresses in gone.chunks(TOUCH_AHEAD) {
+            piece.clear();
+            piece.extend(addresses.iter().filter_map(|&address| Some((place_in(&starts, address)?, address))));
+            let slot_of = |place: usize| self.slots.get(place);
+            let touched = piece.iter().filter_map(|&(place, address)| slot_of(place)?.chunk.addresses.touch(address));
+            std::hint::black_box(touched.fold(0, |all, word| all ^ word));
+            for &(place, address) in &piece {
+                if let Some(slot) = self.slots.get_mut(place)
+                    && let Some(row) = slot.chunk.addresses.row_at(address)
+                {
+                    slot.deleted.mark(row);
+                }
             }
         }
-        Ok(())
     }
 
     /// The row with this key as of the edits applied last.

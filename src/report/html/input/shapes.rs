@@ -47,7 +47,9 @@ pub struct Model {
     pub spread: Option<f64>,
     /// The power of the rows that the line is multiplied with at other sizes.
     pub size_exponent: Option<f64>,
-    /// Its 95 % interval.
+    /// The power as it was measured.
+    pub size_exponent_measured: Option<f64>,
+    /// The 95 % interval of that.
     pub size_exponent_ci: Option<[Option<f64>; 2]>,
     /// Rows of all tables where the line was fitted.
     pub size_base_rows: Option<f64>,
@@ -107,10 +109,10 @@ pub struct Check {
     pub measured_cpu_s: Option<f64>,
     /// `measured / predicted - 1`.
     pub error: Option<f64>,
-    /// The part of it by which a known place was off as well, just before and after.
-    pub drift: Option<f64>,
-    /// The error without that part.
-    pub error_without_drift: Option<f64>,
+    /// What a known place cost just before, against the grid: `then / mean - 1`.
+    pub drift_before: Option<f64>,
+    /// The same, just after.
+    pub drift_after: Option<f64>,
 }
 
 /// One strategy at one point of a sweep.

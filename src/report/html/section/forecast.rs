@@ -50,7 +50,7 @@ fn forecast(given: &Forecast) -> Item {
 fn check(given: &Check) -> Row {
     let seconds = |value: Option<f64>| value.map_or("-".to_owned(), say::seconds);
     let percent = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{:+.1} %", value * 100.0));
-    let errors = [given.error, given.drift, given.error_without_drift].map(percent);
+    let errors = [given.error, given.drift_before, given.drift_after].map(percent);
     Row::of(
         given.strategy.clone(),
         [seconds(given.predicted_cpu_s), seconds(given.measured_cpu_s)].into_iter().chain(errors),
@@ -79,12 +79,13 @@ fn growth(given: &Model) -> Option<Row> {
     let (exponent, base) = given.size_exponent.zip(given.size_base_rows)?;
     let small = |value: f64| format!("{value:.3e}");
     let none = || Cell::text("-".to_owned());
+    let measured = given.size_exponent_measured.filter(|measured| *measured != exponent);
     Some(Row {
         head: Cell::text(format!(
             "{}: times (rows_total / {}) to the power of the slope{}",
             given.strategy,
             say::count_tick(base),
-            if exponent == 0.0 { " (no growth shown)" } else { "" }
+            measured.map_or(String::new(), |measured| format!(" (no growth is shown by {})", small(measured)))
         )),
         cells: vec![
             none(),
@@ -104,7 +105,7 @@ pub(super) fn blocks(sweep: &Sweep) -> Vec<Block> {
         blocks.push(Block::Items(sweep.forecasts.iter().map(forecast).collect()));
     }
     if !sweep.checks.is_empty() {
-        let head = ["strategy", "predicted", "measured", "error", "drift of the machine", "error without it"];
+        let head = ["strategy", "predicted", "measured", "error", "machine's drift, just before", "just after"];
         let rows = sweep.checks.iter().map(check).collect();
         blocks.push(Block::Table(Table::of("The forecasts, when they were run: CPU time", &head, rows)));
     }
