@@ -121,7 +121,13 @@ enum Mask<'a> {
 fn add(answer: &mut Option<i128>, aggregate: Aggregate, piece: &Piece<'_>) -> Option<()> {
     let part = match aggregate {
         Aggregate::Count => return Some(()),
-        Aggregate::Sum(column) => sum(piece.wide(column)?, &piece.mask(&[column])),
+        Aggregate::Sum(column) => {
+            let (values, mask) = (piece.wide(column)?, piece.mask(&[column]));
+            match near(piece.slot, column) {
+                Some(least) => sum::<true>(values, &mask, least),
+                None => sum::<false>(values, &mask, 0),
+            }
+        }
         Aggregate::SumProduct(a, b) => sum_product(piece.wide(a)?, piece.wide(b)?, &piece.mask(&[a, b]))?,
         Aggregate::Min(column) => least(piece.wide(column)?, &piece.mask(&[column]), |v| v),
         Aggregate::Max(column) => least(piece.wide(column)?, &piece.mask(&[column]), |v| !v).map(|v| !v),
@@ -154,23 +160,33 @@ const MASKS: [[u64; 4]; 16] = {
     masks
 };
 
-/// The exact sum of 64-bit values, made in four lanes, which vectorise with and without a mask where a 128-bit sum does not: of the biased
-/// values the sum modulo 2^64, and the sum of their upper halves, from which that of the lower halves follows. Right for up to
-/// 2^31 values. What is added one by one goes to a lane of its own, or the compiler would take the four apart.
+/// The exact sum of 64-bit values, made in four lanes, which vectorise with and without a mask where a 128-bit sum does not. It keeps
+/// the sum modulo 2^64, and where the values are not [`near`] to each other the sum of their upper halves, from which that of
+/// the lower halves follows. Right for up to 2^31 values. What is added one by one goes to a lane of its own, or the
+/// compiler would take the four apart.
 #[derive(Default)]
-struct Sum {
+struct Sum<const NEAR: bool> {
     all: [u64; 4],
     upper: [u64; 4],
     all_single: u64,
     upper_single: u64,
 }
 
-impl Sum {
+/// The column's least value in the chunk, if the sum of the distances of all its values to that fits 64 bits, going by ranges that are known
+/// already: then the rest modulo 2^64 says what the sum is.
+fn near(slot: &Slot, column: usize) -> Option<i64> {
+    let (least, greatest) = slot.chunk.known_ranges()?.get(column).copied().flatten()?;
+    greatest.abs_diff(least).checked_mul(slot.chunk.rows as u64).map(|_| least)
+}
+
+impl<const NEAR: bool> Sum<NEAR> {
     #[inline]
     fn add_four(&mut self, values: [i64; 4], mask: [u64; 4]) {
         let kept: [u64; 4] = std::array::from_fn(|lane| biased(values[lane]) & mask[lane]);
         self.all = std::array::from_fn(|lane| self.all[lane].wrapping_add(kept[lane]));
-        self.upper = std::array::from_fn(|lane| self.upper[lane].wrapping_add(kept[lane] >> 32));
+        if !NEAR {
+            self.upper = std::array::from_fn(|lane| self.upper[lane].wrapping_add(kept[lane] >> 32));
+        }
     }
 
     #[inline]
@@ -200,12 +216,16 @@ impl Sum {
         }
     }
 
-    /// The sum of what was added, given how many values were not masked out.
-    fn total(&self, count: u64) -> i128 {
+    /// The sum of what was added, given how many values were not masked out, and the least value if they are near to each other.
+    fn total(&self, count: u64, least: i64) -> i128 {
         let all = self.all.iter().fold(self.all_single, |sum, &lane| sum.wrapping_add(lane));
-        let upper = i128::from(self.upper.iter().fold(self.upper_single, |sum, lane| sum + lane)) << 32;
-        let lower = all.wrapping_sub(upper as u64);
-        upper + i128::from(lower) - (i128::from(count) << 63)
+        // What the sum is at the least; it is less than 2^64 more.
+        let known = if NEAR {
+            i128::from(biased(least)) * i128::from(count)
+        } else {
+            i128::from(self.upper.iter().fold(self.upper_single, |sum, lane| sum + lane)) << 32
+        };
+        known + i128::from(all.wrapping_sub(known as u64)) - (i128::from(count) << 63)
     }
 }
 
@@ -224,11 +244,11 @@ fn set_bits(mut word: u64) -> impl Iterator<Item = usize> {
 /// The sum of the values that count; `None` when none does. On its own, or what it is inlined into takes the registers that the lanes
 /// need.
 #[inline(never)]
-fn sum(values: &[i64], mask: &Mask<'_>) -> Option<i128> {
-    let mut sum = Sum::default();
+fn sum<const NEAR: bool>(values: &[i64], mask: &Mask<'_>, least: i64) -> Option<i128> {
+    let mut sum = Sum::<NEAR>::default();
     let Mask::Words(words) = mask else {
         sum.add_all(values);
-        return (!values.is_empty()).then(|| sum.total(values.len() as u64));
+        return (!values.is_empty()).then(|| sum.total(values.len() as u64, least));
     };
     let mut count = 0;
     for (values, &word) in values.chunks(64).zip(words.iter()) {
@@ -239,7 +259,7 @@ fn sum(values: &[i64], mask: &Mask<'_>) -> Option<i128> {
         }
         count += u64::from(word.count_ones());
     }
-    (count > 0).then(|| sum.total(count))
+    (count > 0).then(|| sum.total(count, least))
 }
 
 /// The sum of the products, `None` inside when no row counts; `None` when it is beyond 128 bits.
@@ -293,6 +313,7 @@ mod tests {
         #[test]
         fn a_masked_sum_is_the_sum_of_the_kept_values(
             values in prop::collection::vec(prop_oneof![any::<i64>(), Just(i64::MIN), Just(i64::MAX)], 0..300),
+            least in any::<i64>(),
             words in prop::collection::vec(
                 // Of few, of most and of half of the rows.
                 prop_oneof![any::<u64>(), Just(0), Just(u64::MAX), (any::<u64>(), any::<u64>()).prop_map(|(a, b)| a & b),
@@ -306,12 +327,19 @@ mod tests {
             }
             let mask = Mask::Words(Cow::Borrowed(&words));
             let is_kept = |row: usize| words[row / 64] >> (row % 64) & 1 == 1;
-            let by_value = |is_kept: &dyn Fn(usize) -> bool| {
+            let by_value = |values: &[i64], is_kept: &dyn Fn(usize) -> bool| {
                 let kept = values.iter().enumerate().filter(|&(row, _)| is_kept(row)).map(|(_, &v)| i128::from(v));
                 kept.reduce(|a, b| a + b)
             };
-            prop_assert_eq!(sum(&values, &mask), by_value(&is_kept));
-            prop_assert_eq!(sum(&values, &Mask::All), by_value(&|_| true));
+            prop_assert_eq!(sum::<false>(&values, &mask, 0), by_value(&values, &is_kept));
+            prop_assert_eq!(sum::<false>(&values, &Mask::All, 0), by_value(&values, &|_| true));
+            // Near to each other, anywhere: with the greatest distance that is allowed for so many, and all that lie between.
+            let span = u64::MAX / values.len().max(1) as u64;
+            let least = least.min(i64::MAX.wrapping_sub_unsigned(span));
+            let distance = |value: i64| if value == i64::MAX { span } else { biased(value) % span };
+            let near: Vec<i64> = values.iter().map(|&value| least.wrapping_add_unsigned(distance(value))).collect();
+            prop_assert_eq!(sum::<true>(&near, &mask, least), by_value(&near, &is_kept));
+            prop_assert_eq!(sum::<true>(&near, &Mask::All, least), by_value(&near, &|_| true));
         }
     }
 }
