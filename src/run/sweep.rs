@@ -144,6 +144,12 @@ fn largest(runs: &[SweepRun]) -> (f64, f64) {
     (rows, most(rate, false).or_else(|| most(rate, true)).unwrap_or(f64::MIN_POSITIVE))
 }
 
+/// The rate that came of one that was asked for, if it was run and came out lower: short runs have a few changes more or less.
+fn rate_come(runs: &[SweepRun], stream: &str, asked: f64) -> f64 {
+    let own = runs.iter().filter(|run| run.strategy == stream && run.asked_rate == asked);
+    own.map(|run| run.change_rate).reduce(f64::max).map_or(asked, |come| come.min(asked))
+}
+
 /// The smallest and the largest first, then what lies between.
 fn ends_first<T: Clone>(sorted: &[T]) -> Vec<T> {
     match sorted {
@@ -371,7 +377,7 @@ impl Sweeper<'_> {
                         put("full-refresh", measured, (model.map(|m| m.0), model.map(|m| m.1)));
                     }
                     for stream in &plan.streams {
-                        let lag = models.stream_lag(stream, change_rate);
+                        let lag = models.stream_lag(stream, rate_come(&self.runs, stream, change_rate));
                         // Beyond the highest rate that was run nobody knows whether it keeps up.
                         let model = models.stream(stream).filter(|_| lag.is_some());
                         let cost = model.and_then(|model| model.stream_at(rows_total as f64, change_rate));
@@ -449,9 +455,8 @@ mod tests {
         assert!(ends_first::<u8>(&[]).is_empty());
     }
 
-    #[test]
-    fn the_largest_is_known_whatever_was_swept() {
-        let run = |strategy: &str, rows_total, change_rate| SweepRun {
+    fn run(strategy: &str, rows_total: u64, change_rate: f64) -> SweepRun {
+        SweepRun {
             strategy: strategy.to_owned(),
             rows: rows_total,
             rows_total,
@@ -463,7 +468,20 @@ mod tests {
             refresh_s: None,
             freshness_p99_s: None,
             took_s: 1.0,
-        };
+        }
+    }
+
+    #[test]
+    fn a_rate_that_came_out_lower_is_that_rate() {
+        let asked = |come| SweepRun { asked_rate: 200.0, ..run("cdc-trigger", 100, come) };
+        let runs = [asked(150.0), asked(185.0), run("outbox", 100, 200.0), run("cdc-trigger", 100, 50.0)];
+        assert_eq!(rate_come(&runs, "cdc-trigger", 200.0), 185.0);
+        assert_eq!((rate_come(&runs, "outbox", 200.0), rate_come(&runs, "cdc-trigger", 400.0)), (200.0, 400.0));
+        assert_eq!(rate_come(&[asked(210.0)], "cdc-trigger", 200.0), 200.0);
+    }
+
+    #[test]
+    fn the_largest_is_known_whatever_was_swept() {
         let runs = [run("full-refresh", 500, 90.0), run("cdc-trigger", 100, 40.0), run("cdc-trigger", 300, 20.0)];
         assert_eq!(largest(&runs), (500.0, 40.0));
         assert_eq!((largest(&runs[..1]), largest(&runs[1..])), ((500.0, 90.0), (300.0, 40.0)));
