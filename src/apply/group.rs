@@ -173,8 +173,7 @@ impl TableGroup {
     /// The number of the row's key, and whether the row has values that were not sent.
     #[inline]
     fn number_of_row(&mut self, row: RowRef<'_>) -> Result<(usize, bool), FoldFault> {
-        if self.transform.source().has_int_key()
-            && let [place] = self.transform.source().key[..]
+        if let (KeyColumn::Int(_), &[place]) = (self.index.keys(), &self.transform.source().key[..])
             && let Some((key, open)) = row.pick_int(place)?
             && let Ok(number) = self.number_of_key(KeyRef::Int(key))
         {

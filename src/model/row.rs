@@ -116,7 +116,8 @@ impl<'a> RowRef<'a> {
         for _ in 0..count {
             values.push(input.value()?);
         }
-        if input.bytes.is_empty() { Ok(values) } else { Err(CodecError::TrailingBytes { count: input.bytes.len() }) }
+        input.end()?;
+        Ok(values)
     }
 
     /// The values one by one, in column order, and how many there are.
@@ -148,8 +149,8 @@ impl<'a> RowRef<'a> {
                 open |= input.pass_over()? == tag::UNCHANGED;
             }
         }
-        let left = input.bytes.len();
-        if left == 0 { Ok(found.map(|key| (key, open))) } else { Err(CodecError::TrailingBytes { count: left }) }
+        input.end()?;
+        Ok(found.map(|key| (key, open)))
     }
 
     /// Puts the values at `places` into `picked`, in that order, NULL for a place the row does not have; passes over the
@@ -175,7 +176,8 @@ impl<'a> RowRef<'a> {
                 *target = value;
             }
         }
-        if input.bytes.is_empty() { Ok(open) } else { Err(CodecError::TrailingBytes { count: input.bytes.len() }) }
+        input.end()?;
+        Ok(open)
     }
 }
 
@@ -278,6 +280,12 @@ pub(super) struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
+    /// Refuses bytes that are left.
+    #[inline]
+    fn end(&self) -> Result<(), CodecError> {
+        if self.bytes.is_empty() { Ok(()) } else { Err(CodecError::TrailingBytes { count: self.bytes.len() }) }
+    }
+
     #[inline]
     pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], CodecError> {
         let Some((head, tail)) = self.bytes.split_at_checked(length) else {

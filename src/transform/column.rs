@@ -101,35 +101,19 @@ impl ColumnBuilder {
     ) -> Result<Result<(), ValueFault>, CodecError> {
         // What is expected, nearly always; the rest, and what is wrong, takes the long way.
         let added = match self {
-            ColumnBuilder::Int(b) => values.int().map(|v| b.append_value(v)),
-            ColumnBuilder::Text(b) => match values.text() {
-                Some(v) => {
-                    if let Err(full) = check_room(b.values_slice().len(), v.len()) {
-                        return Ok(Err(full));
-                    }
-                    b.append_value(v);
-                    Some(())
-                }
-                None => None,
-            },
-            ColumnBuilder::Timestamp(b) => values.timestamp().map(|v| b.append_value(v)),
-            ColumnBuilder::LocalTimestamp(b) => values.local_timestamp().map(|v| b.append_value(v)),
-            ColumnBuilder::Float(b) => values.float().map(|v| b.append_value(v)),
-            ColumnBuilder::Date(b) => values.date().map(|v| b.append_value(v)),
-            ColumnBuilder::Decimal { values: b, scale, unscaled_end } => match values.decimal() {
-                Some(v) => match checked_decimal(v, *scale, *unscaled_end) {
-                    Ok(unscaled) => {
-                        b.append_value(unscaled);
-                        Some(())
-                    }
-                    Err(fault) => return Ok(Err(fault)),
-                },
-                None => None,
-            },
+            ColumnBuilder::Int(b) => values.int().map(|v| b.append_value(v)).map(Ok),
+            ColumnBuilder::Text(b) => values.text().map(|v| append_text(b, v)),
+            ColumnBuilder::Timestamp(b) => values.timestamp().map(|v| b.append_value(v)).map(Ok),
+            ColumnBuilder::LocalTimestamp(b) => values.local_timestamp().map(|v| b.append_value(v)).map(Ok),
+            ColumnBuilder::Float(b) => values.float().map(|v| b.append_value(v)).map(Ok),
+            ColumnBuilder::Date(b) => values.date().map(|v| b.append_value(v)).map(Ok),
+            ColumnBuilder::Decimal { values: b, scale, unscaled_end } => {
+                values.decimal().map(|v| append_decimal(b, v, *scale, *unscaled_end))
+            }
             ColumnBuilder::Bool(_) | ColumnBuilder::Float32(_) | ColumnBuilder::Bytes(_) => None,
         };
         match added {
-            Some(()) => Ok(Ok(())),
+            Some(added) => Ok(added),
             None => Ok(self.append(values.next().unwrap_or(Err(CodecError::CutOff { wanted: 1, left: 0 }))?, nullable)),
         }
     }
@@ -139,10 +123,7 @@ impl ColumnBuilder {
     pub(super) fn append(&mut self, value: ValueRef<'_>, nullable: bool) -> Result<(), ValueFault> {
         match (self, value) {
             (ColumnBuilder::Int(b), ValueRef::Int(v)) => b.append_value(v),
-            (ColumnBuilder::Text(b), ValueRef::Text(v)) => {
-                check_room(b.values_slice().len(), v.len())?;
-                b.append_value(v);
-            }
+            (ColumnBuilder::Text(b), ValueRef::Text(v)) => append_text(b, v)?,
             (ColumnBuilder::Timestamp(b), ValueRef::Timestamp(v))
             | (ColumnBuilder::LocalTimestamp(b), ValueRef::LocalTimestamp(v)) => b.append_value(v),
             (ColumnBuilder::Float(b), ValueRef::Float(v)) => b.append_value(v),
@@ -150,7 +131,7 @@ impl ColumnBuilder {
             (ColumnBuilder::Bool(b), ValueRef::Bool(v)) => b.append_value(v),
             (ColumnBuilder::Date(b), ValueRef::Date(v)) => b.append_value(v),
             (ColumnBuilder::Decimal { values, scale, unscaled_end }, ValueRef::Decimal(v)) => {
-                values.append_value(checked_decimal(v, *scale, *unscaled_end)?);
+                append_decimal(values, v, *scale, *unscaled_end)?;
             }
             (ColumnBuilder::Bytes(b), ValueRef::Bytes(v)) => {
                 check_room(b.values_slice().len(), v.len())?;
@@ -192,6 +173,24 @@ impl ColumnBuilder {
             ColumnBuilder::Timestamp(b) | ColumnBuilder::LocalTimestamp(b) => ArrayBuilder::finish(b),
         }
     }
+}
+
+#[inline]
+fn append_text(builder: &mut StringBuilder, value: &str) -> Result<(), ValueFault> {
+    check_room(builder.values_slice().len(), value.len())?;
+    builder.append_value(value);
+    Ok(())
+}
+
+#[inline]
+fn append_decimal(
+    builder: &mut Decimal128Builder,
+    value: Decimal,
+    scale: i8,
+    unscaled_end: u128,
+) -> Result<(), ValueFault> {
+    builder.append_value(checked_decimal(value, scale, unscaled_end)?);
+    Ok(())
 }
 
 #[inline]

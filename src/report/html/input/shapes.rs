@@ -51,7 +51,7 @@ pub struct Model {
     pub size_exponent_measured: Option<f64>,
     /// The 95 % interval of that.
     pub size_exponent_ci: Option<[Option<f64>; 2]>,
-    /// Rows of all tables where the line was fitted.
+    /// Rows of all tables at the smallest size.
     pub size_base_rows: Option<f64>,
     /// One for each point.
     pub residuals: Vec<Value>,
