@@ -185,10 +185,26 @@ fn bench_int_keys(criterion: &mut Criterion, rows: u64) {
     let without_log = Batches { way: Way::WithoutLog, ..thousand(Work::Uniform) };
     bench_apply(criterion, ("apply/uniform", "1000_overlapped"), table, overlapped(Work::Uniform));
     bench_apply(criterion, ("apply/uniform", "1000_without_log"), table, without_log);
-    bench_apply(criterion, ("apply/zipf", "1000"), table, thousand(Work::Zipf(Zipf::new(rows))));
+    let zipf = Work::Zipf(Zipf::new(rows));
+    bench_apply(criterion, ("apply/zipf", "1000"), table, thousand(zipf));
+    bench_apply(
+        criterion,
+        ("apply/zipf", "1000_without_log"),
+        table,
+        Batches { way: Way::WithoutLog, ..thousand(zipf) },
+    );
+    bench_apply(criterion, ("apply/zipf", "50000"), table, Batches::of(zipf, 50_000));
+    bench_apply(
+        criterion,
+        ("apply/zipf", "50000_without_log"),
+        table,
+        Batches { way: Way::WithoutLog, ..Batches::of(zipf, 50_000) },
+    );
     bench_apply(criterion, ("apply/uniform", "50000"), table, Batches::of(Work::Uniform, 50_000));
     let large = Batches { way: Way::Overlapped, ..Batches::of(Work::Uniform, 50_000) };
     bench_apply(criterion, ("apply/uniform", "50000_overlapped"), table, large);
+    let large = Batches { way: Way::WithoutLog, ..large };
+    bench_apply(criterion, ("apply/uniform", "50000_without_log"), table, large);
     let single = Batches { work: Work::Uniform, transactions: SINGLE_GROUP, changes_each: 1, way: Way::Log };
     bench_apply(criterion, ("apply/single", "1"), table, single);
     bench_apply(criterion, ("apply/delete", "1000"), table, thousand(Work::Delete));

@@ -11,8 +11,12 @@ pub(super) struct Active {
     pub file: Box<dyn SegmentFile>,
     /// As readers may see it after the next sync, but for the bytes; its index holds what readers don't know yet.
     pub segment: Segment,
-    /// Bytes in the file.
+    /// Bytes in the file, but for what is prepared.
     pub written: u64,
+    /// Those of `written` that were there at the last sync.
+    pub synced: u64,
+    /// The file may have zeros up to here, to be written over; below `written` it has none.
+    pub prepared: u64,
     /// Where the last index entry points.
     pub noted_at: u64,
 }
@@ -51,5 +55,5 @@ pub(super) fn begin_segment(
     let written = SEGMENT_HEADER_BYTES as u64;
     counters.bytes_written += written;
     counters.segments_begun += 1;
-    Ok(Active { file, segment: Segment::empty(header, path), written, noted_at: written })
+    Ok(Active { file, segment: Segment::empty(header, path), written, synced: written, prepared: 0, noted_at: written })
 }

@@ -34,6 +34,10 @@ pub struct LogOptions {
     pub transaction_bytes_max: u64,
     /// How much is appended before it is written without waiting for [`super::Log::sync`].
     pub buffer_bytes_max: usize,
+    /// The most that is filled with zeros ahead of the records. An fsync of a file that does not grow has less to do: about
+    /// a third of the time on ext4. A quarter of what the segment has is prepared at once, if that is a 32nd of this at
+    /// the least, so that a short log has nothing prepared; and nothing for groups that are longer. 0: never.
+    pub prepared_bytes_max: usize,
     /// When records are forced to the disk.
     pub fsync: Fsync,
     /// The clock for [`Fsync::Interval`] and for the time that fsyncs take.
@@ -41,13 +45,15 @@ pub struct LogOptions {
 }
 
 impl Default for LogOptions {
-    /// Durable always; segments of 128 MiB, frames of 1 MiB, transactions of 1 GiB, a buffer of 2 MiB.
+    /// Durable always; segments of 128 MiB, frames of 1 MiB, transactions of 1 GiB, a buffer of 2 MiB, and as
+    /// much prepared.
     fn default() -> LogOptions {
         LogOptions {
             segment_bytes_max: 128 << 20,
             record_bytes_max: 1 << 20,
             transaction_bytes_max: 1 << 30,
             buffer_bytes_max: 2 << 20,
+            prepared_bytes_max: 2 << 20,
             fsync: Fsync::Always,
             clock: Clock::monotonic(),
         }
@@ -70,11 +76,19 @@ impl LogOptions {
         self.transaction_bytes_max.min(self.chunk_bytes() as u64 * u64::from(PARTS_MAX))
     }
 
+    /// How much to prepare behind a group of `group` bytes at the end of a segment of `written` bytes.
+    pub(super) fn bytes_to_prepare(&self, written: u64, group: u64) -> usize {
+        let most = self.prepared_bytes_max as u64;
+        let bytes = (written / 4).min(most).min(self.segment_bytes_max.saturating_sub(written));
+        if bytes < most / 32 || bytes < group { 0 } else { bytes as usize }
+    }
+
     pub(super) fn check(&self) -> Result<(), LogError> {
         let frame_least = FRAME_HEADER_BYTES as u64 + 1;
         in_range("record_bytes_max", self.record_bytes_max.into(), frame_least, RECORD_BYTES_LIMIT.into())?;
         in_range("segment_bytes_max", self.segment_bytes_max, frame_least, 1 << 40)?;
         in_range("transaction_bytes_max", self.transaction_bytes_max, 1, 1 << 40)?;
+        in_range("prepared_bytes_max", self.prepared_bytes_max as u64, 0, 1 << 30)?;
         in_range("buffer_bytes_max", self.buffer_bytes_max as u64, 1, 1 << 30)
     }
 }
@@ -92,6 +106,8 @@ fn in_range(option: &'static str, value: u64, least: u64, most: u64) -> Result<(
 pub struct LogCounters {
     /// Bytes written to segment files, headers included.
     pub bytes_written: u64,
+    /// Zeros written ahead of the records, see [`LogOptions::prepared_bytes_max`]; not in `bytes_written`.
+    pub bytes_prepared: u64,
     /// Records appended.
     pub records: u64,
     /// Calls of fdatasync on segments.

@@ -11,7 +11,8 @@
 //!    have kept later blocks of it and lost earlier ones; a file system reads lost blocks as zeros. So: if between
 //!    `p` and the next good frame some block of 512 bytes (from `p` on) is all zero, it is a torn tail, else damage.
 //!
-//! Of a torn tail everything from the last whole record on is cut off, and its length reported.
+//! Of a torn tail everything from the last whole record on is cut off, and its length reported. Zeros that end the last
+//! segment are space that the writer had prepared: cut off as well, and nothing to report.
 
 use super::Offset;
 use super::cursor::{Found, FrameCursor};
@@ -54,9 +55,10 @@ pub(super) fn recover(folder: &Path, storage: &dyn Storage) -> Result<(Vec<Segme
     let mut recovery = Recovery::default();
     let last = files.len().saturating_sub(1);
     for (number, (base, path)) in files.into_iter().enumerate() {
-        let (segment, torn_bytes, uncertain_from) = recover_segment(&path, base, segments.last(), number == last)?;
+        let Checked { segment, torn_bytes, file_bytes, uncertain_from } =
+            recover_segment(&path, base, segments.last(), number == last)?;
         if number == last {
-            repair(storage, &segment, torn_bytes, uncertain_from)?;
+            repair(storage, &segment, file_bytes, uncertain_from)?;
         }
         if torn_bytes > 0 {
             (recovery.torn_bytes, recovery.torn_path) = (torn_bytes, Some(path));
@@ -80,13 +82,13 @@ fn epoch_after(last: Option<&Segment>) -> Result<u32, LogError> {
     }
 }
 
-/// Cuts the torn bytes off; what remains is durable afterwards, also what only the page cache held.
+/// Cuts off what is behind the last whole record; what remains is durable afterwards, also what only the page cache held.
 ///
 /// After an fsync that failed the page cache has what the disk has not, and holds it for saved: another fsync would say
 /// yes and save nothing. So what no frame says was fsynced is written again.
-fn repair(storage: &dyn Storage, segment: &Segment, torn_bytes: u64, uncertain_from: u64) -> Result<(), LogError> {
+fn repair(storage: &dyn Storage, segment: &Segment, file_bytes: u64, uncertain_from: u64) -> Result<(), LogError> {
     let path = &segment.path;
-    if torn_bytes > 0 {
+    if file_bytes > segment.bytes {
         storage
             .truncate(path, segment.bytes)
             .map_err(|error| LogError::io("truncate", path, Some(segment.bytes), error))?;
@@ -97,15 +99,19 @@ fn repair(storage: &dyn Storage, segment: &Segment, torn_bytes: u64, uncertain_f
     storage.sync_file(path).map_err(|error| LogError::io("fsync", path, None, error))
 }
 
-/// One segment, how many bytes of it are torn, and the byte behind which nothing is known to have been fsynced.
-fn recover_segment(
-    path: &Path,
-    base: u64,
-    before: Option<&Segment>,
-    is_last: bool,
-) -> Result<(Segment, u64, u64), LogError> {
+/// A segment that was looked through.
+struct Checked {
+    segment: Segment,
+    /// Bytes behind its last whole record, but for prepared space.
+    torn_bytes: u64,
+    file_bytes: u64,
+    /// Behind this byte nothing is known to have been fsynced.
+    uncertain_from: u64,
+}
+
+fn recover_segment(path: &Path, base: u64, before: Option<&Segment>, is_last: bool) -> Result<Checked, LogError> {
     let file = File::open(path).map_err(|error| LogError::io("open", path, None, error))?;
-    let end = file.metadata().map_err(|error| LogError::io("look at", path, None, error))?.len();
+    let file_bytes = file.metadata().map_err(|error| LogError::io("look at", path, None, error))?.len();
     let header = SegmentHeader::read(&file, path)?;
     if header.base != base {
         return Err(LogError::damaged(path, 16, format!("the header says that it begins at record {}", header.base)));
@@ -113,16 +119,19 @@ fn recover_segment(
     if let Some(before) = before {
         check_follows(path, header, before)?;
     }
-    let (segment, synced_below, stop) = scan(file, path, header, end)?;
+    let (segment, synced_below, stop) = scan(file, path, header, file_bytes)?;
     let uncertain_from = segment.start_for(|entry| entry.offset <= synced_below).1;
-    let Some(stop) = stop else { return Ok((segment, 0, uncertain_from)) };
+    let mut checked = Checked { segment, torn_bytes: 0, file_bytes, uncertain_from };
+    let Some(stop) = stop else { return Ok(checked) };
     let refused = || LogError::damaged(path, stop.position, stop.what);
     if !is_last || !stop.may_be_torn {
         return Err(refused());
     }
-    if is_torn(&stop, &segment, end).map_err(|error| LogError::io("read", path, Some(stop.position), error))? {
-        let torn_bytes = end - segment.bytes;
-        Ok((segment, torn_bytes, uncertain_from))
+    let unreadable = |error| LogError::io("read", path, Some(stop.position), error);
+    let end = content_end(&stop.file, checked.segment.bytes, file_bytes).map_err(unreadable)?;
+    if is_torn(&stop, &checked.segment, end).map_err(unreadable)? {
+        checked.torn_bytes = end - checked.segment.bytes;
+        Ok(checked)
     } else {
         Err(refused())
     }
@@ -184,6 +193,19 @@ fn scan(file: File, path: &Path, header: SegmentHeader, end: u64) -> Result<(Seg
     }
 }
 
+/// The byte behind the last one, at or behind `from`, that is not zero; `from` when there is none.
+fn content_end(file: &File, from: u64, file_bytes: u64) -> io::Result<u64> {
+    let mut end = file_bytes;
+    while end > from {
+        let start = from.max(end.saturating_sub(1 << 20));
+        if let Some(last) = read_range(file, start, end)?.iter().rposition(|&byte| byte != 0) {
+            return Ok(start + last as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(from)
+}
+
 /// Decides between a torn tail and damage by rules 2 to 4 above.
 fn is_torn(stop: &Stop, segment: &Segment, end: u64) -> io::Result<bool> {
     let (first_good, synced_below) = good_frames_behind(stop, segment, end)?;
@@ -199,7 +221,7 @@ fn is_torn(stop: &Stop, segment: &Segment, end: u64) -> io::Result<bool> {
 fn good_frames_behind(stop: &Stop, segment: &Segment, end: u64) -> io::Result<(Option<u64>, u64)> {
     const WINDOW: u64 = 1 << 20;
     let rules = segment.header.rules();
-    let offsets = segment.next..=segment.next + (end - stop.position) / FRAME_HEADER_BYTES as u64;
+    let offsets = segment.next..=segment.next + end.saturating_sub(stop.position) / FRAME_HEADER_BYTES as u64;
     let (mut first, mut synced_below) = (None, 0);
     let mut at = stop.position + 1;
     while at < end {

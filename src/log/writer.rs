@@ -174,7 +174,9 @@ impl Log {
     /// # Errors
     /// As for [`Log::sync`].
     pub fn close(mut self) -> Result<Offset, LogError> {
-        self.sync_durable()
+        let next = self.sync_durable()?;
+        self.cut_prepared()?;
+        Ok(next)
     }
 
     /// A reader that begins with record `from`; see [`LogHandle::reader`].
@@ -288,8 +290,10 @@ impl Log {
         }
         self.write()?;
         if fsync {
+            self.prepare();
             self.fsync()?;
         }
+        self.active.synced = self.active.written;
         if self.shared.visible() < self.next {
             self.note_active();
             let index = std::mem::take(&mut self.active.segment.index);
@@ -321,6 +325,36 @@ impl Log {
         Ok(())
     }
 
+    /// Prepares space behind what was written, once all that was prepared is used. The fsync that follows has to save the
+    /// file's new length anyway, and those after it don't. What can't be prepared is no fault: the log then grows.
+    fn prepare(&mut self) {
+        let Active { file, written, synced, prepared, .. } = &mut self.active;
+        if *written <= *prepared {
+            return;
+        }
+        let bytes = self.options.bytes_to_prepare(*written, *written - *synced);
+        if bytes == 0 {
+            return;
+        }
+        *prepared = *written + bytes as u64;
+        match file.prepare(bytes) {
+            Ok(()) => self.counters.bytes_prepared += bytes as u64,
+            Err(_) => self.options.prepared_bytes_max = 0,
+        }
+    }
+
+    /// Cuts off what was prepared and not used: a segment that is done ends with its last record.
+    fn cut_prepared(&mut self) -> Result<(), LogError> {
+        let Active { segment, written, prepared, .. } = &self.active;
+        if prepared <= written {
+            return Ok(());
+        }
+        match self.storage.truncate(&segment.path, *written) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.fail("truncate", Some(*written), error)),
+        }
+    }
+
     fn fsync(&mut self) -> Result<(), LogError> {
         let started = self.options.clock.now();
         if self.synced < self.next {
@@ -342,6 +376,7 @@ impl Log {
     fn roll(&mut self) -> Result<(), LogError> {
         self.write()?;
         self.fsync()?;
+        self.cut_prepared()?;
         self.note_active();
         let place = (self.epoch, self.next);
         match begin_segment(&self.folder, &*self.storage, &self.options, place, &mut self.counters) {

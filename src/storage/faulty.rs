@@ -101,6 +101,20 @@ struct FaultyFile {
     file: Box<dyn SegmentFile>,
     inode: usize,
     path: PathBuf,
+    appended: usize,
+}
+
+impl FaultyFile {
+    /// How many bytes of a write get to the file.
+    fn share(outcome: Result<(), Fault>, bytes: usize) -> usize {
+        match outcome {
+            Ok(()) => bytes,
+            Err(Fault::ShortWrite | Fault::Kill | Fault::KillThenPowerCut) => bytes / 2,
+            // How much of it came to the disk is settled later, as for all that was not fsynced.
+            Err(Fault::PowerCutPartly) => bytes,
+            Err(_) => 0,
+        }
+    }
 }
 
 struct FaultyRead {
@@ -171,7 +185,7 @@ impl FaultyDisk {
         let inode = state.inodes.len() - 1;
         state.names.insert(path.to_owned(), inode);
         drop(state);
-        Box::new(FaultyFile { disk: self.clone(), file, inode, path: path.to_owned() })
+        Box::new(FaultyFile { disk: self.clone(), file, inode, path: path.to_owned(), appended: 0 })
     }
 
     /// After the fault: makes `folder` what is found when the machine runs again. `random` decides what a power cut keeps.
@@ -194,12 +208,14 @@ impl FaultyDisk {
         }
         for (path, inode) in after {
             let Inode { content, durable, lost } = &state.inodes[inode];
-            // Of what was appended since the last fsync a first part may be there.
-            let kept = if partly && !lost && content.len() > durable.len() {
-                &content[..durable.len() + (random() as usize) % (content.len() - durable.len() + 1)]
-            } else {
-                &durable[..]
-            };
+            let mut kept = durable.clone();
+            // Of what was written since the last fsync a first part may be there.
+            if partly && !lost && content != durable {
+                let same = content.iter().zip(durable).take_while(|(now, then)| now == then).count();
+                let first = same + (random() as usize) % (content.len() - same + 1);
+                kept.resize(kept.len().max(first), 0);
+                kept[..first].copy_from_slice(&content[..first]);
+            }
             fs::write(path, kept).unwrap();
         }
     }
@@ -208,15 +224,22 @@ impl FaultyDisk {
 impl SegmentFile for FaultyFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let outcome = self.disk.step("write", &self.path);
-        let count = match outcome {
-            Ok(()) => bytes.len(),
-            Err(Fault::ShortWrite | Fault::Kill | Fault::KillThenPowerCut) => bytes.len() / 2,
-            // How much of it came to the disk is settled later, as for all that was not fsynced.
-            Err(Fault::PowerCutPartly) => bytes.len(),
-            Err(_) => 0,
-        };
+        let count = FaultyFile::share(outcome, bytes.len());
         self.file.append(&bytes[..count])?;
-        self.disk.state().inodes[self.inode].content.extend_from_slice(&bytes[..count]);
+        let end = self.appended + count;
+        let content = &mut self.disk.state().inodes[self.inode].content;
+        content.resize(content.len().max(end), 0);
+        content[self.appended..end].copy_from_slice(&bytes[..count]);
+        self.appended = end;
+        outcome.map_err(error)
+    }
+
+    fn prepare(&mut self, bytes: usize) -> io::Result<()> {
+        let outcome = self.disk.step("prepare", &self.path);
+        let count = FaultyFile::share(outcome, bytes);
+        self.file.prepare(count)?;
+        let content = &mut self.disk.state().inodes[self.inode].content;
+        content.resize(content.len().max(self.appended + count), 0);
         outcome.map_err(error)
     }
 
@@ -299,7 +322,7 @@ impl Storage for FaultyDisk {
         if let Some(inode) = state.names.get(path).copied() {
             let inode = &mut state.inodes[inode];
             // What is missing before `from` stays missing.
-            inode.lost &= (inode.durable.len() as u64) < from;
+            inode.lost &= inode.durable.get(..from as usize) != inode.content.get(..from as usize);
         }
         Ok(())
     }

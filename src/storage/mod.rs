@@ -10,7 +10,7 @@ mod lock;
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -19,8 +19,10 @@ pub(crate) use lock::{LockFault, lock};
 
 /// A file open for appending.
 pub(crate) trait SegmentFile: Send {
-    /// Writes everything behind what is there.
+    /// Writes everything behind what was appended.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Fills so many bytes behind what was appended with zeros, for later appends to write over.
+    fn prepare(&mut self, bytes: usize) -> io::Result<()>;
     /// Forces data and length to the disk.
     fn sync(&mut self) -> io::Result<()>;
 }
@@ -126,9 +128,21 @@ impl fmt::Debug for dyn ReadFile {
 #[derive(Debug)]
 pub(crate) struct Disk;
 
+/// What space is prepared with. A buffer made for it would cost more than the writing.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
 impl SegmentFile for File {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write_all(bytes)
+    }
+
+    fn prepare(&mut self, bytes: usize) -> io::Result<()> {
+        let from = self.stream_position()?;
+        for at in (0..bytes).step_by(ZEROS.len()) {
+            let piece = &ZEROS[..ZEROS.len().min(bytes - at)];
+            self.write_all_at(piece, from + at as u64)?;
+        }
+        Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {

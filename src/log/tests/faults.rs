@@ -39,6 +39,10 @@ impl SegmentFile for FaultyFile {
         self.0.append(bytes)
     }
 
+    fn prepare(&mut self, bytes: usize) -> io::Result<()> {
+        self.0.prepare(bytes)
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         self.1.syncs.fetch_add(1, SeqCst);
         if fails(&self.1.fail_syncs) { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
@@ -130,8 +134,10 @@ fn a_full_disk_acknowledges_nothing_and_leaves_whole_records() {
         assert!(error.to_string().contains("free some space"), "{error}");
         assert_eq!(log.handle().visible_offset(), Offset(1));
         drop(log);
+        let left = fs::read(segments(folder.path()).pop().unwrap()).unwrap();
+        let torn_bytes = torn::torn(&left[left.len() - room as usize % 54..]);
         let (log, recovery) = open(folder.path(), &LogOptions::default()).unwrap();
-        assert_eq!((recovery.next.0, recovery.torn_bytes), (1 + room / 54, room % 54), "room {room}");
+        assert_eq!((recovery.next.0, recovery.torn_bytes), (1 + room / 54, torn_bytes), "room {room}");
         let records = read_all(&mut log.reader(Offset(0)).unwrap()).unwrap();
         assert_eq!(records, expected(0, &vec![10; recovery.next.0 as usize]));
     }

@@ -11,6 +11,9 @@ struct Shape {
     record_bytes_max: u32,
     payload_bytes: usize,
     groups: usize,
+    /// How many records each group has more than the one before; the first has one.
+    growth: usize,
+    prepared_bytes_max: usize,
     /// Part of the name of the test that plays it.
     test: &'static str,
 }
@@ -21,6 +24,8 @@ const SHORT: Shape = Shape {
     record_bytes_max: 4_096,
     payload_bytes: 30,
     groups: 4,
+    growth: 1,
+    prepared_bytes_max: 0,
     test: "fault_matrix_of_the_log",
 };
 
@@ -30,13 +35,26 @@ const LONG: Shape = Shape {
     record_bytes_max: 64 << 10,
     payload_bytes: 40 << 10,
     groups: 3,
+    growth: 1,
+    prepared_bytes_max: 0,
     test: "fault_matrix_of_long_records",
+};
+
+/// Records are written over space that was prepared, and a segment is filled with some of it left.
+const PREPARED: Shape = Shape {
+    segment_bytes_max: 600,
+    record_bytes_max: 4_096,
+    payload_bytes: 30,
+    groups: 11,
+    growth: 0,
+    prepared_bytes_max: 2_000,
+    test: "fault_matrix_of_prepared_space",
 };
 
 impl Shape {
     fn options(self) -> LogOptions {
-        let Shape { segment_bytes_max, record_bytes_max, .. } = self;
-        LogOptions { segment_bytes_max, record_bytes_max, ..LogOptions::default() }
+        let Shape { segment_bytes_max, record_bytes_max, prepared_bytes_max, .. } = self;
+        LogOptions { segment_bytes_max, record_bytes_max, prepared_bytes_max, ..LogOptions::default() }
     }
 }
 
@@ -74,7 +92,7 @@ fn play(folder: &Path, disk: &FaultyDisk, shape: Shape, ledger: &mut Ledger) {
     for opening in 0..3 {
         let Some(mut log) = begin(folder, disk, shape, ledger) else { return };
         for group in 0..shape.groups {
-            for _ in 0..=group {
+            for _ in 0..=group * shape.growth {
                 let number = ledger.appended;
                 let payload = payload(number, shape.payload_bytes);
                 let record = Record {
@@ -110,7 +128,11 @@ fn check(shape: Shape, step: usize, fault: Fault) -> Result<bool, String> {
     let mut ledger = Ledger::default();
     play(&path, &disk, shape, &mut ledger);
     let hit = disk.hit().ok_or("the step was never reached")?;
-    if ledger.errors.is_empty() {
+    let is_needless = hit.starts_with("prepare") && !fault.ends_all();
+    if ledger.errors.is_empty() != is_needless {
+        if is_needless {
+            return Err(format!("{hit} failed, and was not passed over: {:?}", ledger.errors));
+        }
         return Err(format!("{hit} failed, and no error was reported"));
     }
     let clear = |error: &String| error.lines().count() == 1 && error.contains(&*folder.path().to_string_lossy());
@@ -161,7 +183,7 @@ fn run_matrix(shape: Shape) -> Vec<String> {
     for (step, name) in steps.iter().enumerate() {
         for fault in Fault::ALL {
             let id = format!("{step},{fault:?}");
-            let fits = fault != Fault::ShortWrite || name.starts_with("write");
+            let fits = fault != Fault::ShortWrite || name.starts_with("write") || name.starts_with("prepare");
             if fits && named.as_ref().is_none_or(|named| *named == id) {
                 cases += 1;
                 let replay = format!("FRESHBENCH_FAULTS={id} cargo test --lib {}", shape.test);
@@ -191,6 +213,14 @@ fn the_fault_matrix_of_long_records_finds_nothing() {
     let rewrites: Vec<u64> = steps.iter().filter_map(from).collect();
     // Behind the header of 32 bytes nothing would be known.
     assert!(rewrites.iter().any(|&from| from > 32), "{rewrites:?}");
+}
+
+#[test]
+fn the_fault_matrix_of_prepared_space_finds_nothing() {
+    let steps = run_matrix(PREPARED);
+    let count = |operation: &str| steps.iter().filter(|step| step.starts_with(operation)).count();
+    // Each segment ends with space left, the first of each opening because it is full and the second because it is dropped.
+    assert_eq!((count("prepare"), count("truncate")), (9, 5), "{steps:#?}");
 }
 
 #[test]

@@ -26,6 +26,10 @@ impl SegmentFile for UnsyncedFile {
         self.0.append(bytes)
     }
 
+    fn prepare(&mut self, bytes: usize) -> io::Result<()> {
+        self.0.prepare(bytes)
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         Ok(())
     }

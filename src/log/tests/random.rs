@@ -121,9 +121,10 @@ proptest! {
         record_bytes_max in 45u32..300,
         segment_bytes_max in 100u64..5_000,
         buffer_bytes_max in 1usize..2_000,
+        prepared_bytes_max in 0usize..2_000,
     ) {
         let mut model = Model::new(LogOptions {
-            record_bytes_max, segment_bytes_max, buffer_bytes_max, ..LogOptions::default()
+            record_bytes_max, segment_bytes_max, buffer_bytes_max, prepared_bytes_max, ..LogOptions::default()
         });
         for step in &steps {
             model.run(step);

@@ -13,6 +13,11 @@ fn framed(bytes: usize) -> u64 {
     (bytes + bytes.div_ceil(36).max(1) * FRAME_HEADER_BYTES) as u64
 }
 
+/// What is reported of a tail: zeros at its end can't be told from prepared space.
+pub(super) fn torn(tail: &[u8]) -> u64 {
+    tail.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1)
+}
+
 #[test]
 fn a_cut_at_any_byte_leaves_exactly_the_whole_records_before_it() {
     let folder = small_folder();
@@ -37,7 +42,8 @@ fn a_cut_at_any_byte_leaves_exactly_the_whole_records_before_it() {
         fs::write(copy.path().join(path.file_name().unwrap()), &whole[..cut]).unwrap();
         let (mut log, recovery) = open(copy.path(), &options()).unwrap();
         let kept = ends.partition_point(|&end| end <= cut as u64) - 1;
-        assert_eq!((recovery.next.0, recovery.torn_bytes), (kept as u64, cut as u64 - ends[kept]), "cut at {cut}");
+        let torn = torn(&whole[ends[kept] as usize..cut]);
+        assert_eq!((recovery.next.0, recovery.torn_bytes), (kept as u64, torn), "cut at {cut}");
         append(&mut log, kept as u64, 50);
         log.close().unwrap();
         let (log, recovery) = open(copy.path(), &options()).unwrap();
@@ -98,7 +104,11 @@ fn a_cut_at_any_byte_of_the_last_of_several_segments_leaves_the_whole_records() 
         }
         let (log, recovery) = opened.unwrap();
         let (base, count, end) = whole_before(&path, cut as u64);
-        assert_eq!((recovery.next.0 as usize, recovery.torn_bytes), (base + count, cut as u64 - end), "cut at {cut}");
+        assert_eq!(
+            (recovery.next.0 as usize, recovery.torn_bytes),
+            (base + count, torn(&whole[end as usize..cut])),
+            "cut at {cut}"
+        );
         assert_eq!(recovery.torn_path, (cut as u64 > end).then_some(copied), "cut at {cut}");
         let read = read_all(&mut log.reader(Offset(0)).unwrap()).unwrap();
         assert_eq!(read, expected(0, &SPREAD[..base + count]), "cut at {cut}");
@@ -151,15 +161,49 @@ fn frame_at(number: usize) -> usize {
 }
 
 #[test]
-fn zeros_behind_the_end_are_torn() {
+fn zeros_behind_the_end_are_prepared_space_and_cut_off() {
     for zeros in [1, 7, 44, 512, 100_000] {
-        let folder = small_folder();
-        let (path, mut bytes) = two_groups(folder.path());
-        bytes.resize(bytes.len() + zeros, 0);
-        fs::write(path, bytes).unwrap();
-        let (_, recovery) = open(folder.path(), &LogOptions::default()).unwrap();
-        assert_eq!((recovery.next, recovery.torn_bytes), (Offset(40), zeros as u64));
+        for torn in [&b""[..], b"\x01", b"\0\0\x07"] {
+            let folder = small_folder();
+            let (path, whole) = two_groups(folder.path());
+            let mut bytes = [&whole, torn].concat();
+            bytes.resize(bytes.len() + zeros, 0);
+            fs::write(&path, bytes).unwrap();
+            let (_, recovery) = open(folder.path(), &LogOptions::default()).unwrap();
+            assert_eq!((recovery.next, recovery.torn_bytes), (Offset(40), torn.len() as u64));
+            assert_eq!(fs::read(&path).unwrap(), whole);
+        }
     }
+}
+
+#[test]
+fn what_was_prepared_and_not_used_is_cut_off_a_segment_that_is_done() {
+    let options = LogOptions { segment_bytes_max: 40_000, prepared_bytes_max: 3_000, ..LogOptions::default() };
+    let folder = small_folder();
+    let (mut log, _) = open(folder.path(), &options).unwrap();
+    let bytes_of = |path: &PathBuf| fs::metadata(path).unwrap().len();
+    let (mut longest, mut shortest) = (0, u64::MAX);
+    for number in 0..300 {
+        append(&mut log, number, 200);
+        log.sync().unwrap();
+        let (path, end) = log.visible_end();
+        longest = longest.max(bytes_of(&path) - end);
+        shortest = shortest.min(bytes_of(&path) - end);
+        assert_eq!(read_all(&mut log.reader(Offset(number)).unwrap()).unwrap(), expected(number, &[200]));
+    }
+    assert_eq!((shortest, longest), (0, 3_000));
+    let counters = log.counters();
+    assert!((20_000..counters.bytes_written).contains(&counters.bytes_prepared), "{counters:?}");
+    // A killed process leaves the space, and a closed log has none.
+    let killed = small_folder();
+    copy_folder(folder.path(), killed.path());
+    log.close().unwrap();
+    let closed: u64 = segments(folder.path()).iter().map(bytes_of).sum();
+    assert_eq!(closed, counters.bytes_written);
+    assert!(segments(killed.path()).iter().map(bytes_of).sum::<u64>() > closed);
+    let (log, recovery) = open(killed.path(), &options).unwrap();
+    assert_eq!((recovery.next, recovery.torn_bytes, recovery.bytes), (Offset(300), 0, closed));
+    assert_eq!(read_all(&mut log.reader(Offset(0)).unwrap()).unwrap(), expected(0, &[200; 300]));
 }
 
 #[test]

@@ -180,9 +180,15 @@ fn near(slot: &Slot, column: usize) -> Option<i64> {
 }
 
 impl<const NEAR: bool> Sum<NEAR> {
+    /// Biased only where halves are summed: a sum modulo 2^64 has no sign.
+    #[inline]
+    fn word(value: i64) -> u64 {
+        if NEAR { value as u64 } else { biased(value) }
+    }
+
     #[inline]
     fn add_four(&mut self, values: [i64; 4], mask: [u64; 4]) {
-        let kept: [u64; 4] = std::array::from_fn(|lane| biased(values[lane]) & mask[lane]);
+        let kept: [u64; 4] = std::array::from_fn(|lane| Self::word(values[lane]) & mask[lane]);
         self.all = std::array::from_fn(|lane| self.all[lane].wrapping_add(kept[lane]));
         if !NEAR {
             self.upper = std::array::from_fn(|lane| self.upper[lane].wrapping_add(kept[lane] >> 32));
@@ -191,8 +197,8 @@ impl<const NEAR: bool> Sum<NEAR> {
 
     #[inline]
     fn add_single(&mut self, value: i64) {
-        self.all_single = self.all_single.wrapping_add(biased(value));
-        self.upper_single = self.upper_single.wrapping_add(biased(value) >> 32);
+        self.all_single = self.all_single.wrapping_add(Self::word(value));
+        self.upper_single = self.upper_single.wrapping_add(Self::word(value) >> 32);
     }
 
     #[inline]
@@ -202,15 +208,16 @@ impl<const NEAR: bool> Sum<NEAR> {
         rest.iter().for_each(|&value| self.add_single(value));
     }
 
-    /// Adds up to 64 values, those with a set bit.
+    /// Adds up to 64 values, those with a set bit, one by one.
     #[inline]
-    fn add_masked(&mut self, values: &[i64], mut word: u64) {
-        let (fours, rest) = values.as_chunks::<4>();
-        if word.count_ones() <= FEW || !rest.is_empty() {
-            set_bits(word).filter_map(|bit| values.get(bit)).for_each(|&value| self.add_single(value));
-            return;
-        }
-        for four in fours {
+    fn add_few(&mut self, values: &[i64], word: u64) {
+        set_bits(word).filter_map(|bit| values.get(bit)).for_each(|&value| self.add_single(value));
+    }
+
+    /// Adds 64 values, those with a set bit, without a branch for each.
+    #[inline]
+    fn add_masked(&mut self, values: &[i64; 64], mut word: u64) {
+        for four in values.as_chunks::<4>().0 {
             self.add_four(*four, MASKS[(word & 15) as usize]);
             word >>= 4;
         }
@@ -220,17 +227,18 @@ impl<const NEAR: bool> Sum<NEAR> {
     fn total(&self, count: u64, least: i64) -> i128 {
         let all = self.all.iter().fold(self.all_single, |sum, &lane| sum.wrapping_add(lane));
         // What the sum is at the least; it is less than 2^64 more.
-        let known = if NEAR {
-            i128::from(biased(least)) * i128::from(count)
+        let (known, bias) = if NEAR {
+            (i128::from(least) * i128::from(count), 0)
         } else {
-            i128::from(self.upper.iter().fold(self.upper_single, |sum, lane| sum + lane)) << 32
+            let upper = self.upper.iter().fold(self.upper_single, |sum, lane| sum + lane);
+            (i128::from(upper) << 32, i128::from(count) << 63)
         };
-        known + i128::from(all.wrapping_sub(known as u64)) - (i128::from(count) << 63)
+        known + i128::from(all.wrapping_sub(known as u64)) - bias
     }
 }
 
-/// Of 64 rows, so many are cheaper to add one by one than all of them under a mask.
-const FEW: u32 = 4;
+/// Where fewer than one in so many rows counts, they are cheaper added one by one than all of them under a mask.
+const FEW: u64 = 16;
 
 /// The places of the set bits.
 fn set_bits(mut word: u64) -> impl Iterator<Item = usize> {
@@ -250,14 +258,19 @@ fn sum<const NEAR: bool>(values: &[i64], mask: &Mask<'_>, least: i64) -> Option<
         sum.add_all(values);
         return (!values.is_empty()).then(|| sum.total(values.len() as u64, least));
     };
-    let mut count = 0;
-    for (values, &word) in values.chunks(64).zip(words.iter()) {
+    let count = words.iter().map(|word| u64::from(word.count_ones())).sum();
+    let (whole, rest) = values.as_chunks::<64>();
+    let is_few = count < values.len() as u64 / FEW;
+    for (values, &word) in whole.iter().zip(words.iter()) {
         match word {
             0 => {}
             u64::MAX => sum.add_all(values),
+            _ if is_few => sum.add_few(values, word),
             _ => sum.add_masked(values, word),
         }
-        count += u64::from(word.count_ones());
+    }
+    if let Some(&word) = words.get(whole.len()) {
+        sum.add_few(rest, word);
     }
     (count > 0).then(|| sum.total(count, least))
 }
