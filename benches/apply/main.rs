@@ -223,7 +223,7 @@ fn bench_scan(criterion: &mut Criterion, state: &str, rows: u64, updates: u64) {
             let mut pipeline = Pipeline::loaded(KeyKind::Int, rows);
             for _ in 0..updates / 1_000 {
                 let transaction = pipeline.expected.transaction(Work::Uniform, 1_000);
-                pipeline.without_log(&[transaction]);
+                pipeline.through_log(&[transaction]);
             }
             pipeline.check();
             pipeline

@@ -181,12 +181,12 @@ fn near(slot: &Slot, column: usize) -> Option<i64> {
 
 impl<const NEAR: bool> Sum<NEAR> {
     /// Biased only where halves are summed: a sum modulo 2^64 has no sign.
-    #[inline]
+    #[inline(always)]
     fn word(value: i64) -> u64 {
         if NEAR { value as u64 } else { biased(value) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn add_four(&mut self, values: [i64; 4], mask: [u64; 4]) {
         let kept: [u64; 4] = std::array::from_fn(|lane| Self::word(values[lane]) & mask[lane]);
         self.all = std::array::from_fn(|lane| self.all[lane].wrapping_add(kept[lane]));
@@ -195,31 +195,54 @@ impl<const NEAR: bool> Sum<NEAR> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn add_single(&mut self, value: i64) {
         self.all_single = self.all_single.wrapping_add(Self::word(value));
         self.upper_single = self.upper_single.wrapping_add(Self::word(value) >> 32);
     }
 
-    #[inline]
+    #[inline(always)]
     fn add_all(&mut self, values: &[i64]) {
         let (fours, rest) = values.as_chunks::<4>();
-        fours.iter().for_each(|four| self.add_four(*four, [u64::MAX; 4]));
-        rest.iter().for_each(|&value| self.add_single(value));
+        for four in fours {
+            self.add_four(*four, [u64::MAX; 4]);
+        }
+        for &value in rest {
+            self.add_single(value);
+        }
     }
 
     /// Adds up to 64 values, those with a set bit, one by one.
-    #[inline]
+    #[inline(always)]
     fn add_few(&mut self, values: &[i64], word: u64) {
-        set_bits(word).filter_map(|bit| values.get(bit)).for_each(|&value| self.add_single(value));
+        for &value in set_bits(word).filter_map(|bit| values.get(bit)) {
+            self.add_single(value);
+        }
     }
 
     /// Adds 64 values, those with a set bit, without a branch for each.
-    #[inline]
+    #[inline(always)]
     fn add_masked(&mut self, values: &[i64; 64], mut word: u64) {
         for four in values.as_chunks::<4>().0 {
             self.add_four(*four, MASKS[(word & 15) as usize]);
             word >>= 4;
+        }
+    }
+
+    /// Adds the values with a set bit, a word for each 64.
+    #[inline(always)]
+    fn add_kept(&mut self, values: &[i64], words: &[u64], is_few: bool) {
+        let (whole, rest) = values.as_chunks::<64>();
+        for (values, &word) in whole.iter().zip(words) {
+            match word {
+                0 => {}
+                u64::MAX => self.add_all(values),
+                _ if is_few => self.add_few(values, word),
+                _ => self.add_masked(values, word),
+            }
+        }
+        if let Some(&word) = words.get(whole.len()) {
+            self.add_few(rest, word);
         }
     }
 
@@ -249,30 +272,42 @@ fn set_bits(mut word: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The sum of the values that count; `None` when none does. On its own, or what it is inlined into takes the registers that the lanes
-/// need.
-#[inline(never)]
+/// The sum of the values that count; `None` when none does.
 fn sum<const NEAR: bool>(values: &[i64], mask: &Mask<'_>, least: i64) -> Option<i128> {
-    let mut sum = Sum::<NEAR>::default();
-    let Mask::Words(words) = mask else {
-        sum.add_all(values);
-        return (!values.is_empty()).then(|| sum.total(values.len() as u64, least));
+    let words = match mask {
+        Mask::All => None,
+        Mask::Words(words) => Some(&words[..]),
     };
-    let count = words.iter().map(|word| u64::from(word.count_ones())).sum();
-    let (whole, rest) = values.as_chunks::<64>();
-    let is_few = count < values.len() as u64 / FEW;
-    for (values, &word) in whole.iter().zip(words.iter()) {
-        match word {
-            0 => {}
-            u64::MAX => sum.add_all(values),
-            _ if is_few => sum.add_few(values, word),
-            _ => sum.add_masked(values, word),
-        }
-    }
-    if let Some(&word) = words.get(whole.len()) {
-        sum.add_few(rest, word);
-    }
+    let (sum, count) = pulp::Arch::new().dispatch(Adding::<NEAR> { values, words });
     (count > 0).then(|| sum.total(count, least))
+}
+
+/// The adding, compiled for each width of registers and chosen at run time: so a masked sum is bound by the memory, as a whole one is,
+/// and not by the instructions.
+struct Adding<'a, const NEAR: bool> {
+    values: &'a [i64],
+    words: Option<&'a [u64]>,
+}
+
+impl<const NEAR: bool> pulp::WithSimd for Adding<'_, NEAR> {
+    /// Also how many values were added.
+    type Output = (Sum<NEAR>, u64);
+
+    // Always inlined, with all that it calls, or it is compiled once and for the narrowest.
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> (Sum<NEAR>, u64) {
+        let Adding { values, words } = self;
+        let mut sum = Sum::default();
+        let mut count = values.len() as u64;
+        match words {
+            None => sum.add_all(values),
+            Some(words) => {
+                count = words.iter().map(|word| u64::from(word.count_ones())).sum();
+                sum.add_kept(values, words, count < values.len() as u64 / FEW);
+            }
+        }
+        (sum, count)
+    }
 }
 
 /// The sum of the products, `None` inside when no row counts; `None` when it is beyond 128 bits.

@@ -140,10 +140,14 @@ impl KeyIndex {
         let old = self.shards.len() - self.round;
         let keys = std::mem::replace(&mut self.shards[old], Shard::with_entries(0));
         self.shards.push(Shard::with_entries(0));
-        let here = |entry: &Entry| self.shard_of(mix(entry.word)) == old;
-        let (stay, go): (Vec<Entry>, Vec<Entry>) = keys.present().partition(here);
+        let stays = |entry: &Entry| self.shard_of(mix(entry.word)) == old;
+        let staying = keys.present().filter(stays).count();
+        let (mut stay, mut go) = (Shard::for_keys(staying), Shard::for_keys(keys.len - staying));
+        for entry in keys.present() {
+            if stays(&entry) { &mut stay } else { &mut go }.put_new(entry);
+        }
         let new = self.shards.len() - 1;
-        (self.shards[old], self.shards[new]) = (Shard::of(&stay), Shard::of(&go));
+        (self.shards[old], self.shards[new]) = (stay, go);
         if self.shards.len() == 2 * self.round {
             self.round *= 2;
         }
@@ -155,11 +159,9 @@ impl Shard {
         Shard { entries: vec![EMPTY; count], len: 0 }
     }
 
-    /// A shard with these keys, 5/8 full.
-    fn of(keys: &[Entry]) -> Shard {
-        let mut shard = Shard::with_entries((keys.len() * 8 / 5).max(SHARD_ENTRIES_MIN));
-        keys.iter().for_each(|&entry| shard.put_new(entry));
-        shard
+    /// A shard that so many keys will fill by half: until there are twice as many it grows once.
+    fn for_keys(count: usize) -> Shard {
+        Shard::with_entries((2 * count).max(SHARD_ENTRIES_MIN))
     }
 
     fn present(&self) -> impl Iterator<Item = Entry> {
@@ -202,10 +204,10 @@ impl Shard {
         self.len += 1;
     }
 
-    /// Grows by half when more than 3/4 of the places are in use.
+    /// Grows by a third when more than 3/4 of the places are in use.
     fn make_room(&mut self) {
         if self.len * 4 > self.entries.len() * 3 {
-            self.resize(self.entries.len() + self.entries.len() / 2);
+            self.resize(self.entries.len() + self.entries.len() / 3);
         }
     }
 
