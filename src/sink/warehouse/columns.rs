@@ -157,10 +157,9 @@ impl<'a> IntegerColumn<'a> {
 /// The smallest and the largest value of an integer-like column, NULLs left out. `None` when the column is of
 /// another type or holds no value: then nothing is known.
 pub(super) fn integer_range(array: &dyn Array) -> Option<(i64, i64)> {
-    fn of<T: Copy + Into<i64>>(values: &[T], array: &dyn Array) -> Option<(i64, i64)> {
+    fn of<T: Copy + Ord + Into<i64>>(values: &[T], array: &dyn Array) -> Option<(i64, i64)> {
         if array.null_count() == 0 {
-            let least = values.iter().copied().map(Into::into).min();
-            return least.zip(values.iter().copied().map(Into::into).max());
+            return pulp::Arch::new().dispatch(Range(values)).map(|(low, high)| (low.into(), high.into()));
         }
         let mut range: Option<(i64, i64)> = None;
         for (row, &value) in values.iter().enumerate() {
@@ -174,6 +173,24 @@ pub(super) fn integer_range(array: &dyn Array) -> Option<(i64, i64)> {
     match IntegerColumn::of(array)? {
         IntegerColumn::Wide(values) => of(values, array),
         IntegerColumn::Days(values) => of(values, array),
+    }
+}
+
+/// The least and the greatest value, compiled for each width of registers and chosen at run time: the narrowest of them have no
+/// comparison of 64-bit integers.
+struct Range<'a, T>(&'a [T]);
+
+impl<T: Copy + Ord> pulp::WithSimd for Range<'_, T> {
+    type Output = Option<(T, T)>;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Option<(T, T)> {
+        let (&first, rest) = self.0.split_first()?;
+        let (mut low, mut high) = (first, first);
+        for &value in rest {
+            (low, high) = (low.min(value), high.max(value));
+        }
+        Some((low, high))
     }
 }
 
