@@ -13,9 +13,9 @@ pub(super) struct Active {
     pub segment: Segment,
     /// Bytes in the file, but for what is prepared.
     pub written: u64,
-    /// Those of `written` that were there at the last sync.
-    pub synced: u64,
-    /// The file may have zeros up to here, to be written over; below `written` it has none.
+    /// Those of `written` that the last fsync saved.
+    pub durable: u64,
+    /// Behind `written` the file may have zeros up to here, to be written over.
     pub prepared: u64,
     /// Where the last index entry points.
     pub noted_at: u64,
@@ -55,5 +55,12 @@ pub(super) fn begin_segment(
     let written = SEGMENT_HEADER_BYTES as u64;
     counters.bytes_written += written;
     counters.segments_begun += 1;
-    Ok(Active { file, segment: Segment::empty(header, path), written, synced: written, prepared: 0, noted_at: written })
+    Ok(Active {
+        file,
+        segment: Segment::empty(header, path),
+        written,
+        durable: written,
+        prepared: 0,
+        noted_at: written,
+    })
 }

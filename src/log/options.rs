@@ -14,7 +14,7 @@ use std::time::Duration;
 /// | `None` | it is written | everything since the segment began may be lost |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fsync {
-    /// With every [`super::Log::sync`]: one write and one fdatasync for the whole group.
+    /// With every [`super::Log::sync`]: the group is written, and one fdatasync saves all of it.
     Always,
     /// With the first [`super::Log::sync`] that comes this long after the last fdatasync.
     Interval(Duration),
@@ -34,9 +34,10 @@ pub struct LogOptions {
     pub transaction_bytes_max: u64,
     /// How much is appended before it is written without waiting for [`super::Log::sync`].
     pub buffer_bytes_max: usize,
-    /// The most that is filled with zeros ahead of the records. An fsync of a file that does not grow has less to do: about
-    /// a third of the time on ext4. A quarter of what the segment has is prepared at once, if that is a 32nd of this at
-    /// the least, so that a short log has nothing prepared; and nothing for groups that are longer. 0: never.
+    /// The most that is filled with zeros at once, ahead of the records. An fsync of a file that does not grow has less to do:
+    /// on ext4 it takes a third to two thirds of the time. What is prepared is a quarter of what the segment has, and no more than it
+    /// may still get; nothing while that is less than a 32nd of this, for the sake of short logs, or than four groups like the last one,
+    /// since writing the zeros then costs what they spare. 0: never.
     pub prepared_bytes_max: usize,
     /// When records are forced to the disk.
     pub fsync: Fsync,
@@ -80,7 +81,7 @@ impl LogOptions {
     pub(super) fn bytes_to_prepare(&self, written: u64, group: u64) -> usize {
         let most = self.prepared_bytes_max as u64;
         let bytes = (written / 4).min(most).min(self.segment_bytes_max.saturating_sub(written));
-        if bytes < most / 32 || bytes < group { 0 } else { bytes as usize }
+        if bytes < most / 32 || bytes < 4 * group { 0 } else { bytes as usize }
     }
 
     pub(super) fn check(&self) -> Result<(), LogError> {

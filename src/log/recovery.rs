@@ -12,7 +12,8 @@
 //!    `p` and the next good frame some block of 512 bytes (from `p` on) is all zero, it is a torn tail, else damage.
 //!
 //! Of a torn tail everything from the last whole record on is cut off, and its length reported. Zeros that end the last
-//! segment are space that the writer had prepared: cut off as well, and nothing to report.
+//! segment are space that the writer had prepared: cut off as well, and nothing to report. A power cut that lost a group whole leaves
+//! the same zeros.
 
 use super::Offset;
 use super::cursor::{Found, FrameCursor};
@@ -128,8 +129,8 @@ fn recover_segment(path: &Path, base: u64, before: Option<&Segment>, is_last: bo
         return Err(refused());
     }
     let unreadable = |error| LogError::io("read", path, Some(stop.position), error);
-    let end = content_end(&stop.file, checked.segment.bytes, file_bytes).map_err(unreadable)?;
-    if is_torn(&stop, &checked.segment, end).map_err(unreadable)? {
+    if is_torn(&stop, &checked.segment, file_bytes).map_err(unreadable)? {
+        let end = content_end(&stop.file, checked.segment.bytes, file_bytes).map_err(unreadable)?;
         checked.torn_bytes = end - checked.segment.bytes;
         Ok(checked)
     } else {
@@ -221,7 +222,7 @@ fn is_torn(stop: &Stop, segment: &Segment, end: u64) -> io::Result<bool> {
 fn good_frames_behind(stop: &Stop, segment: &Segment, end: u64) -> io::Result<(Option<u64>, u64)> {
     const WINDOW: u64 = 1 << 20;
     let rules = segment.header.rules();
-    let offsets = segment.next..=segment.next + end.saturating_sub(stop.position) / FRAME_HEADER_BYTES as u64;
+    let offsets = segment.next..=segment.next + (end - stop.position) / FRAME_HEADER_BYTES as u64;
     let (mut first, mut synced_below) = (None, 0);
     let mut at = stop.position + 1;
     while at < end {

@@ -169,11 +169,12 @@ impl Log {
         self.commit(true)
     }
 
-    /// Makes everything durable and lets go of the log.
+    /// Makes everything durable, cuts off what was prepared and lets go of the log.
     ///
     /// # Errors
     /// As for [`Log::sync`].
     pub fn close(mut self) -> Result<Offset, LogError> {
+        self.options.prepared_bytes_max = 0;
         let next = self.sync_durable()?;
         self.cut_prepared()?;
         Ok(next)
@@ -293,7 +294,6 @@ impl Log {
             self.prepare();
             self.fsync()?;
         }
-        self.active.synced = self.active.written;
         if self.shared.visible() < self.next {
             self.note_active();
             let index = std::mem::take(&mut self.active.segment.index);
@@ -326,13 +326,13 @@ impl Log {
     }
 
     /// Prepares space behind what was written, once all that was prepared is used. The fsync that follows has to save the
-    /// file's new length anyway, and those after it don't. What can't be prepared is no fault: the log then grows.
+    /// file's new length anyway, and those after it don't. Zeros that can't be written are no fault: the log then grows.
     fn prepare(&mut self) {
-        let Active { file, written, synced, prepared, .. } = &mut self.active;
-        if *written <= *prepared {
+        let Active { file, written, durable, prepared, .. } = &mut self.active;
+        if self.synced == self.next || *written <= *prepared {
             return;
         }
-        let bytes = self.options.bytes_to_prepare(*written, *written - *synced);
+        let bytes = self.options.bytes_to_prepare(*written, *written - *durable);
         if bytes == 0 {
             return;
         }
@@ -366,6 +366,7 @@ impl Log {
             self.counters.fsync_total += took;
             self.counters.fsync_max = self.counters.fsync_max.max(took);
             self.synced = self.next;
+            self.active.durable = self.active.written;
         }
         self.synced_at = started;
         Ok(())

@@ -209,12 +209,20 @@ impl FaultyDisk {
         for (path, inode) in after {
             let Inode { content, durable, lost } = &state.inodes[inode];
             let mut kept = durable.clone();
-            // Of what was written since the last fsync a first part may be there.
             if partly && !lost && content != durable {
+                // Of what was written since the last fsync a first part may be there, or any blocks.
                 let same = content.iter().zip(durable).take_while(|(now, then)| now == then).count();
                 let first = same + (random() as usize) % (content.len() - same + 1);
-                kept.resize(kept.len().max(first), 0);
-                kept[..first].copy_from_slice(&content[..first]);
+                let mut keep = |from: usize, to: usize| {
+                    kept.resize(kept.len().max(to), 0);
+                    kept[from..to].copy_from_slice(&content[from..to]);
+                };
+                if random().is_multiple_of(2) {
+                    keep(0, first);
+                } else {
+                    let blocks = (0..content.len()).step_by(512).filter(|_| random().is_multiple_of(2));
+                    blocks.for_each(|from| keep(from, content.len().min(from + 512)));
+                }
             }
             fs::write(path, kept).unwrap();
         }

@@ -401,7 +401,7 @@ fn tail(
         log.sync()?;
     }
     outcome.retained_log_bytes = retained;
-    outcome.log_bytes = log.counters().bytes_written;
+    outcome.log_bytes = log.counters().bytes_written + log.counters().bytes_prepared;
     outcome.positions = capture.into_positions();
     log.close()?;
     Ok(outcome)

@@ -154,7 +154,7 @@ pub struct Outcome {
     pub sinks: BTreeMap<SinkKind, SinkOutcome>,
     /// Bytes read from the source for all sinks together since the initial load.
     pub bytes_read: u64,
-    /// Bytes written to the log.
+    /// Bytes written to the log, what was prepared included.
     pub log_bytes: u64,
     /// Rows of the initial load, of all sinks.
     pub initial_rows: u64,

@@ -69,7 +69,8 @@ pub fn segments(folder: &Path) -> Vec<PathBuf> {
 /// The byte behind the last whole record below `limit` in a segment, by the format alone (`src/log/frame.rs`).
 pub fn end_of_records(bytes: &[u8], limit: u64) -> usize {
     let (mut at, mut end) = (32, 32);
-    while let Some(head) = bytes.get(at..at + 44) {
+    // Zeros are prepared space.
+    while let Some(head) = bytes.get(at..at + 44).filter(|head| head[..4] != [0; 4]) {
         let length = u32::from_le_bytes(head[4..8].try_into().expect("four bytes")) as usize;
         let offset = u64::from_le_bytes(head[8..16].try_into().expect("eight bytes"));
         at += 44 + length;
@@ -152,11 +153,13 @@ fn files(place: &Path) -> Result<usize, String> {
     Ok(fs::read_dir(place).map_err(said)?.count())
 }
 
-/// The log holds every acknowledged transaction as the ledger has it, and what it calls torn is what is no whole record.
+/// The log holds every acknowledged transaction as the ledger has it, and what it calls torn is what is no whole record, but for
+/// zeros at the end: those it prepared.
 fn check_log(folder: &Path, known: &Known, found: &mut Found) -> Result<Log, String> {
     let last = segments(folder).pop();
-    let torn = last.map_or(Ok(0), |path| fs::read(path).map(|bytes| bytes.len() - end_of_records(&bytes, u64::MAX)));
-    let torn = torn.map_err(said)?;
+    let bytes = last.map_or(Ok(Vec::new()), fs::read).map_err(said)?;
+    let tail = bytes.get(end_of_records(&bytes, u64::MAX)..).unwrap_or_default();
+    let torn = tail.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
     let (log, recovery) = Log::open(folder.join("log"), log_options()).map_err(said)?;
     if recovery.torn_bytes != torn as u64 {
         return Err(format!(

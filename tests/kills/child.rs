@@ -20,7 +20,8 @@ use std::time::Duration;
 
 /// Small, so that segments begin and end all the time, and long records are split.
 pub fn log_options() -> LogOptions {
-    LogOptions { segment_bytes_max: 64 << 10, record_bytes_max: 16 << 10, ..LogOptions::default() }
+    let (segment_bytes_max, record_bytes_max, prepared_bytes_max) = (64 << 10, 16 << 10, 8 << 10);
+    LogOptions { segment_bytes_max, record_bytes_max, prepared_bytes_max, ..LogOptions::default() }
 }
 
 /// Small, so that merges, purges and deletion vectors happen all the time.

@@ -180,17 +180,23 @@ impl Lane {
         Ok(())
     }
 
-    /// Cuts the last segment off at a random byte of what was not fsynced; whether there was any.
+    /// Loses the end of the last segment from a random byte of what was not fsynced: cut off, or zeros as in prepared space. Whether
+    /// there was any.
     fn cut(&mut self, folder: &Path) -> std::io::Result<bool> {
         let Some(path) = segments(folder).pop() else { return Ok(false) };
         let bytes = fs::read(&path)?;
         let synced = end_of_records(&bytes, self.known.synced);
-        let spare = bytes.len().saturating_sub(synced) as u64;
+        let end = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        let spare = end.saturating_sub(synced) as u64;
         if spare == 0 {
             return Ok(false);
         }
         let kept = synced as u64 + self.draw(spare);
-        fs::OpenOptions::new().write(true).open(path)?.set_len(kept)?;
+        let file = fs::OpenOptions::new().write(true).open(path)?;
+        file.set_len(kept)?;
+        if self.draw(2) == 0 {
+            file.set_len(bytes.len() as u64)?;
+        }
         Ok(true)
     }
 }

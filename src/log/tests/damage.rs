@@ -201,3 +201,30 @@ fn a_frame_of_an_earlier_opening_is_never_taken_for_a_new_one() {
     let (_, recovery) = open(folder.path(), &options).unwrap();
     assert_eq!((recovery.next, recovery.torn_bytes, recovery.epoch), (Offset(2), FRAME as u64, 3));
 }
+
+#[test]
+fn damage_before_a_last_record_that_ends_in_zeros_is_found() {
+    let folder = small_folder();
+    let (mut log, _) = open(folder.path(), &LogOptions::default()).unwrap();
+    // An empty payload: the last bytes are those of the part number.
+    for (number, bytes) in [(0, 50), (1, 0)] {
+        append(&mut log, number, bytes);
+        log.sync().unwrap();
+    }
+    drop(log);
+    let path = segments(folder.path()).pop().unwrap();
+    let whole = fs::read(&path).unwrap();
+    assert_eq!(whole[whole.len() - 3..], [0; 3]);
+    for prepared in [0, 1, 1_000] {
+        for at in SEGMENT_HEADER_BYTES..whole.len() - FRAME_HEADER_BYTES {
+            let copy = small_folder();
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x10;
+            bytes.resize(bytes.len() + prepared, 0);
+            fs::write(copy.path().join(path.file_name().unwrap()), bytes).unwrap();
+            let opened = open(copy.path(), &LogOptions::default());
+            let Err(LogError::Damaged { position, .. }) = opened else { panic!("byte {at}: {opened:?}") };
+            assert_eq!(position, SEGMENT_HEADER_BYTES as u64, "byte {at}");
+        }
+    }
+}

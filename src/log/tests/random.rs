@@ -77,7 +77,12 @@ impl Model {
         let bytes = fs::metadata(&last).unwrap().len();
         let least = if visible_bytes.0 == last { visible_bytes.1 } else { 32 };
         let file = fs::OpenOptions::new().write(true).open(&last).unwrap();
-        file.set_len(bytes.saturating_sub(cut).max(least)).unwrap();
+        let kept = bytes.saturating_sub(cut).max(least);
+        file.set_len(kept).unwrap();
+        if cut % 2 == 1 {
+            // As in space that was prepared: lost, and as long as before.
+            file.set_len(bytes).unwrap();
+        }
         let (log, recovery) = open(self.folder.path(), &self.options).unwrap();
         let next = recovery.next.0 as usize;
         assert!(self.visible <= next && next <= self.lengths.len(), "{} <= {next}", self.visible);

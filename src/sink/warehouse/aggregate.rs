@@ -6,6 +6,7 @@ use super::columns::{IntegerColumn, TableShape};
 use super::version::Version;
 use crate::model::{ColumnType, TableId};
 use arrow_array::{Array, RecordBatch};
+use fearless_simd::{Level, dispatch};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -198,7 +199,9 @@ impl<const NEAR: bool> Sum<NEAR> {
     #[inline(always)]
     fn add_single(&mut self, value: i64) {
         self.all_single = self.all_single.wrapping_add(Self::word(value));
-        self.upper_single = self.upper_single.wrapping_add(Self::word(value) >> 32);
+        if !NEAR {
+            self.upper_single = self.upper_single.wrapping_add(Self::word(value) >> 32);
+        }
     }
 
     #[inline(always)]
@@ -278,26 +281,16 @@ fn sum<const NEAR: bool>(values: &[i64], mask: &Mask<'_>, least: i64) -> Option<
         Mask::All => None,
         Mask::Words(words) => Some(&words[..]),
     };
-    let (sum, count) = pulp::Arch::new().dispatch(Adding::<NEAR> { values, words });
+    let (sum, count) = added::<NEAR>(Level::new(), values, words);
     (count > 0).then(|| sum.total(count, least))
 }
 
-/// The adding, compiled for each width of registers and chosen at run time: so a masked sum is bound by the memory, as a whole one is,
-/// and not by the instructions.
-struct Adding<'a, const NEAR: bool> {
-    values: &'a [i64],
-    words: Option<&'a [u64]>,
-}
-
-impl<const NEAR: bool> pulp::WithSimd for Adding<'_, NEAR> {
-    /// Also how many values were added.
-    type Output = (Sum<NEAR>, u64);
-
-    // Always inlined, with all that it calls, or it is compiled once and for the narrowest.
-    #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> (Sum<NEAR>, u64) {
-        let Adding { values, words } = self;
-        let mut sum = Sum::default();
+/// The adding, compiled for each width of registers that a processor may have: so a masked sum is bound by the memory, as a whole one
+/// is, and not by the instructions. Also how many values were added. All that it calls is always inlined, or it would be compiled
+/// once, for the narrowest.
+fn added<const NEAR: bool>(level: Level, values: &[i64], words: Option<&[u64]>) -> (Sum<NEAR>, u64) {
+    dispatch!(level, _ => {
+        let mut sum = Sum::<NEAR>::default();
         let mut count = values.len() as u64;
         match words {
             None => sum.add_all(values),
@@ -307,7 +300,7 @@ impl<const NEAR: bool> pulp::WithSimd for Adding<'_, NEAR> {
             }
         }
         (sum, count)
-    }
+    })
 }
 
 /// The sum of the products, `None` inside when no row counts; `None` when it is beyond 128 bits.
@@ -388,6 +381,14 @@ mod tests {
             let near: Vec<i64> = values.iter().map(|&value| least.wrapping_add_unsigned(distance(value))).collect();
             prop_assert_eq!(sum::<true>(&near, &mask, least), by_value(&near, &is_kept));
             prop_assert_eq!(sum::<true>(&near, &Mask::All, least), by_value(&near, &|_| true));
+            for level in crate::sink::warehouse::columns::levels() {
+                let (sum, count) = added::<false>(level, &values, Some(&words));
+                prop_assert_eq!(sum.total(count, 0), by_value(&values, &is_kept).unwrap_or(0));
+                let (sum, count) = added::<true>(level, &near, Some(&words));
+                prop_assert_eq!(sum.total(count, least), by_value(&near, &is_kept).unwrap_or(0));
+                let (sum, count) = added::<true>(level, &near, None);
+                prop_assert_eq!(sum.total(count, least), by_value(&near, &|_| true).unwrap_or(0));
+            }
         }
     }
 }

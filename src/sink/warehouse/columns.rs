@@ -9,6 +9,7 @@ use arrow_array::types::{
 };
 use arrow_array::{Array, ArrayRef, BinaryArray, BooleanArray, PrimitiveArray, RecordBatch, StringArray};
 use arrow_schema::{DataType, Schema, SchemaRef};
+use fearless_simd::{Level, dispatch};
 use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
 
@@ -159,7 +160,7 @@ impl<'a> IntegerColumn<'a> {
 pub(super) fn integer_range(array: &dyn Array) -> Option<(i64, i64)> {
     fn of<T: Copy + Ord + Into<i64>>(values: &[T], array: &dyn Array) -> Option<(i64, i64)> {
         if array.null_count() == 0 {
-            return pulp::Arch::new().dispatch(Range(values)).map(|(low, high)| (low.into(), high.into()));
+            return extremes(Level::new(), values).map(|(low, high)| (low.into(), high.into()));
         }
         let mut range: Option<(i64, i64)> = None;
         for (row, &value) in values.iter().enumerate() {
@@ -176,22 +177,17 @@ pub(super) fn integer_range(array: &dyn Array) -> Option<(i64, i64)> {
     }
 }
 
-/// The least and the greatest value, compiled for each width of registers and chosen at run time: the narrowest of them have no
+/// The least and the greatest value, compiled for each width of registers that a processor may have: the narrowest of them have no
 /// comparison of 64-bit integers.
-struct Range<'a, T>(&'a [T]);
-
-impl<T: Copy + Ord> pulp::WithSimd for Range<'_, T> {
-    type Output = Option<(T, T)>;
-
-    #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> Option<(T, T)> {
-        let (&first, rest) = self.0.split_first()?;
+fn extremes<T: Copy + Ord>(level: Level, values: &[T]) -> Option<(T, T)> {
+    let (&first, rest) = values.split_first()?;
+    dispatch!(level, _ => {
         let (mut low, mut high) = (first, first);
         for &value in rest {
             (low, high) = (low.min(value), high.max(value));
         }
         Some((low, high))
-    }
+    })
 }
 
 /// A key in words, for messages.
@@ -207,6 +203,53 @@ pub(super) fn key_text(key: KeyRef<'_>) -> String {
                 text.push('…');
             }
             text
+        }
+    }
+}
+
+/// All levels of this processor's registers.
+#[cfg(test)]
+pub(super) fn levels() -> Vec<Level> {
+    let best = Level::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        use fearless_simd::Simd;
+        let narrower =
+            [best.as_sse2().map(Simd::level), best.as_sse4_2().map(Simd::level), best.as_avx2().map(Simd::level)];
+        narrower.into_iter().flatten().chain([best]).collect()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    vec![best]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_array::{Date32Array, Int64Array};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_range_is_that_of_the_values_with_any_registers(
+            wide in prop::collection::vec(prop_oneof![any::<i64>(), Just(i64::MIN), Just(i64::MAX)], 0..200),
+            days in prop::collection::vec(any::<i32>(), 0..200),
+            nulls in prop::collection::vec(any::<bool>(), 200),
+        ) {
+            for level in levels() {
+                let mut sorted = wide.clone();
+                sorted.sort_unstable();
+                prop_assert_eq!(extremes(level, &wide), sorted.first().copied().zip(sorted.last().copied()));
+                let mut sorted = days.clone();
+                sorted.sort_unstable();
+                prop_assert_eq!(extremes(level, &days), sorted.first().copied().zip(sorted.last().copied()));
+            }
+            let some: Vec<Option<i64>> = wide.iter().zip(&nulls).map(|(&value, &is)| is.then_some(value)).collect();
+            let mut sorted: Vec<i64> = some.iter().flatten().copied().collect();
+            sorted.sort_unstable();
+            prop_assert_eq!(integer_range(&Int64Array::from(some)), sorted.first().copied().zip(sorted.last().copied()));
+            let mut sorted: Vec<i64> = days.iter().copied().map(i64::from).collect();
+            sorted.sort_unstable();
+            prop_assert_eq!(integer_range(&Date32Array::from(days)), sorted.first().copied().zip(sorted.last().copied()));
         }
     }
 }

@@ -159,7 +159,7 @@ impl Shard {
         Shard { entries: vec![EMPTY; count], len: 0 }
     }
 
-    /// A shard that so many keys will fill by half: until there are twice as many it grows once.
+    /// A shard that so many keys will fill by half. It is split again with 1.5 to 3 times as many, and grows once or twice until then.
     fn for_keys(count: usize) -> Shard {
         Shard::with_entries((2 * count).max(SHARD_ENTRIES_MIN))
     }
@@ -204,10 +204,10 @@ impl Shard {
         self.len += 1;
     }
 
-    /// Grows by a third when more than 3/4 of the places are in use.
+    /// Grows by half when more than 3/4 of the places are in use.
     fn make_room(&mut self) {
         if self.len * 4 > self.entries.len() * 3 {
-            self.resize(self.entries.len() + self.entries.len() / 3);
+            self.resize(self.entries.len() + self.entries.len() / 2);
         }
     }
 
