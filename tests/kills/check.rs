@@ -69,14 +69,16 @@ pub fn segments(folder: &Path) -> Vec<PathBuf> {
 /// The byte behind the last whole record below `limit` in a segment, by the format alone (`src/log/frame.rs`).
 pub fn end_of_records(bytes: &[u8], limit: u64) -> usize {
     let (mut at, mut end) = (32, 32);
-    // Zeros are prepared space.
-    while let Some(head) = bytes.get(at..at + 44).filter(|head| head[..4] != [0; 4]) {
+    while let Some(head) = bytes.get(at..at + 44) {
+        let crc = u32::from_le_bytes(head[..4].try_into().expect("four bytes"));
         let length = u32::from_le_bytes(head[4..8].try_into().expect("four bytes")) as usize;
         let offset = u64::from_le_bytes(head[8..16].try_into().expect("eight bytes"));
-        at += 44 + length;
-        if at > bytes.len() || offset >= limit {
+        // In prepared space the zeros that end a torn record can't be told from it by lengths.
+        let is_whole = bytes.get(at + 4..at + 44 + length).is_some_and(|covered| crc32c::crc32c(covered) == crc);
+        if !is_whole || offset >= limit {
             break;
         }
+        at += 44 + length;
         if head[40] & 1 == 0 {
             end = at;
         }
