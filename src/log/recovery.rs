@@ -8,8 +8,9 @@
 //! 2. No good frame behind `p`: a torn tail. So is a split record whose last part is missing.
 //! 3. A good frame behind `p` that says that record `e` was fsynced when it was written: damage.
 //! 4. Otherwise good frames behind `p` are of the same group that was never acknowledged as durable. A power cut may
-//!    have kept later blocks of it and lost earlier ones; a file system reads lost blocks as zeros. So: if between
-//!    `p` and the next good frame some block of 512 bytes (from `p` on) is all zero, it is a torn tail, else damage.
+//!    have kept later blocks of it and lost earlier ones; a lost block reads as zeros. So: if between `p` and the next good frame
+//!    some block of 512 bytes (from `p` on) is all zero, it is a torn tail, else damage. Where less than a checksum lies between `p`
+//!    and the block's end, the rest of the checksum has to be right too, or damage would pass where these bytes are zero by chance.
 //!
 //! Of a torn tail everything from the last whole record on is cut off, and its length reported. Zeros that end the last
 //! segment are space that the writer had prepared: cut off as well, and nothing to report. A power cut that lost a group whole leaves
@@ -18,7 +19,7 @@
 use super::Offset;
 use super::cursor::{Found, FrameCursor};
 use super::error::LogError;
-use super::frame::{BadFrame, FRAME_HEADER_BYTES};
+use super::frame::{BadFrame, FRAME_HEADER_BYTES, FrameRules};
 use super::segment::{IndexEntry, Segment, SegmentFiles, SegmentHeader, list_segments};
 use super::storage::Storage;
 use crate::model::Lsn;
@@ -214,7 +215,7 @@ fn is_torn(stop: &Stop, segment: &Segment, end: u64) -> io::Result<bool> {
     if synced_below > segment.next {
         return Ok(false);
     }
-    has_lost_block(&stop.file, stop.position, first_good)
+    Ok(has_lost_block(&stop.file, stop.position, first_good)? || has_lost_start(stop, segment.header.rules())?)
 }
 
 /// The first byte behind the stop at which a good frame of a later record or part begins, and the highest offset
@@ -258,17 +259,34 @@ fn is_candidate(fixed: &[u8; FRAME_HEADER_BYTES], epoch: u32, offsets: &std::ops
     u32::from_le_bytes(*found) == epoch && offsets.contains(&u64::from_le_bytes(*offset))
 }
 
+const BLOCK: u64 = 512;
+const CHECKSUM_BYTES: u64 = 4;
+
+/// Whether of the frame at the stop nothing but one, two or three bytes of its checksum was lost, with the block that they end.
+fn has_lost_start(stop: &Stop, rules: FrameRules) -> io::Result<bool> {
+    let lost = (BLOCK - stop.position % BLOCK) as usize;
+    if lost as u64 >= CHECKSUM_BYTES {
+        return Ok(false);
+    }
+    let head = read_range(&stop.file, stop.position, stop.position + FRAME_HEADER_BYTES as u64)?;
+    let Ok(length) = rules.frame_bytes(&head) else { return Ok(false) };
+    let frame = match read_range(&stop.file, stop.position, stop.position + length as u64) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+        read => read?,
+    };
+    let crc = crc32c::crc32c(&frame[CHECKSUM_BYTES as usize..]).to_le_bytes();
+    Ok(frame[..lost].iter().all(|&byte| byte == 0) && frame[lost..crc.len()] == crc[lost..])
+}
+
 /// Whether some block, from `from` on and before `to`, reads as zeros as a block does that was never written.
 fn has_lost_block(file: &File, from: u64, to: u64) -> io::Result<bool> {
-    const BLOCK: u64 = 512;
-    const LEAST: u64 = 8;
     let mut start = from;
     while start < to {
         let block_end = start - start % BLOCK + BLOCK;
         if block_end > to {
             return Ok(false);
         }
-        if block_end - start >= LEAST && read_range(file, start, block_end)?.iter().all(|&byte| byte == 0) {
+        if block_end - start >= CHECKSUM_BYTES && read_range(file, start, block_end)?.iter().all(|&byte| byte == 0) {
             return Ok(true);
         }
         start = block_end;

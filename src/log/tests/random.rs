@@ -74,10 +74,12 @@ impl Model {
         self.follower = None;
         self.log = None;
         let last = segments(self.folder.path()).pop().unwrap();
-        let bytes = fs::metadata(&last).unwrap().len();
+        let content = fs::read(&last).unwrap();
+        let bytes = content.len() as u64;
+        let end = content.iter().rposition(|&byte| byte != 0).map_or(0, |at| at as u64 + 1);
         let least = if visible_bytes.0 == last { visible_bytes.1 } else { 32 };
         let file = fs::OpenOptions::new().write(true).open(&last).unwrap();
-        let kept = bytes.saturating_sub(cut).max(least);
+        let kept = end.saturating_sub(cut).max(least);
         file.set_len(kept).unwrap();
         if cut % 2 == 1 {
             // As in space that was prepared: lost, and as long as before.

@@ -219,6 +219,43 @@ fn a_lost_block_in_the_last_group_is_torn_though_later_blocks_were_kept() {
     assert_eq!(read_all(&mut log.reader(Offset(0)).unwrap()).unwrap(), expected(0, &vec![200; kept]));
 }
 
+/// The group begins at each byte of a block, over prepared zeros or at the file's end, and each of its blocks is lost alone.
+#[test]
+fn any_lost_block_of_the_last_group_is_torn_wherever_the_group_begins() {
+    for padding in 0..512 {
+        let folder = small_folder();
+        let (mut log, _) = open(folder.path(), &LogOptions::default()).unwrap();
+        append(&mut log, 0, padding);
+        log.sync().unwrap();
+        let lengths = [0, 200, 700, 30];
+        lengths.iter().zip(1..).for_each(|(&bytes, number)| _ = append(&mut log, number, bytes));
+        log.sync().unwrap();
+        drop(log);
+        let path = segments(folder.path()).pop().unwrap();
+        let whole = fs::read(&path).unwrap();
+        let group = SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES + padding;
+        for block in (group - group % 512..whole.len()).step_by(512) {
+            let mut bytes = whole.clone();
+            bytes[group.max(block)..whole.len().min(block + 512)].fill(0);
+            if padding % 2 == 0 {
+                bytes.resize(whole.len() + 100, 0);
+            }
+            // Whole records before the first byte that differs.
+            let first = whole.iter().zip(&bytes).position(|(was, is)| was != is).unwrap();
+            let ends = lengths.iter().scan(group, |end, bytes| {
+                *end += FRAME_HEADER_BYTES + bytes;
+                Some(*end)
+            });
+            let kept = 1 + ends.filter(|&end| end <= first).count() as u64;
+            let copy = small_folder();
+            fs::write(copy.path().join(path.file_name().unwrap()), bytes).unwrap();
+            let opened = open(copy.path(), &LogOptions::default());
+            let Ok((_, recovery)) = opened else { panic!("padding {padding}, block {block}: {opened:?}") };
+            assert_eq!(recovery.next.0, kept, "padding {padding}, block {block}");
+        }
+    }
+}
+
 #[test]
 fn a_lost_block_in_a_group_that_was_fsynced_is_damage() {
     let folder = small_folder();

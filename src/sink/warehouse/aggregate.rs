@@ -355,12 +355,14 @@ mod tests {
         fn a_masked_sum_is_the_sum_of_the_kept_values(
             values in prop::collection::vec(prop_oneof![any::<i64>(), Just(i64::MIN), Just(i64::MAX)], 0..300),
             least in any::<i64>(),
-            words in prop::collection::vec(
+            words in prop_oneof![
                 // Of few, of most and of half of the rows.
-                prop_oneof![any::<u64>(), Just(0), Just(u64::MAX), (any::<u64>(), any::<u64>()).prop_map(|(a, b)| a & b),
-                    (any::<u64>(), any::<u64>()).prop_map(|(a, b)| a | b)],
-                5,
-            ),
+                prop::collection::vec(prop_oneof![any::<u64>(), Just(0), Just(u64::MAX),
+                    (any::<u64>(), any::<u64>()).prop_map(|(a, b)| a & b),
+                    (any::<u64>(), any::<u64>()).prop_map(|(a, b)| a | b)], 5),
+                // Of so few that they are added one by one.
+                prop::collection::vec((0..64u32).prop_map(|bit| 1 << bit), 5),
+            ],
         ) {
             let mut words = words[..values.len().div_ceil(64)].to_vec();
             if let (Some(last), spare @ 1..) = (words.last_mut(), values.len() % 64) {
