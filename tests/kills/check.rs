@@ -66,6 +66,11 @@ pub fn segments(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
+/// The byte behind the last that is not zero: prepared space is behind it, or the end.
+pub fn content_end(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1)
+}
+
 /// The byte behind the last whole record below `limit` in a segment, by the format alone (`src/log/frame.rs`).
 pub fn end_of_records(bytes: &[u8], limit: u64) -> usize {
     let (mut at, mut end) = (32, 32);
@@ -161,7 +166,7 @@ fn check_log(folder: &Path, known: &Known, found: &mut Found) -> Result<Log, Str
     let last = segments(folder).pop();
     let bytes = last.map_or(Ok(Vec::new()), fs::read).map_err(said)?;
     let tail = bytes.get(end_of_records(&bytes, u64::MAX)..).unwrap_or_default();
-    let torn = tail.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let torn = content_end(tail);
     let (log, recovery) = Log::open(folder.join("log"), log_options()).map_err(said)?;
     if recovery.torn_bytes != torn as u64 {
         return Err(format!(

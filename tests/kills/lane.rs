@@ -1,6 +1,6 @@
 //! A folder and its children, killed one after the other.
 
-use crate::check::{Found, Known, check, end_of_records, segments};
+use crate::check::{Found, Known, check, content_end, end_of_records, segments};
 use crate::child::Life;
 use crate::ledger::Ledger;
 use crate::planted::Plant;
@@ -186,8 +186,7 @@ impl Lane {
         let Some(path) = segments(folder).pop() else { return Ok(false) };
         let bytes = fs::read(&path)?;
         let synced = end_of_records(&bytes, self.known.synced);
-        let end = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-        let spare = end.saturating_sub(synced) as u64;
+        let spare = content_end(&bytes).saturating_sub(synced) as u64;
         if spare == 0 {
             return Ok(false);
         }

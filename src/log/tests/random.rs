@@ -76,7 +76,7 @@ impl Model {
         let last = segments(self.folder.path()).pop().unwrap();
         let content = fs::read(&last).unwrap();
         let bytes = content.len() as u64;
-        let end = content.iter().rposition(|&byte| byte != 0).map_or(0, |at| at as u64 + 1);
+        let end = torn::torn(&content);
         let least = if visible_bytes.0 == last { visible_bytes.1 } else { 32 };
         let file = fs::OpenOptions::new().write(true).open(&last).unwrap();
         let kept = end.saturating_sub(cut).max(least);

@@ -277,24 +277,20 @@ fn set_bits(mut word: u64) -> impl Iterator<Item = usize> {
 
 /// The sum of the values that count; `None` when none does.
 fn sum<const NEAR: bool>(values: &[i64], mask: &Mask<'_>, least: i64) -> Option<i128> {
-    let words = match mask {
-        Mask::All => None,
-        Mask::Words(words) => Some(&words[..]),
-    };
-    let (sum, count) = added::<NEAR>(Level::new(), values, words);
+    let (sum, count) = added::<NEAR>(Level::new(), values, mask);
     (count > 0).then(|| sum.total(count, least))
 }
 
 /// The adding, compiled for each width of registers that a processor may have: so a masked sum is bound by the memory, as a whole one
 /// is, and not by the instructions. Also how many values were added. All that it calls is always inlined, or it would be compiled
 /// once, for the narrowest.
-fn added<const NEAR: bool>(level: Level, values: &[i64], words: Option<&[u64]>) -> (Sum<NEAR>, u64) {
+fn added<const NEAR: bool>(level: Level, values: &[i64], mask: &Mask<'_>) -> (Sum<NEAR>, u64) {
     dispatch!(level, _ => {
         let mut sum = Sum::<NEAR>::default();
         let mut count = values.len() as u64;
-        match words {
-            None => sum.add_all(values),
-            Some(words) => {
+        match mask {
+            Mask::All => sum.add_all(values),
+            Mask::Words(words) => {
                 count = words.iter().map(|word| u64::from(word.count_ones())).sum();
                 sum.add_kept(values, words, count < values.len() as u64 / FEW);
             }
@@ -384,11 +380,11 @@ mod tests {
             prop_assert_eq!(sum::<true>(&near, &mask, least), by_value(&near, &is_kept));
             prop_assert_eq!(sum::<true>(&near, &Mask::All, least), by_value(&near, &|_| true));
             for level in crate::sink::warehouse::columns::levels() {
-                let (sum, count) = added::<false>(level, &values, Some(&words));
+                let (sum, count) = added::<false>(level, &values, &mask);
                 prop_assert_eq!(sum.total(count, 0), by_value(&values, &is_kept).unwrap_or(0));
-                let (sum, count) = added::<true>(level, &near, Some(&words));
+                let (sum, count) = added::<true>(level, &near, &mask);
                 prop_assert_eq!(sum.total(count, least), by_value(&near, &is_kept).unwrap_or(0));
-                let (sum, count) = added::<true>(level, &near, None);
+                let (sum, count) = added::<true>(level, &near, &Mask::All);
                 prop_assert_eq!(sum.total(count, least), by_value(&near, &|_| true).unwrap_or(0));
             }
         }
