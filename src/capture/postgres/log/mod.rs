@@ -37,6 +37,7 @@
 mod assemble;
 mod message;
 mod options;
+mod pause;
 mod pgoutput;
 mod relation;
 mod setup;
@@ -65,10 +66,6 @@ pub use setup::{
     Leftovers, LogSetup, SlotHealth, clean_up, find_leftovers, fit, log_tables, parse_lsn, show_lsn, slot_health,
 };
 
-/// A read of this many bytes means a backlog: the next read is put off until [`GATHER`] after it.
-const BACKLOG_BYTES: usize = 8 << 10;
-/// A reader that wakes for every message slows the server down by half: each of its writes is then a wake-up.
-const GATHER: Duration = Duration::from_micros(1_500);
 /// A poll to which nothing is delivered comes back after this, though bytes keep coming: its caller has more to do.
 const FILL_MAX: Duration = Duration::from_millis(20);
 /// How often at most `slot.json` is written to follow an idle server.
@@ -214,8 +211,8 @@ impl LogCapture {
     }
 
     /// Appends transactions that have arrived to `out`, whole and in commit order, and ends with the one that reaches
-    /// `max_changes` (an empty one counts as one change). Does not wait for more, but for the 1.5 ms after a large read in which
-    /// more gathers.
+    /// `max_changes` (an empty one counts as one change). Does not wait for more, but for the moment after a large read in which
+    /// more gathers: 1.5 ms at most.
     ///
     /// # Errors
     /// When the connection broke ([`LogCapture::reconnect`]), the stream can't be read, or a value or a changed table can't
@@ -269,7 +266,7 @@ impl LogCapture {
             (self.last_heard, self.asked) = (self.last_read, false);
             self.assembler.now = self.options.clock.now();
         }
-        self.backlog = bytes >= BACKLOG_BYTES;
+        self.backlog = self.link.pause().is_backlog(bytes);
     }
 
     /// Takes what is buffered, then what can be read, until something is delivered. Returns whether there is more.
@@ -289,7 +286,7 @@ impl LogCapture {
                 return Ok(true);
             }
             if self.backlog {
-                std::thread::sleep(GATHER.saturating_sub(self.last_read.elapsed()));
+                self.link.pause().gather(self.last_read, || self.link.wire().waiting_bytes());
             }
             let bytes = self.link.wire().read(Duration::ZERO)?;
             self.heard(bytes);

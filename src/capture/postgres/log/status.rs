@@ -3,6 +3,7 @@
 //! The server ends a connection that says nothing for `wal_sender_timeout`. So the status is sent by a thread of its own,
 //! whatever the consumer does: a consumer that is slow, or has stopped polling, holds up the stream and nothing else.
 
+use super::pause::Pause;
 use crate::model::Lsn;
 use crate::source::SourceError;
 use crate::source::postgres::Wire;
@@ -27,12 +28,14 @@ struct Shared {
 #[derive(Debug)]
 pub(super) struct Link {
     shared: Arc<Shared>,
+    pause: Pause,
     sender: Option<JoinHandle<()>>,
 }
 
 impl Link {
     /// Takes over a stream that was started.
     pub(super) fn new(wire: Wire, from: Lsn, confirmed: Lsn, interval: Duration) -> Result<Link, SourceError> {
+        let pause = Pause::of(&wire);
         let shared = Arc::new(Shared {
             wire: Mutex::new(wire),
             received: AtomicU64::new(from.0),
@@ -45,12 +48,17 @@ impl Link {
             send_until_stopped(&of_sender, interval);
         });
         let sender = spawned.map_err(|_| SourceError::Thread { name: "pg-status".to_owned() })?;
-        Ok(Link { shared, sender: Some(sender) })
+        Ok(Link { shared, pause, sender: Some(sender) })
     }
 
     /// The connection. Hold it for as long as a poll takes, no longer.
     pub(super) fn wire(&self) -> MutexGuard<'_, Wire> {
         self.shared.wire.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How its reader pauses while there is a backlog.
+    pub(super) fn pause(&self) -> Pause {
+        self.pause
     }
 
     /// Says what the next status is to tell.

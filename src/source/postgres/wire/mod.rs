@@ -212,6 +212,16 @@ impl Wire {
         self.buffer.pending_bytes()
     }
 
+    /// Bytes that the kernel holds for the next [`Wire::read`]; 0 where it does not say.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.stream.waiting_bytes()
+    }
+
+    /// Whether it is a socket in the file system, whose buffer holds a few hundred messages however short they are.
+    pub fn is_unix_socket(&self) -> bool {
+        self.stream.is_unix_socket()
+    }
+
     /// Sends one message of our side of the stream.
     ///
     /// # Errors

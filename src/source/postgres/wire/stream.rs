@@ -181,12 +181,8 @@ impl Stream {
 
     /// Ends both directions, which the other side notices at once.
     pub(super) fn shut_down(&mut self) {
-        let socket = match &self.kind {
-            Kind::Plain(socket) => socket,
-            Kind::Tls(tls) => &tls.sock,
-        };
         // One that is broken already is as good.
-        let _ = match &socket.end {
+        let _ = match &self.socket().end {
             End::Tcp(tcp) => tcp.shutdown(Shutdown::Both),
             End::Unix(unix) => unix.shutdown(Shutdown::Both),
         };
@@ -200,6 +196,26 @@ impl Stream {
                 End::Unix(_) => true,
                 End::Tcp(tcp) => tcp.peer_addr().is_ok_and(|address| address.ip().is_loopback()),
             },
+        }
+    }
+
+    /// Bytes that have come and were not read; 0 where the kernel does not say.
+    pub(super) fn waiting_bytes(&self) -> u64 {
+        let waiting = match &self.socket().end {
+            End::Tcp(tcp) => rustix::io::ioctl_fionread(tcp),
+            End::Unix(unix) => rustix::io::ioctl_fionread(unix),
+        };
+        waiting.unwrap_or(0)
+    }
+
+    pub(super) fn is_unix_socket(&self) -> bool {
+        matches!(self.socket().end, End::Unix(_))
+    }
+
+    fn socket(&self) -> &Socket {
+        match &self.kind {
+            Kind::Plain(socket) => socket,
+            Kind::Tls(tls) => &tls.sock,
         }
     }
 
