@@ -163,7 +163,7 @@ fn server(row: &Row, options: &PgOptions, findings: &mut Vec<PgFinding>) -> Resu
         _ => PgFinding::ok("synchronous_commit", synchronous),
     });
     let tls: Option<String> = row.try_get(9)?;
-    let local = match &options.host {
+    let local = match options.host() {
         PgHost::Socket(_) => true,
         PgHost::Tcp(host) => host == "localhost" || host == "::1" || host.starts_with("127."),
     };
