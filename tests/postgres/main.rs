@@ -13,6 +13,8 @@ mod log_changes;
 mod log_large;
 mod log_slots;
 mod log_stream;
+mod options;
+mod pooler;
 mod run;
 mod support;
 mod triggers;

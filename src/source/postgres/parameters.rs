@@ -191,3 +191,82 @@ fn check(subject: &str, value: &str, fate: Fate) -> Result<(), SourceError> {
         Fate::Only(_, why) | Fate::Refused(why) => refused(why),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The key words of the documentation of libpq, of version 18 and, for what went, 13.
+    const DOCUMENTED: &str = "host hostaddr port dbname user password passfile require_auth channel_binding connect_timeout \
+        client_encoding options application_name fallback_application_name keepalives keepalives_idle \
+        keepalives_interval keepalives_count tcp_user_timeout replication gssencmode sslmode requiressl sslnegotiation \
+        sslcompression sslcert sslkey sslkeylogfile sslpassword sslcertmode sslrootcert sslcrl sslcrldir sslsni requirepeer \
+        ssl_min_protocol_version ssl_max_protocol_version min_protocol_version max_protocol_version krbsrvname gsslib \
+        gssdelegation scram_client_key scram_server_key service servicefile target_session_attrs load_balance_hosts \
+        oauth_issuer oauth_client_id oauth_client_secret oauth_scope";
+    /// Variables that are read elsewhere, and one that chooses the language of libpq's own messages.
+    const ELSEWHERE: [&str; 3] = ["PGSERVICEFILE", "PGSYSCONFDIR", "PGLOCALEDIR"];
+
+    #[test]
+    fn every_documented_parameter_has_its_fate_once() {
+        for name in DOCUMENTED.split_whitespace() {
+            assert_eq!(PARAMETERS.iter().filter(|(known, ..)| *known == name).count(), 1, "{name}");
+        }
+        for (name, variable, _) in PARAMETERS {
+            let same = PARAMETERS.iter().filter(|(other, of, _)| (other, of) == (name, variable)).count();
+            assert!(same == 1 && (!name.is_empty() || !variable.is_empty()), "{name} {variable}");
+        }
+    }
+
+    #[test]
+    fn the_installed_libpq_reads_no_variable_that_is_unknown_here() {
+        let places =
+            ["/usr/lib/x86_64-linux-gnu/libpq.so.5", "/usr/lib/aarch64-linux-gnu/libpq.so.5", "/usr/lib/libpq.so.5"];
+        let Some(library) = places.iter().find_map(|path| std::fs::read(path).ok()) else {
+            eprintln!("SKIPPED: there is no libpq; apt-get install libpq5");
+            return;
+        };
+        let texts = library.split(|byte| *byte == 0).filter_map(|text| std::str::from_utf8(text).ok());
+        let is_variable = |text: &&str| {
+            let rest = text.strip_prefix("PG").unwrap_or_default();
+            !text.starts_with("PGRES_") && rest.len() > 1 && rest.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+        };
+        let variables: Vec<&str> = texts.filter(is_variable).collect();
+        assert!(variables.len() > 25 && variables.contains(&"PGHOST"), "{variables:?}");
+        for variable in variables {
+            let known = PARAMETERS.iter().any(|(_, known, _)| *known == variable) || ELSEWHERE.contains(&variable);
+            assert!(known, "{variable}");
+        }
+    }
+
+    #[test]
+    fn what_is_used_is_read_and_nothing_else_is_taken() {
+        // A parameter that is taken up and then read nowhere would be ignored.
+        let sources = [
+            include_str!("options.rs"),
+            include_str!("hosts.rs"),
+            include_str!("tls.rs"),
+            include_str!("parameters.rs"),
+        ];
+        for (name, variable, _) in PARAMETERS.iter().filter(|(_, _, fate)| *fate == Fate::Used) {
+            let key = if name.is_empty() { variable } else { name };
+            let reads = [
+                format!("get(\"{key}\")"),
+                format!("word(\"{key}\""),
+                format!("number(\"{key}\")"),
+                format!("positive(\"{key}\")"),
+                format!("list(\"{key}\")"),
+                format!("named(\"{key}\")"),
+            ];
+            let read = |source: &&str| reads.iter().any(|read| source.contains(read));
+            assert!(sources.iter().any(|source| read(&source)), "{key}");
+        }
+        let mut taken = Taken::default();
+        for (name, _, fate) in PARAMETERS.iter().filter(|(name, ..)| !name.is_empty()) {
+            let given = vec![((*name).to_owned(), "x".to_owned())];
+            let refused = taken.add(given, "").err().map(|error| error.to_string());
+            assert_eq!(refused.is_none(), *fate == Fate::Used, "{name}");
+            assert!(refused.is_none_or(|said| said.contains(name)), "{name}");
+        }
+    }
+}

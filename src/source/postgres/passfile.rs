@@ -1,4 +1,4 @@
-//! The password file: `host:port:database:role:password` a line, `*` for any, `\` before a `:` or `\` that is meant so.
+//! The password file: `host:port:database:role:password` in each line, `*` for any, `\` before a `:` or `\` that is meant so.
 
 use super::lines;
 use super::options::Environment;
@@ -43,7 +43,7 @@ fn password(line: &str, wanted: &[String; 4]) -> Option<Secret> {
         return None;
     }
     let fields = fields(line);
-    let (password, place) = fields.split_last()?;
+    let [place @ .., password] = fields.get(..5)? else { return None };
     let fits =
         place.len() == wanted.len() && place.iter().zip(wanted).all(|(field, want)| field == "*" || field == want);
     fits.then(|| Secret::new(password.as_str()))
@@ -55,8 +55,8 @@ fn fields(line: &str) -> Vec<String> {
     while let Some(letter) = letters.next() {
         let added = match letter {
             '\\' => letters.next(),
-            // Behind the fourth, a colon belongs to the password.
-            ':' if fields.len() < 5 => {
+            // The password too ends at one, as in libpq.
+            ':' => {
                 fields.push(String::new());
                 None
             }

@@ -66,3 +66,46 @@ fn split(text: &str) -> Vec<String> {
         words.push(word);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Vec<Setting> {
+        read(text, "").unwrap()
+    }
+
+    #[test]
+    fn words_are_split_as_the_server_splits_them() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(settings(""), []);
+        assert_eq!(settings(" \t\n "), []);
+        assert_eq!(
+            settings("-c a.b=1 -ca.c=x=y --work-mem=2MB"),
+            [pair("a.b", "1"), pair("a.c", "x=y"), pair("work_mem", "2MB")]
+        );
+        assert_eq!(settings(r"-c a.b=one\ two\\three\'"), [pair("a.b", r"one two\three'")]);
+        assert_eq!(settings(r"-c a.b=end\"), [pair("a.b", "end")]);
+        // The last one counts.
+        assert_eq!(settings("-c geqo=on --GEQO=off -c a.b="), [pair("GEQO", "off"), pair("a.b", "")]);
+        for refused in ["-c", "-c a", "--", "--a", "-c =1", "-e", "-Oc a=1", "a=1", "-S 64", "--a b=1", "-c a;b=1"] {
+            assert!(read(refused, "").is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_values_depend_on_is_not_up_to_the_user() {
+        for refused in ["DateStyle=German", "date-style=x", "TIMEZONE=CET", "statement_timeout=1", "row_security=on"] {
+            let ran = read(&format!("-c {refused}"), " of PGOPTIONS");
+            if refused.starts_with("date-") {
+                // No such name: the server says so.
+                assert!(ran.is_ok());
+            } else {
+                let said = ran.unwrap_err().to_string();
+                let name = refused.split('=').next().unwrap();
+                assert!(said.contains("of PGOPTIONS") && said.contains(name), "{said}");
+            }
+        }
+        assert_eq!(settings("-c timezone=utc -c statement_timeout=0").len(), 2);
+    }
+}

@@ -55,7 +55,7 @@ fn what_the_url_leaves_out_comes_from_service_environment_and_password_file() {
         [("HOME", home), ("PGSERVICE", "mine"), ("PGPORT", "9"), ("PGDATABASE", "d"), ("PGSSLMODE", "require")];
     let options = parse("postgres://", &environment).unwrap();
     assert_eq!(options.place(), "postgres://su@h1:1111/d");
-    assert_eq!((password(&options), options.ssl_mode), (Some("p:a\\ss:word"), SslMode::Require));
+    assert_eq!((password(&options), options.ssl_mode), (Some("p:a\\ss"), SslMode::Require));
     let other = parse("postgres://u@h3/d", &environment[..1]).unwrap();
     assert_eq!(password(&other), Some("last"));
     let given = parse("postgres://u@h3/d", &[("HOME", home), ("PGPASSWORD", "env")]).unwrap();
@@ -81,7 +81,8 @@ fn nothing_shows_a_password() {
         "postgres://u:topsecret@h/d?sslmode=topmost",
         "postgres://u:topsecret@h/d?pasword=topsecret",
         "postgres://u:topsecret%00@h/d",
-        "postgres://h/d?user=u&password=topsecret@h",
+        "postgres://h?user=u&password=topsecret@h",
+        "postgres://u:1/topsecret@h/d",
         "host=h password='topsecret",
         "host=h password=topsecret sslmode",
         "host=h password=topsecret pasword=topsecret",

@@ -64,6 +64,10 @@ fn url(rest: &str) -> Result<Given, SourceError> {
     put("host", if hosts.bytes().all(|byte| byte == b',') { "" } else { &hosts })?;
     put("port", if ports.bytes().all(|byte| byte == b',') { "" } else { &ports })?;
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if path.contains('@') {
+        // libpq would take it for a part of the database's name; and it may be the end of a password.
+        return Err(invalid(&format!("has an @ behind a /; write the / of a password as %2F: {REMEDY}")));
+    }
     put("dbname", path.strip_prefix('/').unwrap_or(path))?;
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').ok_or_else(|| invalid("has a parameter without a value"))?;
@@ -153,5 +157,67 @@ fn words(text: &str) -> Result<Given, SourceError> {
             }
         }
         given.push((name, value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(text: &str) -> String {
+        let given = read(text).unwrap();
+        given.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("|")
+    }
+
+    #[test]
+    fn urls_are_read_as_libpq_reads_them() {
+        for (url, wanted) in [
+            ("postgres://", ""),
+            ("postgresql://h", "host=h"),
+            ("postgres://u@", "user=u"),
+            ("postgres://u:p@h:1/d", "user=u|password=p|host=h|port=1|dbname=d"),
+            ("postgres://u:p+q:r%40s@h/a+b#c", "user=u|password=p+q:r@s|host=h|dbname=a+b#c"),
+            ("postgres://:p@/d", "password=p|dbname=d"),
+            ("postgres://%2Ftmp%2Fa:1/d", "host=/tmp/a|port=1|dbname=d"),
+            ("postgres://a:1,b,[::1]:3/d", "host=a,b,::1|port=1,,3|dbname=d"),
+            ("postgres://a,b", "host=a,b"),
+            ("postgres://:5/?host=h", "port=5|host=h"),
+            ("postgres://h?ssl=true&user=a%26b", "host=h|sslmode=require|user=a&b"),
+            ("postgres://h/?options=-c%20a.b%3D1", "host=h|options=-c a.b=1"),
+        ] {
+            assert_eq!(given(url), wanted, "{url}");
+        }
+        for refused in [
+            "postgres:",
+            "postgres:h",
+            "postgres://[::1",
+            "postgres://[]",
+            "postgres://[::1]x",
+            "postgres://h/%2",
+            "postgres://%zz",
+            "postgres://h/%00",
+            "postgres://h/%FF",
+            "postgres://h?user",
+            "postgres://h?user=a=b",
+            "postgres://h?a=b@c",
+            "mysql://h",
+        ] {
+            assert!(read(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn words_are_read_as_libpq_reads_them() {
+        for (text, wanted) in [
+            ("host=h  port = 5\tuser= 'a b' ", "host=h|port=5|user=a b"),
+            (r"password='it\'s \\ one' dbname=a\ b", r"password=it's \ one|dbname=a b"),
+            ("user='' host=h=i", "user=|host=h=i"),
+        ] {
+            assert_eq!(given(text), wanted, "{text}");
+        }
+        for refused in ["host", "host=h user", "host='h", "file.db", "a=b.db"] {
+            assert!(read(refused).is_err(), "{refused}");
+        }
+        assert!(!is_meant("a=b.db") && !is_meant("shop.db") && is_meant("host=h") && is_meant("postgres://"));
     }
 }
