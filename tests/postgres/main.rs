@@ -6,6 +6,7 @@ mod follower;
 mod server;
 
 mod attach;
+mod certificates;
 mod connect;
 mod doctor;
 mod dump;

@@ -2,7 +2,7 @@
 //!
 //! [`PgOptions`] says how to reach a server: from a URL, a service file, the environment and `.pgpass`, as libpq does.
 //! [`PgOptions::connect`] opens an ordinary connection; the raw protocol, for bulk reads and the replication stream, is
-//! in `wire`. No password is ever shown: it lives in a [`Secret`].
+//! in `wire`. Both pass through `session`, which sees that values come in one form. No password is ever shown: it lives in a [`Secret`].
 
 mod bind;
 mod client;

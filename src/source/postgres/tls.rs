@@ -54,12 +54,12 @@ impl Credentials {
         if named("sslcrl").is_some() && !verifies {
             return Err(invalid("has an sslcrl, which only sslmode=verify-ca and verify-full look at"));
         }
-        let own = named("sslcert").or_else(|| default("postgresql.crt")).map(|certificate| {
-            let key = named("sslkey").or_else(|| default("postgresql.key"));
-            let missing = || invalid("has a certificate of our own and no key for it; name the key with sslkey");
-            key.map(|key| (certificate, key)).ok_or_else(missing)
-        });
-        let own = own.transpose()?;
+        let key = named("sslkey").or_else(|| default("postgresql.key"));
+        let own = match (named("sslcert"), key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (Some(_), None) => return Err(invalid("has an sslcert and no key for it; name the key with sslkey")),
+            (None, key) => default("postgresql.crt").zip(key),
+        };
         if own.is_none() && given.get("sslkey").is_some() {
             return Err(invalid("has an sslkey and no certificate; name it with sslcert"));
         }
