@@ -106,6 +106,14 @@ pub(super) fn command_line() -> String {
 
 /// An argument as it may be passed on: a URL in it without what may be a secret.
 pub(super) fn shareable(argument: &str) -> String {
+    let (flag, value) = match argument.starts_with("--").then(|| argument.split_once('=')).flatten() {
+        Some((flag, value)) => (format!("{flag}="), value),
+        None => (String::new(), argument),
+    };
+    if postgres::PgOptions::is_url(value) && !value.starts_with("postgres") {
+        // Words as host=.. password=..
+        return format!("{flag}(hidden)");
+    }
     if let Some(at) = argument.find("postgres:").or_else(|| argument.find("postgresql:")) {
         let (flag, url) = argument.split_at(at);
         return format!("{flag}{}", postgres::without_secret(url));
@@ -137,6 +145,8 @@ mod tests {
             ("postgres://h/db?password=a@b", "postgres://(hidden)"),
             ("postgres:me:secret@h", "(not a URL)"),
             ("postgres:///db?host=/run&password=secret", "postgres:///db"),
+            ("host=h password=secret dbname=d", "(hidden)"),
+            ("--source=password = 'se cret' host=postgres://h", "--source=(hidden)"),
             ("--strategies=cdc-trigger", "--strategies=cdc-trigger"),
         ];
         for (argument, shown) in cases {

@@ -33,7 +33,7 @@ fn a_wrong_password_is_refused_and_not_shown() {
 }
 
 /// An authority of its own, and a certificate that it signed for `localhost`.
-fn certificates(folder: &Path) {
+pub fn certificates(folder: &Path) {
     let run = |arguments: &[&str]| {
         let ran = Command::new("openssl").args(arguments).current_dir(folder).output().expect("openssl runs");
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));

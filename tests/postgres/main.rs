@@ -6,6 +6,7 @@ mod follower;
 mod server;
 
 mod attach;
+mod certificates;
 mod connect;
 mod doctor;
 mod dump;
@@ -13,6 +14,8 @@ mod log_changes;
 mod log_large;
 mod log_slots;
 mod log_stream;
+mod options;
+mod pooler;
 mod run;
 mod support;
 mod triggers;

@@ -15,9 +15,6 @@ use std::time::Duration;
 /// Blocks of one range are not fewer than this (8 MiB): each range is a statement of its own.
 const RANGE_BLOCKS_MIN: u32 = 1_024;
 
-/// A reader waits for locks and reads as long as it takes. Rows that a policy would hide are an error, not missing.
-const SESSION: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = 0; \
-    SET row_security = off";
 /// How long a lock is waited for before all of them are let go for a moment.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(200);
@@ -166,7 +163,6 @@ impl PgSnapshot {
         let place = options.place();
         let failed = |operation| SourceError::postgres(operation, &place);
         let mut holder = options.connect()?;
-        holder.batch_execute(SESSION).map_err(failed("prepare a session at"))?;
         let found = names.iter().map(|name| PgTable::discover(&mut holder, name)).collect::<Result<Vec<_>, _>>()?;
         let position = match exported {
             Some(exported) => exported.position,
@@ -194,6 +190,9 @@ impl PgSnapshot {
         let (position, cut) = cut.map_or((position, None), |(position, cut)| (position, Some(cut)));
         let row = holder.query_one("SELECT pg_catalog.pg_export_snapshot()", &[]);
         let name: String = row.and_then(|row| row.try_get(0)).map_err(failed("export a snapshot of"))?;
+        // In this transaction, to which a pooler may have given another session of the server; and not before the state is
+        // fixed, which any statement would do.
+        options.verify(&mut holder)?;
         // Once more, as they are under the lock.
         let tables =
             found.iter().map(|table| PgTable::of_oid(&mut holder, table.oid)).collect::<Result<Vec<_>, _>>()?;
@@ -201,9 +200,10 @@ impl PgSnapshot {
             let mut wire = Wire::connect(options, Mode::Query)?;
             // Each reader has locks of its own. With the holder's alone, a TRUNCATE that waits for that one would keep the
             // readers waiting, and the server would not see that nobody can go on.
-            for sql in [SESSION, BEGIN, &set_snapshot(&name), &lock] {
+            for sql in [BEGIN, &set_snapshot(&name), &lock] {
                 wire.query(sql)?;
             }
+            wire.verify()?;
             Ok(Mutex::new(wire))
         };
         let readers = (0..readers.max(1)).map(open).collect::<Result<Vec<_>, _>>()?;

@@ -1,10 +1,11 @@
 //! Ordinary connections.
 
-use super::options::{PgHost, PgOptions, SslMode};
-use super::tls;
+use super::options::{ChannelBinding, PgHost, PgOptions, SslMode};
+use super::wire::{Mode, TextRow};
+use super::{session, tls};
 use crate::source::SourceError;
-use ::postgres::config::SslMode as Negotiation;
-use ::postgres::{Client, Config, NoTls};
+use ::postgres::config::{ChannelBinding as Binding, SslMode as Negotiation};
+use ::postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use rustls::ClientConfig;
 use std::time::Duration;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -14,29 +15,33 @@ pub const RECONNECT_PATIENCE: Duration = Duration::from_secs(120);
 /// See [`RECONNECT_PATIENCE`].
 pub const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
-/// What every session of this program has: text forms that do not depend on the server's settings, and a search path on
-/// which nobody can plant a function.
-pub(super) const SESSION: &str = "SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; SET timezone = 'UTC'; \
-    SET extra_float_digits = 1; SET bytea_output = 'hex'; SET search_path = pg_catalog; SET xmloption = 'content'";
-
 impl PgOptions {
-    /// Opens a connection.
+    /// Opens a connection, whose session has what every session of this program has.
     ///
     /// # Errors
-    /// [`SourceError::Postgres`] when the server can't be reached, refuses, or is not who it should be.
+    /// [`SourceError::Postgres`] when the server can't be reached, refuses, or is not who it should be;
+    /// [`SourceError::Options`] when the session can't be as values depend on it.
     pub fn connect(&self) -> Result<Client, SourceError> {
-        let mut config = Config::new();
-        match &self.host {
-            PgHost::Tcp(host) => config.host(host),
-            PgHost::Socket(folder) => config.host_path(folder),
+        self.settle()?;
+        let (mut config, here) = (Config::new(), self.here());
+        match (&here.host, here.address) {
+            (PgHost::Tcp(host), None) => config.host(host),
+            (PgHost::Tcp(host), Some(address)) => config.host(host).hostaddr(address),
+            (PgHost::Socket(folder), _) => config.host_path(folder),
         };
-        config.port(self.port).user(&self.user).dbname(&self.database);
-        config.application_name("freshbench").connect_timeout(self.connect_timeout);
-        if let Some(password) = &self.password {
+        config.port(here.port).user(&self.user).dbname(&self.database);
+        config.application_name(&self.application_name).connect_timeout(self.connect_timeout);
+        config.channel_binding(match self.channel_binding {
+            ChannelBinding::Disable => Binding::Disable,
+            ChannelBinding::Prefer => Binding::Prefer,
+            ChannelBinding::Require => Binding::Require,
+        });
+        self.keep_alive(&mut config);
+        if let Some(password) = &here.password {
             config.password(password.reveal());
         }
         // A socket in the file system has no TLS.
-        let tls = if matches!(self.host, PgHost::Socket(_)) { None } else { tls::config(self)? };
+        let tls = if matches!(here.host, PgHost::Socket(_)) { None } else { tls::config(self)? };
         let failed = || SourceError::postgres("connect to", self.place());
         let opened = match tls {
             None => config.ssl_mode(Negotiation::Disable).connect(NoTls),
@@ -47,7 +52,42 @@ impl PgOptions {
             }
         };
         let mut client = opened.map_err(failed())?;
-        client.batch_execute(SESSION).map_err(failed())?;
+        session::prepare(&mut |sql| simple(&mut client, sql, self), self, Mode::Query)?;
         Ok(client)
     }
+
+    /// Sees that a session still has what values depend on, as before rows are read in its transaction.
+    ///
+    /// # Errors
+    /// [`SourceError::Options`] when it has not.
+    pub(crate) fn verify(&self, client: &mut Client) -> Result<(), SourceError> {
+        session::verify(&mut |sql| simple(client, sql, self), self)
+    }
+
+    fn keep_alive(&self, config: &mut Config) {
+        let keepalive = &self.keepalive;
+        config.keepalives(keepalive.on);
+        if let Some(idle) = keepalive.idle {
+            config.keepalives_idle(idle);
+        }
+        if let Some(interval) = keepalive.interval {
+            config.keepalives_interval(interval);
+        }
+        if let Some(count) = keepalive.count {
+            config.keepalives_retries(count);
+        }
+        if let Some(timeout) = keepalive.user_timeout {
+            config.tcp_user_timeout(timeout);
+        }
+    }
+}
+
+/// Rows of a statement by the simple protocol.
+fn simple(client: &mut Client, sql: &str, options: &PgOptions) -> Result<Vec<TextRow>, SourceError> {
+    let messages = client.simple_query(sql).map_err(SourceError::postgres("prepare a session at", options.place()))?;
+    let row = |message| match message {
+        SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()),
+        _ => None,
+    };
+    Ok(messages.into_iter().filter_map(row).collect())
 }

@@ -84,6 +84,13 @@ pub fn examine(options: &PgOptions, names: Option<&[PgTableName]>) -> Result<Vec
     let failed = || SourceError::postgres("look over", &place);
     let row = client.query_one(SERVER, &[]).map_err(failed())?;
     let mut findings = vec![PgFinding::ok("reachable", &place)];
+    if options.reached.pooled() == Some(true) {
+        findings.push(PgFinding::note(
+            "pooler",
+            "a pooler answers, and keeps a session for each client",
+            "for cdc-log name the server itself: most poolers have no replication connections",
+        ));
+    }
     let role: String = row.try_get(12).map_err(failed())?;
     server(&row, options, &mut findings).map_err(failed())?;
     leftovers(&mut client, &mut findings).map_err(failed())?;
@@ -163,7 +170,7 @@ fn server(row: &Row, options: &PgOptions, findings: &mut Vec<PgFinding>) -> Resu
         _ => PgFinding::ok("synchronous_commit", synchronous),
     });
     let tls: Option<String> = row.try_get(9)?;
-    let local = match &options.host {
+    let local = match options.host() {
         PgHost::Socket(_) => true,
         PgHost::Tcp(host) => host == "localhost" || host == "::1" || host.starts_with("127."),
     };

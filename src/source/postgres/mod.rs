@@ -2,7 +2,7 @@
 //!
 //! [`PgOptions`] says how to reach a server: from a URL, a service file, the environment and `.pgpass`, as libpq does.
 //! [`PgOptions::connect`] opens an ordinary connection; the raw protocol, for bulk reads and the replication stream, is
-//! in `wire`. No password is ever shown: it lives in a [`Secret`].
+//! in `wire`. Both pass through `session`, which sees that values come in one form. No password is ever shown: it lives in a [`Secret`].
 
 mod bind;
 mod client;
@@ -11,17 +11,24 @@ mod copy_rows;
 mod cut;
 mod discover;
 mod health;
+mod hosts;
+mod lines;
 mod name;
 mod options;
+mod parameters;
 mod passfile;
 mod places;
+mod reach;
 mod reader;
 mod record;
 mod secret;
 mod service;
+mod session;
+mod switches;
 mod table;
 mod tls;
 mod types;
+mod url;
 mod wire;
 
 pub use connect::{RECONNECT_PATIENCE, RECONNECT_PAUSE};
@@ -29,7 +36,7 @@ pub use copy_rows::PgCopyRows;
 pub use cut::PgCut;
 pub use health::{PgFinding, PgVerdict, examine};
 pub use name::PgTableName;
-pub use options::{PgHost, PgOptions, SslMode, without_secret};
+pub use options::{ChannelBinding, PgHost, PgOptions, SslMode, TargetSession, without_secret};
 pub use places::Places;
 pub use reader::TableReader;
 pub use record::{Marker, OWN_SCHEMA, PgSource};

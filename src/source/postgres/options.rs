@@ -3,22 +3,22 @@
 //! A parameter is taken from the URL, else from the service that `service` or `PGSERVICE` names, else from the environment,
 //! else it has libpq's default. A password that is in none of them is looked up in the password file. Sources: the
 //! sections "Connection Strings", "Environment Variables", "The Password File" and "The Connection Service File" of
-//! PostgreSQL's documentation of libpq.
+//! PostgreSQL's documentation of libpq. What becomes of each parameter stands in `parameters`.
 
-use super::passfile;
+use super::hosts::{self, PgPlace};
+use super::parameters::Taken;
+use super::reach::Reached;
 use super::secret::Secret;
-use super::service;
+use super::switches::{self, Setting};
+use super::tls::Credentials;
+use super::{service, url};
 use crate::source::SourceError;
-use percent_encoding::percent_decode_str;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
-use url::Url;
 
-/// Where Debian's and many others' servers have their socket.
-const SOCKET_FOLDER: &str = "/var/run/postgresql";
-const PORT: u16 = 5432;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What `connect_timeout=0` asks for: no limit.
+const NO_LIMIT: Duration = Duration::from_secs(30 * 86_400);
 
 /// How much of TLS is asked for; the meanings are libpq's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,18 +35,67 @@ pub enum SslMode {
     VerifyFull,
 }
 
-impl SslMode {
-    fn parse(text: &str) -> Option<SslMode> {
-        Some(match text {
-            "disable" => SslMode::Disable,
-            // `allow` begins without TLS; a server that insists on TLS is reached by `prefer` as well.
-            "allow" | "prefer" => SslMode::Prefer,
-            "require" => SslMode::Require,
-            "verify-ca" => SslMode::VerifyCa,
-            "verify-full" => SslMode::VerifyFull,
-            _ => return None,
-        })
-    }
+/// The words of libpq. `allow` begins without TLS; a server that insists on TLS is reached by `prefer` as well.
+const SSL_MODES: &[(&str, SslMode)] = &[
+    ("disable", SslMode::Disable),
+    ("prefer", SslMode::Prefer),
+    ("allow", SslMode::Prefer),
+    ("require", SslMode::Require),
+    ("verify-ca", SslMode::VerifyCa),
+    ("verify-full", SslMode::VerifyFull),
+];
+
+/// Whether the proof of a password has to be bound to the server's certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChannelBinding {
+    /// It is not.
+    Disable,
+    /// Where the server offers it.
+    #[default]
+    Prefer,
+    /// It has to be; so there is no login without TLS, or without a password of the SCRAM kind.
+    Require,
+}
+
+const CHANNEL_BINDINGS: &[(&str, ChannelBinding)] =
+    &[("disable", ChannelBinding::Disable), ("prefer", ChannelBinding::Prefer), ("require", ChannelBinding::Require)];
+
+/// The kind of server that is asked for; the meanings are those of libpq's `target_session_attrs`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TargetSession {
+    /// Any.
+    #[default]
+    Any,
+    /// One whose sessions may write.
+    ReadWrite,
+    /// One whose sessions may not write.
+    ReadOnly,
+    /// One that is not in recovery.
+    Primary,
+    /// One in recovery.
+    Standby,
+    /// One in recovery, if there is one, else any.
+    PreferStandby,
+}
+
+const TARGETS: &[(&str, TargetSession)] = &[
+    ("any", TargetSession::Any),
+    ("read-write", TargetSession::ReadWrite),
+    ("read-only", TargetSession::ReadOnly),
+    ("primary", TargetSession::Primary),
+    ("standby", TargetSession::Standby),
+    ("prefer-standby", TargetSession::PreferStandby),
+];
+
+/// What the system asks a silent TCP connection; `None` is the system's own choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Keepalive {
+    pub(super) on: bool,
+    pub(super) idle: Option<Duration>,
+    pub(super) interval: Option<Duration>,
+    pub(super) count: Option<u32>,
+    /// How long sent bytes may stay without an answer.
+    pub(super) user_timeout: Option<Duration>,
 }
 
 /// Where a server listens.
@@ -61,34 +110,39 @@ pub enum PgHost {
 /// How to reach one database of one server. `Debug` shows no password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PgOptions {
-    /// Where the server listens.
-    pub host: PgHost,
-    /// Its port.
-    pub port: u16,
+    /// Where it is, or may be: then one of these places is chosen at the first connection, and kept.
+    pub(super) first: PgPlace,
+    pub(super) others: Vec<PgPlace>,
+    pub(super) reached: Reached,
     /// The role.
     pub user: String,
     /// The database.
     pub database: String,
-    /// The role's password, where one was found.
-    pub password: Option<Secret>,
     /// How much of TLS is asked for.
     pub ssl_mode: SslMode,
-    /// The file of certificates of trusted authorities; `None` for the system's.
-    pub ssl_root_cert: Option<PathBuf>,
+    pub(super) credentials: Credentials,
+    pub(super) channel_binding: ChannelBinding,
     /// The longest time that connecting may take.
     pub connect_timeout: Duration,
+    pub(super) keepalive: Keepalive,
+    /// What the sessions are called in the server's views.
+    pub(super) application_name: String,
+    /// Settings that the user wants in every session.
+    pub(super) settings: Vec<Setting>,
+    pub(super) target: TargetSession,
 }
 
 /// The process's environment, or a test's.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl PgOptions {
-    /// Whether `text` is meant as the URL of a PostgreSQL server.
+    /// Whether `text` is meant as the way to a PostgreSQL server: a URL, or `keyword=value` words.
     pub fn is_url(text: &str) -> bool {
-        text.starts_with("postgres:") || text.starts_with("postgresql:")
+        url::is_meant(text)
     }
 
-    /// Reads `postgres://user:password@host:port/database?parameter=value&..`, with the process's environment.
+    /// Reads `postgres://user:password@host:port/database?parameter=value&..`, or `host=.. user=..`, with the process's
+    /// environment.
     ///
     /// # Errors
     /// [`SourceError::Options`], which never repeats the URL.
@@ -100,74 +154,107 @@ impl PgOptions {
     ///
     /// # Errors
     /// As [`PgOptions::parse`].
-    pub fn parse_in(url: &str, environment: Environment<'_>) -> Result<PgOptions, SourceError> {
-        let mut given = of_url(url)?;
-        let named = given.get("service").cloned().or_else(|| environment("PGSERVICE"));
-        if let Some(name) = named {
-            for (parameter, value) in service::read(&name, environment)? {
-                given.entry(parameter).or_insert(value);
-            }
+    pub fn parse_in(text: &str, environment: Environment<'_>) -> Result<PgOptions, SourceError> {
+        let mut given = Taken::default();
+        given.add(url::read(text)?, "")?;
+        if let Some(name) = given.get("service").map(str::to_owned).or_else(|| environment("PGSERVICE")) {
+            given.add(service::read(&name, environment)?, &format!(" of the service {name:?}"))?;
         }
-        let value = |parameter: &str, variable: &str| given.get(parameter).cloned().or_else(|| environment(variable));
-        let host = match given.get("hostaddr").cloned().or_else(|| value("host", "PGHOST")) {
-            Some(host) if host.starts_with('/') => PgHost::Socket(PathBuf::from(host)),
-            Some(host) if host.contains(',') => return Err(invalid("names several hosts; give the one to follow")),
-            Some(host) => PgHost::Tcp(host),
-            None if PathBuf::from(SOCKET_FOLDER).is_dir() => PgHost::Socket(PathBuf::from(SOCKET_FOLDER)),
-            None => PgHost::Tcp("localhost".to_owned()),
-        };
-        let port = match value("port", "PGPORT") {
-            Some(port) => port.parse().map_err(|_| invalid(&format!("has the port {port:?}; give a number")))?,
-            None => PORT,
-        };
+        given.add_environment(environment)?;
         let login = || environment("USER").or_else(|| environment("LOGNAME"));
-        let user = value("user", "PGUSER").or_else(login).ok_or_else(|| invalid("names no role; write role@host"))?;
-        let database = value("dbname", "PGDATABASE").unwrap_or_else(|| user.clone());
-        let ssl_mode = match value("sslmode", "PGSSLMODE") {
-            Some(mode) => SslMode::parse(&mode).ok_or_else(|| {
-                let known = "disable, prefer, require, verify-ca, verify-full";
-                invalid(&format!("has the sslmode {mode:?}; known are {known}"))
-            })?,
+        let user = given.get("user").map(str::to_owned).or_else(login);
+        let user = user.ok_or_else(|| invalid("names no role; write role@host"))?;
+        let ssl_mode = match given.word("sslmode", SSL_MODES)? {
+            Some(mode) => mode,
+            // The old variable; other values of it mean nothing.
+            None if given.get("requiressl").is_some_and(|old| old.starts_with('1')) => SslMode::Require,
             None => SslMode::Prefer,
         };
-        let connect_timeout = match value("connect_timeout", "PGCONNECT_TIMEOUT") {
-            Some(text) => {
-                let seconds: u64 = text.parse().map_err(|_| invalid("has a connect_timeout that is no number"))?;
-                if seconds == 0 { CONNECT_TIMEOUT } else { Duration::from_secs(seconds) }
-            }
-            None => CONNECT_TIMEOUT,
-        };
+        let name = given.get("application_name").or_else(|| given.get("fallback_application_name"));
+        let (first, others) = hosts::read(&given)?;
         let mut options = PgOptions {
-            host,
-            port,
+            first,
+            others,
+            reached: Reached::default(),
+            database: given.get("dbname").map_or_else(|| user.clone(), str::to_owned),
             user,
-            database,
-            password: value("password", "PGPASSWORD").map(Secret::new),
             ssl_mode,
-            ssl_root_cert: root_cert(value("sslrootcert", "PGSSLROOTCERT"), environment),
-            connect_timeout,
+            credentials: Credentials::read(&given, environment, ssl_mode)?,
+            channel_binding: given.word("channel_binding", CHANNEL_BINDINGS)?.unwrap_or_default(),
+            connect_timeout: connect_timeout(given.number("connect_timeout")?),
+            keepalive: keepalive(&given)?,
+            application_name: name.unwrap_or("freshbench").to_owned(),
+            settings: switches::read(given.get("options").unwrap_or_default(), given.origin("options"))?,
+            target: given.word("target_session_attrs", TARGETS)?.unwrap_or_default(),
         };
-        if options.password.is_none() {
-            let file = value("passfile", "PGPASSFILE").map(PathBuf::from);
-            options.password = passfile::look_up(file, &options, environment)?;
+        if given.get("PGGEQO").is_some() && !options.settings.iter().any(|(name, _)| name.eq_ignore_ascii_case("geqo"))
+        {
+            options.settings.extend(given.get("PGGEQO").map(|value| ("geqo".to_owned(), value.to_owned())));
         }
+        hosts::find_passwords(&mut options, &given, environment)?;
         Ok(options)
     }
 
     /// The same server and role, another database.
     pub fn with_database(&self, database: &str) -> PgOptions {
-        PgOptions { database: database.to_owned(), ..self.clone() }
+        PgOptions { database: database.to_owned(), reached: self.reached.of_server(), ..self.clone() }
+    }
+
+    /// Every place at which it may be.
+    pub(super) fn places(&self) -> impl Iterator<Item = &PgPlace> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// Where the server listens; before the first connection the first place that was named.
+    pub fn host(&self) -> &PgHost {
+        &self.here().host
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.here().port
+    }
+
+    /// The role's password, where one was found.
+    pub fn password(&self) -> Option<&Secret> {
+        self.here().password.as_ref()
     }
 
     /// Role, host, port and database, for messages and results: no password, no parameter.
     pub fn place(&self) -> String {
-        let host = match &self.host {
-            PgHost::Tcp(host) if host.contains(':') => format!("[{host}]"),
-            PgHost::Tcp(host) => host.clone(),
-            PgHost::Socket(folder) => folder.display().to_string(),
+        let shown = |place: &PgPlace| match &place.host {
+            PgHost::Tcp(host) if host.contains(':') => format!("[{host}]:{}", place.port),
+            PgHost::Tcp(host) => format!("{host}:{}", place.port),
+            PgHost::Socket(folder) => format!("{}:{}", folder.display(), place.port),
         };
-        format!("postgres://{}@{host}:{}/{}", self.user, self.port, self.database)
+        let places = match self.reached.place() {
+            Some(_) => shown(self.here()),
+            None => self.places().map(shown).collect::<Vec<_>>().join(","),
+        };
+        format!("postgres://{}@{places}/{}", self.user, self.database)
     }
+}
+
+fn connect_timeout(seconds: Option<i64>) -> Duration {
+    match seconds.map(u64::try_from) {
+        None => CONNECT_TIMEOUT,
+        Some(Err(_) | Ok(0)) => NO_LIMIT,
+        Some(Ok(seconds)) => Duration::from_secs(seconds).min(NO_LIMIT),
+    }
+}
+
+/// Zero and less stand for the system's own choice.
+fn keepalive(given: &Taken) -> Result<Keepalive, SourceError> {
+    let positive = |name: &str| -> Result<Option<u64>, SourceError> {
+        Ok(given.number(name)?.and_then(|number| u64::try_from(number).ok()).filter(|number| *number > 0))
+    };
+    Ok(Keepalive {
+        on: given.number("keepalives")? != Some(0),
+        idle: positive("keepalives_idle")?.map(Duration::from_secs),
+        interval: positive("keepalives_interval")?.map(Duration::from_secs),
+        count: positive("keepalives_count")?.and_then(|count| u32::try_from(count).ok()),
+        user_timeout: positive("tcp_user_timeout")?.map(Duration::from_millis),
+    })
 }
 
 /// A URL's scheme, host and database, for command lines in results: neither role nor password nor parameter. Where a secret
@@ -182,72 +269,6 @@ pub fn without_secret(url: &str) -> String {
     let path = behind.split(['?', '#']).next().unwrap_or_default();
     format!("{scheme}://{place}{path}")
 }
-
-/// `sslrootcert`, else the file in the home folder, if it is there; `system` stands for the system's certificates.
-fn root_cert(given: Option<String>, environment: Environment<'_>) -> Option<PathBuf> {
-    match given {
-        Some(name) if name == "system" => None,
-        Some(path) => Some(PathBuf::from(path)),
-        None => {
-            environment("HOME").map(|home| PathBuf::from(home).join(".postgresql/root.crt")).filter(|p| p.is_file())
-        }
-    }
-}
-
-const KNOWN: [&str; 16] = [
-    "host",
-    "hostaddr",
-    "port",
-    "user",
-    "password",
-    "dbname",
-    "service",
-    "passfile",
-    "sslmode",
-    "sslrootcert",
-    "connect_timeout",
-    "application_name",
-    "options",
-    "target_session_attrs",
-    "keepalives",
-    "channel_binding",
-];
-
-fn of_url(url: &str) -> Result<BTreeMap<String, String>, SourceError> {
-    if !PgOptions::is_url(url) {
-        return Err(invalid("does not begin with postgres://"));
-    }
-    let parsed = Url::parse(url).map_err(|cause| invalid(&format!("can't be read ({cause}); {REMEDY}")))?;
-    let decoded = |text: &str| {
-        let decoded = percent_decode_str(text).decode_utf8().map_err(|_| invalid("has escapes that are no UTF-8"))?;
-        if decoded.contains('\0') { Err(invalid("has a NUL in it")) } else { Ok(decoded.into_owned()) }
-    };
-    let mut given = BTreeMap::new();
-    let mut put = |name: &str, text: &str| -> Result<(), SourceError> {
-        if !text.is_empty() {
-            given.insert(name.to_owned(), decoded(text)?);
-        }
-        Ok(())
-    };
-    put("user", parsed.username())?;
-    put("password", parsed.password().unwrap_or_default())?;
-    put("host", parsed.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']'))?;
-    put("port", &parsed.port().map(|port| port.to_string()).unwrap_or_default())?;
-    put("dbname", parsed.path().trim_start_matches('/'))?;
-    for (name, value) in parsed.query_pairs() {
-        if !KNOWN.contains(&name.as_ref()) {
-            // The name alone: the value might be a secret under a misspelt name.
-            return Err(invalid(&format!("has the unknown parameter {name:?}; known are {}", KNOWN.join(", "))));
-        }
-        if value.contains('\0') {
-            return Err(invalid("has a NUL in it"));
-        }
-        given.insert(name.into_owned(), value.into_owned());
-    }
-    Ok(given)
-}
-
-const REMEDY: &str = "write postgres://role:password@host:port/database and percent-encode what is special";
 
 /// About a URL that must not be repeated.
 pub(super) fn invalid(what: &str) -> SourceError {

@@ -1,16 +1,17 @@
-//! The password file: `host:port:database:role:password` a line, `*` for any, `\` before a `:` or `\` that is meant so.
+//! The password file: `host:port:database:role:password` in each line, `*` for any, `\` before a `:` or `\` that is meant so.
 
-use super::options::{Environment, PgHost, PgOptions};
+use super::lines;
+use super::options::Environment;
 use super::secret::Secret;
 use crate::source::SourceError;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-/// The first password that fits. A file that others may read is refused: libpq ignores it with a warning, and then
-/// fails for want of a password.
+/// The first password that fits host, port, database and role. A file that others may read is refused: libpq ignores it
+/// with a warning, and then fails for want of a password.
 pub(super) fn look_up(
     file: Option<PathBuf>,
-    options: &PgOptions,
+    wanted: &[String; 4],
     environment: Environment<'_>,
 ) -> Result<Option<Secret>, SourceError> {
     let named = file.or_else(|| environment("HOME").map(|home| PathBuf::from(home).join(".pgpass")));
@@ -23,17 +24,18 @@ pub(super) fn look_up(
         let what = format!("the password file {0} is open to others; run: chmod 600 {0}", path.display());
         return Err(SourceError::Options { what });
     }
-    let text = std::fs::read_to_string(&path).map_err(SourceError::io("read the password file", &path))?;
-    let host = match &options.host {
-        PgHost::Tcp(host) => host.clone(),
-        // The default folder goes by the name of the host that it stands for.
-        PgHost::Socket(folder) if folder.starts_with("/var/run/postgresql") || folder.starts_with("/tmp") => {
-            "localhost".to_owned()
+    for (number, line) in lines::read(&path, "read the password file")?.unwrap_or_default().iter().enumerate() {
+        // A letter of another encoding becomes one that fits no name.
+        let readable = String::from_utf8_lossy(line);
+        if let Some(password) = password(&readable, wanted) {
+            if std::str::from_utf8(line).is_err() {
+                let what = format!("line {} of the password file {} is no UTF-8", number + 1, path.display());
+                return Err(SourceError::Options { what });
+            }
+            return Ok(Some(password));
         }
-        PgHost::Socket(folder) => folder.display().to_string(),
-    };
-    let wanted = [host, options.port.to_string(), options.database.clone(), options.user.clone()];
-    Ok(text.lines().find_map(|line| password(line, &wanted)))
+    }
+    Ok(None)
 }
 
 fn password(line: &str, wanted: &[String; 4]) -> Option<Secret> {
@@ -41,7 +43,7 @@ fn password(line: &str, wanted: &[String; 4]) -> Option<Secret> {
         return None;
     }
     let fields = fields(line);
-    let (password, place) = fields.split_last()?;
+    let [place @ .., password] = fields.get(..5)? else { return None };
     let fits =
         place.len() == wanted.len() && place.iter().zip(wanted).all(|(field, want)| field == "*" || field == want);
     fits.then(|| Secret::new(password.as_str()))
@@ -53,8 +55,8 @@ fn fields(line: &str) -> Vec<String> {
     while let Some(letter) = letters.next() {
         let added = match letter {
             '\\' => letters.next(),
-            // Behind the fourth, a colon belongs to the password.
-            ':' if fields.len() < 5 => {
+            // The password too ends at one, as in libpq.
+            ':' => {
                 fields.push(String::new());
                 None
             }

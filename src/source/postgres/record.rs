@@ -304,7 +304,7 @@ impl PgSource {
     /// # Errors
     /// When the server refuses.
     pub fn with_worker<T>(&self, look: impl FnOnce(u32) -> Option<T>) -> Result<Option<T>, SourceError> {
-        let local = match &self.options().host {
+        let local = match self.options().host() {
             PgHost::Socket(_) => true,
             PgHost::Tcp(host) => matches!(host.as_str(), "localhost" | "127.0.0.1" | "::1"),
         };

@@ -20,21 +20,21 @@ fn file(path: &Path, text: &str, mode: u32) {
 }
 
 fn password(options: &PgOptions) -> Option<&str> {
-    options.password.as_ref().map(super::Secret::reveal)
+    options.password().map(super::Secret::reveal)
 }
 
 #[test]
 fn a_url_says_it_all() {
     let options = parse("postgres://m%40e:s%2Fe%3Ac@h.example:6543/d%20b?sslmode=verify-full&connect_timeout=3", &[]);
     let options = options.unwrap();
-    assert_eq!(options.host, PgHost::Tcp("h.example".to_owned()));
-    assert_eq!((options.port, options.user.as_str(), options.database.as_str()), (6543, "m@e", "d b"));
+    assert_eq!(options.host(), &PgHost::Tcp("h.example".to_owned()));
+    assert_eq!((options.port(), options.user.as_str(), options.database.as_str()), (6543, "m@e", "d b"));
     assert_eq!((password(&options), options.ssl_mode), (Some("s/e:c"), SslMode::VerifyFull));
     assert_eq!(options.place(), "postgres://m@e@h.example:6543/d b");
     let socket = parse("postgresql:///db?host=/run/pg&user=u", &[]).unwrap();
-    assert_eq!((socket.host, socket.ssl_mode), (PgHost::Socket(PathBuf::from("/run/pg")), SslMode::Prefer));
+    assert_eq!((socket.host(), socket.ssl_mode), (&PgHost::Socket(PathBuf::from("/run/pg")), SslMode::Prefer));
     let six = parse("postgres://u@[::1]:1/db", &[]).unwrap();
-    assert_eq!((six.host.clone(), six.place().as_str()), (PgHost::Tcp("::1".to_owned()), "postgres://u@[::1]:1/db"));
+    assert_eq!((six.host(), six.place().as_str()), (&PgHost::Tcp("::1".to_owned()), "postgres://u@[::1]:1/db"));
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn what_the_url_leaves_out_comes_from_service_environment_and_password_file() {
         [("HOME", home), ("PGSERVICE", "mine"), ("PGPORT", "9"), ("PGDATABASE", "d"), ("PGSSLMODE", "require")];
     let options = parse("postgres://", &environment).unwrap();
     assert_eq!(options.place(), "postgres://su@h1:1111/d");
-    assert_eq!((password(&options), options.ssl_mode), (Some("p:a\\ss:word"), SslMode::Require));
+    assert_eq!((password(&options), options.ssl_mode), (Some("p:a\\ss"), SslMode::Require));
     let other = parse("postgres://u@h3/d", &environment[..1]).unwrap();
     assert_eq!(password(&other), Some("last"));
     let given = parse("postgres://u@h3/d", &[("HOME", home), ("PGPASSWORD", "env")]).unwrap();
@@ -81,7 +81,11 @@ fn nothing_shows_a_password() {
         "postgres://u:topsecret@h/d?sslmode=topmost",
         "postgres://u:topsecret@h/d?pasword=topsecret",
         "postgres://u:topsecret%00@h/d",
-        "postgres://u:topsecret@h,i/d",
+        "postgres://h?user=u&password=topsecret@h",
+        "postgres://u:1/topsecret@h/d",
+        "host=h password='topsecret",
+        "host=h password=topsecret sslmode",
+        "host=h password=topsecret pasword=topsecret",
         "mysql://u:topsecret@h/d",
     ] {
         let error = parse(url, &[]).unwrap_err();

@@ -3,24 +3,12 @@
 //! Source: "Message Flow", "SASL Authentication" and "Message Formats" in the chapter on the frontend/backend protocol
 //! of PostgreSQL's documentation; channel binding by RFC 5929 (`tls-server-end-point`).
 
-use super::{Mode, Wire, cstr};
+use super::{Mode, Wire, cstr, error};
 use crate::source::SourceError;
-use crate::source::postgres::options::PgOptions;
+use crate::source::postgres::options::{ChannelBinding, PgOptions};
 use postgres_protocol::authentication::{md5_hash, sasl};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
-/// As every session of this program: see `connect::SESSION`.
-const SESSION: [(&str, &str); 9] = [
-    ("application_name", "freshbench"),
-    ("client_encoding", "UTF8"),
-    ("DateStyle", "ISO"),
-    ("IntervalStyle", "postgres"),
-    ("TimeZone", "UTC"),
-    ("extra_float_digits", "1"),
-    ("bytea_output", "hex"),
-    ("search_path", "pg_catalog"),
-    ("xmloption", "content"),
-];
 const PROTOCOL: u32 = 196_608;
 
 /// What the server may ask for, by the number in its `R` message.
@@ -38,8 +26,14 @@ pub(super) fn start(wire: &mut Wire, options: &PgOptions, mode: Mode) -> Result<
     let mut message = vec![0; 4];
     message.extend_from_slice(&PROTOCOL.to_be_bytes());
     let replication = (mode == Mode::Replication).then_some(("replication", "database"));
-    let who = [("user", options.user.as_str()), ("database", options.database.as_str())];
-    for (name, value) in who.into_iter().chain(replication).chain(SESSION) {
+    // Nothing that a pooler might refuse or drop: the session is prepared by statements.
+    let who = [
+        ("user", options.user.as_str()),
+        ("database", options.database.as_str()),
+        ("application_name", options.application_name.as_str()),
+        ("client_encoding", "UTF8"),
+    ];
+    for (name, value) in who.into_iter().chain(replication) {
         cstr(&mut message, name);
         cstr(&mut message, value);
     }
@@ -47,9 +41,9 @@ pub(super) fn start(wire: &mut Wire, options: &PgOptions, mode: Mode) -> Result<
     let length = (message.len() as u32).to_be_bytes();
     message[..4].copy_from_slice(&length);
     wire.write(&message)?;
-    let mut exchange = Exchange { options, scram: None, proven: false };
+    let mut exchange = Exchange { options, scram: None, proven: false, bound: false };
     loop {
-        let frame = wire.next_message()?;
+        let frame = wire.next_message().map_err(at_login)?;
         match frame.tag {
             b'R' => {
                 let body = wire.buffer.slice(frame.body).to_vec();
@@ -64,11 +58,28 @@ pub(super) fn start(wire: &mut Wire, options: &PgOptions, mode: Mode) -> Result<
     }
 }
 
+/// What a server's refusal means before there is a session.
+fn at_login(error: SourceError) -> SourceError {
+    match error {
+        SourceError::Postgres { operation: error::STATEMENT, place, mut reason, sqlstate } => {
+            if reason.contains("unsupported startup parameter: replication") {
+                reason.push_str("; this is a pooler without replication connections: name the server itself");
+            } else if reason.contains("unsupported startup parameter") {
+                reason.push_str("; this is a pooler: name the server itself, or have the pooler ignore that parameter");
+            }
+            SourceError::Postgres { operation: "log in to", place, reason, sqlstate }
+        }
+        other => other,
+    }
+}
+
 struct Exchange<'a> {
     options: &'a PgOptions,
     scram: Option<sasl::ScramSha256>,
     /// Whether the server has proven that it knows the password.
     proven: bool,
+    /// Whether the proof is bound to the server's certificate.
+    bound: bool,
 }
 
 impl Exchange<'_> {
@@ -76,7 +87,14 @@ impl Exchange<'_> {
         let refused = |reason: &str| wire.refused("log in to", reason.to_owned(), None);
         let Some((code, rest)) = body.split_first_chunk::<4>() else { return Err(wire.nonsense("an empty request")) };
         let failed = |cause: std::io::Error| wire.refused("log in to", cause.to_string(), None);
-        match u32::from_be_bytes(*code) {
+        let code = u32::from_be_bytes(*code);
+        let proof = matches!(code, ask::SASL | ask::SASL_CONTINUE | ask::SASL_FINAL);
+        if self.options.channel_binding == ChannelBinding::Require && !self.bound && !proof {
+            return Err(refused(
+                "channel_binding=require, and the server asks for no proof that is bound to its certificate",
+            ));
+        }
+        match code {
             ask::OK if self.scram.is_some() && !self.proven => {
                 Err(refused("the server skipped the proof that it knows the password"))
             }
@@ -110,7 +128,7 @@ impl Exchange<'_> {
     }
 
     fn password(&self, wire: &Wire) -> Result<&[u8], SourceError> {
-        let password = self.options.password.as_ref().map(|password| password.reveal().as_bytes());
+        let password = self.options.password().map(|password| password.reveal().as_bytes());
         let missing = "the server asks for a password and none was found; set PGPASSWORD or write it to .pgpass";
         password.ok_or_else(|| wire.refused("log in to", missing.to_owned(), None))
     }
@@ -118,7 +136,14 @@ impl Exchange<'_> {
     fn begin_scram(&mut self, wire: &Wire, mechanisms: &[u8]) -> Result<Vec<u8>, SourceError> {
         let offered = |name: &[u8]| mechanisms.split(|&byte| byte == 0).any(|offer| offer == name);
         let (plain, plus) = (&b"SCRAM-SHA-256"[..], &b"SCRAM-SHA-256-PLUS"[..]);
-        let hash = wire.stream.certificate().and_then(|certificate| end_point_hash(certificate));
+        let wanted = self.options.channel_binding;
+        let certificate = wire.stream.certificate().filter(|_| wanted != ChannelBinding::Disable);
+        let hash = certificate.and_then(|certificate| end_point_hash(certificate));
+        self.bound = hash.is_some() && offered(plus);
+        if wanted == ChannelBinding::Require && !self.bound {
+            let reason = "channel_binding=require needs TLS, and a server that offers SCRAM-SHA-256-PLUS";
+            return Err(wire.refused("log in to", reason.to_owned(), None));
+        }
         let (mechanism, binding) = match hash {
             Some(hash) if offered(plus) => (plus, sasl::ChannelBinding::tls_server_end_point(hash)),
             Some(_) => (plain, sasl::ChannelBinding::unrequested()),

@@ -3,6 +3,9 @@
 use crate::source::SourceError;
 use crate::source::postgres::options::PgOptions;
 
+/// The operation of an error to a statement.
+pub(super) const STATEMENT: &str = "do this at";
+
 /// The fields of an `ErrorResponse`: message, detail, hint and SQLSTATE.
 pub(super) fn of_fields(body: &[u8], options: &PgOptions) -> SourceError {
     let field = |wanted: u8| {
@@ -12,7 +15,7 @@ pub(super) fn of_fields(body: &[u8], options: &PgOptions) -> SourceError {
     let extra = |name: &str, wanted| field(wanted).map(|text| format!(" ({name}: {text})")).unwrap_or_default();
     let message = field(b'M').unwrap_or_else(|| "an error without words".to_owned());
     SourceError::Postgres {
-        operation: "do this at",
+        operation: STATEMENT,
         place: options.place(),
         reason: format!("{message}{}{}", extra("detail", b'D'), extra("hint", b'H')),
         sqlstate: field(b'C'),

@@ -14,6 +14,7 @@ mod error;
 mod stream;
 
 use super::options::PgOptions;
+use super::session;
 use crate::source::SourceError;
 use buffer::{Frame, ReadBuffer};
 use std::fmt;
@@ -62,12 +63,31 @@ enum State {
 }
 
 impl Wire {
-    /// Connects and logs in. The session has text forms that do not depend on the server's settings (as
-    /// [`PgOptions::connect`]'s), and a search path of `pg_catalog` alone.
+    /// Connects and logs in. The session has what every session of this program has, as [`PgOptions::connect`]'s: text forms
+    /// that do not depend on the server's settings, and a search path of `pg_catalog` alone.
     ///
     /// # Errors
-    /// [`SourceError::Postgres`] when the server can't be reached, refuses, or is not who it should be.
+    /// [`SourceError::Postgres`] when the server can't be reached, refuses, or is not who it should be;
+    /// [`SourceError::Options`] when the session can't be as values depend on it.
     pub fn connect(options: &PgOptions, mode: Mode) -> Result<Wire, SourceError> {
+        options.settle()?;
+        let mut wire = Wire::log_in(options, mode)?;
+        session::prepare(&mut |sql| wire.query(sql), options, mode)?;
+        wire.silence_max = SILENCE_MAX;
+        Ok(wire)
+    }
+
+    /// Sees that the session still has what values depend on, as before rows are read in its transaction.
+    ///
+    /// # Errors
+    /// [`SourceError::Options`] when it has not.
+    pub(crate) fn verify(&mut self) -> Result<(), SourceError> {
+        let options = self.options.clone();
+        session::verify(&mut |sql| self.query(sql), &options)
+    }
+
+    /// Connects and logs in, and changes nothing in the session. An answer has to come within the time for connecting.
+    pub(super) fn log_in(options: &PgOptions, mode: Mode) -> Result<Wire, SourceError> {
         let mut wire = Wire {
             stream: Stream::open(options)?,
             buffer: ReadBuffer::new(),
@@ -77,7 +97,6 @@ impl Wire {
             state: State::Busy,
         };
         auth::start(&mut wire, options, mode)?;
-        wire.silence_max = SILENCE_MAX;
         wire.state = State::Ready;
         Ok(wire)
     }
@@ -307,6 +326,11 @@ impl Wire {
         }
         self.state = State::Closed;
         error
+    }
+
+    /// The process that serves this connection, by what it said at login.
+    pub(super) fn process_id(&self) -> Option<i32> {
+        self.key.and_then(|key| key.first_chunk::<4>().map(|id| i32::from_be_bytes(*id)))
     }
 
     fn keep_key(&mut self, body: Range<usize>) {

@@ -6,7 +6,7 @@ use crate::source::postgres::tls;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -119,7 +119,7 @@ impl Stream {
             sqlstate: None,
         };
         let mut socket = connect(options).map_err(|cause| refused(format!("{cause}; check host, port and server")))?;
-        let tcp_host = match &options.host {
+        let tcp_host = match options.host() {
             PgHost::Socket(_) => return Ok(Stream { kind: Kind::Plain(socket) }),
             PgHost::Tcp(host) => host,
         };
@@ -246,9 +246,9 @@ fn handshake(config: Arc<ClientConfig>, host: &str, mut socket: Socket) -> io::R
 
 fn connect(options: &PgOptions) -> io::Result<Socket> {
     let wait = options.connect_timeout.max(Duration::from_millis(1));
-    let end = match &options.host {
-        PgHost::Socket(folder) => End::Unix(UnixStream::connect(folder.join(format!(".s.PGSQL.{}", options.port)))?),
-        PgHost::Tcp(host) => End::Tcp(connect_tcp(host, options.port, wait)?),
+    let end = match options.host() {
+        PgHost::Socket(folder) => End::Unix(UnixStream::connect(folder.join(format!(".s.PGSQL.{}", options.port())))?),
+        PgHost::Tcp(host) => End::Tcp(connect_tcp(host, options, wait)?),
     };
     // A hint only: the stream is right with a small buffer as well.
     let _ = match &end {
@@ -261,20 +261,45 @@ fn connect(options: &PgOptions) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn connect_tcp(host: &str, port: u16, wait: Duration) -> io::Result<TcpStream> {
+fn connect_tcp(host: &str, options: &PgOptions, wait: Duration) -> io::Result<TcpStream> {
     let until = Instant::now() + wait;
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in (host, port).to_socket_addrs()? {
+    let addresses: Vec<SocketAddr> = match options.here().address {
+        Some(address) => vec![SocketAddr::new(address, options.port())],
+        None => (host, options.port()).to_socket_addrs()?.collect(),
+    };
+    for address in addresses {
         let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         match TcpStream::connect_timeout(&address, left) {
             Ok(tcp) => {
                 tcp.set_nodelay(true)?;
-                // A peer whose machine is gone is noticed while nothing is sent.
-                socket2::SockRef::from(&tcp).set_keepalive(true)?;
+                keep_alive(&tcp, options)?;
                 return Ok(tcp);
             }
             Err(error) => failure = error,
         }
     }
     Err(failure)
+}
+
+/// A peer whose machine is gone is noticed while nothing is sent, unless that is not wanted.
+fn keep_alive(tcp: &TcpStream, options: &PgOptions) -> io::Result<()> {
+    let (socket, wanted) = (socket2::SockRef::from(tcp), &options.keepalive);
+    if let Some(timeout) = wanted.user_timeout {
+        socket.set_tcp_user_timeout(Some(timeout))?;
+    }
+    if !wanted.on {
+        return socket.set_keepalive(false);
+    }
+    let mut keepalive = socket2::TcpKeepalive::new();
+    if let Some(idle) = wanted.idle {
+        keepalive = keepalive.with_time(idle);
+    }
+    if let Some(interval) = wanted.interval {
+        keepalive = keepalive.with_interval(interval);
+    }
+    if let Some(count) = wanted.count {
+        keepalive = keepalive.with_retries(count);
+    }
+    socket.set_tcp_keepalive(&keepalive)
 }
