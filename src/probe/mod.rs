@@ -22,7 +22,7 @@ pub use prober::{
     LengthFigures, ProbeFigures, ProbeRead, ProbeRecord, ProbeSample, ProbeTarget, Prober, ProberOptions, Staleness,
 };
 pub use server_cpu::ServerCpu;
-pub use stages::{Stage, StageFigures, StageTimes};
+pub use stages::{CaptureTimes, Stage, StageFigures, StageTimes};
 pub use visibility::{
     Commit, Existence, Publish, RowChange, VisibilityError, VisibilityRecorder, visible_by_delivery,
     visible_by_watermark,

@@ -5,7 +5,7 @@ use super::{Setting, StrategyError};
 use crate::capture::SourceSnapshot;
 use crate::clock::Clock;
 use crate::model::{CommitTime, Lsn, Moment};
-use crate::probe::{Arrival, Publish, StageTimes, VisibilityRecorder};
+use crate::probe::{Arrival, CaptureTimes, Publish, StageTimes, VisibilityRecorder};
 use crate::sink::{Sink, SinkKind};
 use crate::source::{Application, Positions};
 use crate::workload::ClientId;
@@ -158,6 +158,8 @@ pub struct Outcome {
     pub log_bytes: u64,
     /// Rows of the initial load, of all sinks.
     pub initial_rows: u64,
+    /// When the tailer had which commits, in order; the same for every sink. Not kept where the source is somebody else's.
+    pub captures: Vec<CaptureTimes>,
     /// What the positions of its publishes are.
     pub positions: Positions,
     /// When each commit that was captured took place, by the source's clock, and its changes; only where it is asked for.
@@ -180,6 +182,7 @@ impl Outcome {
         self.bytes_read += other.bytes_read;
         self.log_bytes += other.log_bytes;
         self.initial_rows += other.initial_rows;
+        self.captures.extend(other.captures);
         self.positions = self.positions.merge(other.positions);
         self.commits.extend(other.commits);
         self.last_state = self.last_state.or(other.last_state);
