@@ -29,8 +29,10 @@ const HELD: Duration = Duration::from_secs(4);
 pub struct Sustainable {
     /// The strategy.
     pub strategy: String,
-    /// The highest rate that held, transactions a second; none when not even one a second does.
+    /// The highest rate that held, transactions offered a second; none when not even one a second does.
     pub rate: Option<f64>,
+    /// Transactions acknowledged a second at it.
+    pub committed_per_s: Option<f64>,
     /// Changes a second at it.
     pub changes_per_s: Option<f64>,
     /// Whether a long run held.
@@ -152,6 +154,7 @@ fn find_rate(
     let mut own = Sustainable {
         strategy: kind.name().to_owned(),
         rate: found,
+        committed_per_s: at.and_then(|trial| trial.committed_per_s),
         changes_per_s,
         confirmed,
         trials,

@@ -41,7 +41,12 @@ fn configuration(run: &RunResult) -> Block {
         ),
         (
             "load",
-            format!("{} transactions/s, {} arrivals, {} clients", count(config.rate), config.arrivals, config.clients),
+            format!(
+                "{} transactions/s offered, {} arrivals, {} clients",
+                count(config.rate),
+                config.arrivals,
+                config.clients
+            ),
         ),
         (
             "measured",
