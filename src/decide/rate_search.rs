@@ -274,6 +274,7 @@ mod tests {
             phases: Vec::new(),
             validation: Validation { passed: true, ..Validation::default() },
             divergence: Vec::new(),
+            caveats: Vec::new(),
         }
     }
 

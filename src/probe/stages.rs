@@ -80,11 +80,10 @@ impl StageTimes {
     /// [`Stage::ALL`].
     ///
     /// The sum is the commit lag, zero for a commit published before its acknowledgement: a mark before the
-    /// acknowledgement, or before an earlier mark, counts as being at it.
+    /// acknowledgement, or before an earlier mark, counts as being at it. (A group is read until nothing more is ready, so
+    /// its last commits may be captured after its reading began: they have not queued.)
     pub fn breakdown(&self, committed: Moment, captured_at: Moment) -> [Duration; 5] {
         let mut from = committed;
-        // What the applier has read has been captured, whatever the stamps say.
-        let captured_at = captured_at.min(self.read_at);
         [captured_at, self.read_at, self.folded_at, self.applied_at, self.published_at].map(|mark| {
             let length = mark.since(from);
             from = from.max(mark);
@@ -187,6 +186,8 @@ mod tests {
         assert_eq!(times.breakdown(at(155), at(110)).map(|d| d.as_nanos()), [0, 0, 5, 30, 10]);
         assert_eq!(times.logging(at(155), &captured).as_nanos(), 0);
         assert_eq!(times.breakdown(at(300), at(110)).map(|d| d.as_nanos()), [0; 5]);
+        // Captured while its group was being read.
+        assert_eq!(times.breakdown(at(100), at(155)).map(|d| d.as_nanos()), [55, 0, 5, 30, 10]);
     }
 
     #[test]
@@ -232,7 +233,7 @@ mod tests {
             let times = group(1, 1, [0; 4].map(|_: u64| random.below(1000)));
             let (committed, captured) = (at(random.below(1000)), at(random.below(1000)));
             let sum: Duration = times.breakdown(committed, captured).iter().sum();
-            let marks = [times.read_at, times.folded_at, times.applied_at, times.published_at];
+            let marks = [captured, times.read_at, times.folded_at, times.applied_at, times.published_at];
             let last = marks.into_iter().max().unwrap();
             assert_eq!(sum, last.since(committed), "seed {seed}");
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 /// The schema's name, in every file.
 pub const SCHEMA: &str = "freshbench.result";
 /// The schema's version: the first number rises when a reader of the old one would misread the new one.
-pub const SCHEMA_VERSION: &str = "1.3";
+pub const SCHEMA_VERSION: &str = "1.4";
 
 /// One run: every strategy on one identical stream.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -327,6 +327,9 @@ pub struct Case {
     /// For strategies in which the application writes to the sinks itself: one entry a sink, of the repetition that `validation` is of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub divergence: Vec<SinkDivergence>,
+    /// Those of the run's warnings that must be read before any figure of this case: every report begins with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub caveats: Vec<String>,
 }
 
 impl Case {
@@ -347,6 +350,17 @@ impl Case {
 }
 
 impl RunResult {
+    /// The warnings that must be read before any figure.
+    pub fn caveats(&self) -> impl Iterator<Item = &str> {
+        self.strategies.iter().flat_map(|case| case.caveats.iter().map(String::as_str))
+    }
+
+    /// The warnings that may follow the figures.
+    pub fn other_warnings(&self) -> impl Iterator<Item = &str> {
+        let leads = |warning: &str| self.caveats().any(|caveat| caveat == warning);
+        self.warnings.iter().map(String::as_str).filter(move |warning| !leads(warning))
+    }
+
     /// The case named `name`.
     pub fn case(&self, name: &str) -> Option<&Case> {
         self.strategies.iter().find(|case| case.name == name)

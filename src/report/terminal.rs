@@ -252,7 +252,7 @@ pub fn human(result: &RunResult, color: bool) -> String {
     }
     let all: Vec<&Case> = result.strategies.iter().collect();
     let _ = writeln!(out, "\n{}", table(&cost_sheet(&all), &all, color));
-    for warning in &result.warnings {
+    for warning in result.other_warnings() {
         let _ = writeln!(out, "warning: {warning}");
     }
     out
@@ -262,7 +262,7 @@ fn cost_sheet(cases: &[&Case]) -> Sheet {
     Sheet { title: "Cost".to_owned(), lines: lines(cases, COST, None) }
 }
 
-/// What has to be said before any figure: strategies that broke their promise.
+/// What has to be said before any figure: strategies that broke their promise, and warnings that change how figures are read.
 fn verdicts(result: &RunResult) -> Vec<String> {
     let mut lines = Vec::new();
     for case in result.strategies.iter().filter(|case| !case.validation.passed) {
@@ -271,6 +271,7 @@ fn verdicts(result: &RunResult) -> Vec<String> {
             lines.push(format!("  {failure}"));
         }
     }
+    lines.extend(result.caveats().map(|caveat| format!("CAUTION: {caveat}")));
     if !result.complete {
         lines.push(
             "INCOMPLETE: this run was interrupted or is still going on; it holds the cases that finished".to_owned(),
@@ -316,7 +317,7 @@ pub fn markdown(result: &RunResult) -> String {
     if !result.warnings.is_empty() {
         out.push('\n');
     }
-    for warning in &result.warnings {
+    for warning in result.other_warnings() {
         let _ = writeln!(out, "* Warning: {warning}");
     }
     out

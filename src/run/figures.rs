@@ -10,7 +10,7 @@ use crate::report::{Case, Direction, Event, Hist, Metric, Series, Validation};
 use crate::sink::SinkKind;
 use crate::source::{Ledger, Outcome as TxnOutcome};
 use crate::stats::{Histogram, Interval, Samples};
-use crate::strategy::{Outcome, SinkOutcome, StrategyKind};
+use crate::strategy::{Outcome, SinkOutcome, StrategyKind, Traffic};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -20,6 +20,19 @@ const LEDGER_ENTRY: Duration = Duration::from_nanos(100);
 pub(super) const SERIES_POINTS: u32 = 200;
 
 const QUANTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999), ("max", 1.0)];
+
+/// What was spent in whole periods of the strategy's own work, so that neither more nor fewer batches and checkpoints are
+/// in it than belong to its changes. All that is divided by changes is from here.
+#[derive(Debug)]
+pub(super) struct Spent {
+    pub(super) span: Window,
+    pub(super) usage: Usage,
+    /// CPU of the source's clients that went into writing to the sinks themselves: it is following, not source.
+    pub(super) client_cpu: Duration,
+    /// CPU of a database server on this machine.
+    pub(super) server_cpu: Option<Duration>,
+    pub(super) traffic: Traffic,
+}
 
 /// Everything that was observed in a case.
 pub(super) struct Observed<'a> {
@@ -31,11 +44,9 @@ pub(super) struct Observed<'a> {
     /// By sink, in the order of [`SinkKind::ALL`]; empty in the control run.
     pub(super) sinks: &'a [SinkSeen],
     pub(super) outcome: Option<&'a Outcome>,
+    /// Of the whole window.
     pub(super) usage: &'a Usage,
-    /// CPU of the source's clients that went into writing to the sinks themselves: it is following, not source.
-    pub(super) client_cpu: Duration,
-    /// CPU of a database server on this machine.
-    pub(super) server_cpu: Option<Duration>,
+    pub(super) spent: &'a Spent,
     pub(super) sizes: &'a [(Lsn, u64, u64)],
     pub(super) validation: &'a Validation,
     pub(super) divergence: &'a BTreeMap<SinkKind, Divergence>,
@@ -107,6 +118,7 @@ pub(super) fn figures(seen: &Observed<'_>) -> (Case, Vec<String>) {
     let mut sheet = Sheet::default();
     let mut histograms = Vec::new();
     let mut warnings = Vec::new();
+    let mut caveats = Vec::new();
     let name = seen.kind.name();
     for sink in seen.sinks {
         sheet.sink = Some(sink.kind);
@@ -131,7 +143,7 @@ pub(super) fn figures(seen: &Observed<'_>) -> (Case, Vec<String>) {
     }
     sheet.sink = None;
     if let Some(outcome) = seen.outcome {
-        cost_figures(&mut sheet, seen, outcome);
+        caveats.extend(cost_figures(&mut sheet, seen));
         if let Some(bytes) = outcome.retained_log_bytes {
             sheet.put("cost.retained_log_bytes.max", "bytes", Direction::Lower, Some(bytes as f64));
         }
@@ -153,6 +165,7 @@ pub(super) fn figures(seen: &Observed<'_>) -> (Case, Vec<String>) {
         phases: Vec::new(),
         validation: Validation::default(),
         divergence: Vec::new(),
+        caveats,
     };
     (case, warnings)
 }
@@ -234,8 +247,8 @@ fn probe_figures(sheet: &mut Sheet, seen: &Observed<'_>, sink: &SinkSeen) {
     sheet.put("consistency.reads_gone_back", "count", Direction::Lower, Some(figures.went_back as f64));
 }
 
-/// Changes and bytes of changed rows that the clients committed, in the window or in all.
-fn changed(seen: &Observed<'_>, in_window: bool) -> (u64, u64) {
+/// Changes and bytes of changed rows whose commits were acknowledged in a span.
+fn changed(seen: &Observed<'_>, span: Window) -> (u64, u64) {
     let mut sizes = seen.sizes.iter().peekable();
     let (mut changes, mut bytes) = (0, 0);
     for commit in seen.commits {
@@ -243,7 +256,7 @@ fn changed(seen: &Observed<'_>, in_window: bool) -> (u64, u64) {
             sizes.next();
         }
         if let Some((_, count, width)) = sizes.next_if(|(lsn, ..)| *lsn == commit.lsn)
-            && (!in_window || seen.window.contains(commit.committed))
+            && span.contains(commit.committed)
         {
             changes += count;
             bytes += width;
@@ -252,28 +265,47 @@ fn changed(seen: &Observed<'_>, in_window: bool) -> (u64, u64) {
     (changes, bytes)
 }
 
-fn cost_figures(sheet: &mut Sheet, seen: &Observed<'_>, outcome: &Outcome) {
-    let (changes_in_window, _) = changed(seen, true);
-    let (changes, bytes) = changed(seen, false);
-    let each = |sum: f64, per: u64| if per == 0 { None } else { Some(sum / per as f64) };
-    let usage = seen.usage;
+/// Why nothing can be said of what the strategy costs: the span doesn't hold one whole period of its work.
+fn costs_unknown(seen: &Observed<'_>) -> Option<String> {
+    let (name, plan, span) = (seen.kind.name(), seen.plan, seen.spent.span);
+    if plan.cost_span(seen.kind).is_none() {
+        return Some(format!(
+            "{name}: a checkpoint is made each {:?} and {:?} were measured, so what one costs may not be in them: no costs \
+             are given; measure for longer (--duration) or make checkpoints more often",
+            plan.checkpoint_interval, plan.duration
+        ));
+    }
+    let has_none = |sink: &&SinkSeen| !sink.outcome.batches.iter().any(|batch| span.contains(batch.published_at));
+    let idle = seen.sinks.iter().find(has_none).filter(|_| seen.kind.works_in_batches())?;
+    Some(format!(
+        "{name}: no batch became visible in the {} in the measured {:?}, since each takes longer than that: no costs are \
+         given; measure for longer (--duration)",
+        idle.kind.name(),
+        span.length()
+    ))
+}
+
+fn cost_figures(sheet: &mut Sheet, seen: &Observed<'_>) -> Option<String> {
+    let unknown = costs_unknown(seen);
+    let spent = seen.spent;
+    let (changes, bytes) = changed(seen, spent.span);
+    let each = |sum: f64, per: u64| (per > 0 && unknown.is_none()).then(|| sum / per as f64);
+    let usage = &spent.usage;
     // Threads that ended before the meter could read them are the followers': the search index has a new one at each of
     // its commits, while clients and probes live as long as the run.
     let ended = usage.unattributed;
     let follower =
-        usage.cpu_of(Role::Capture) + usage.cpu_of(Role::Log) + usage.cpu_of(Role::Apply) + seen.client_cpu + ended;
-    let cpu = each(follower.as_secs_f64() * 1000.0, changes_in_window);
-    sheet.put("cost.cpu_s_per_1k_changes", "s", Direction::Lower, cpu).n = changes_in_window;
-    let read_bytes = outcome.bytes_read + seen.sinks.iter().map(|sink| sink.outcome.bytes_read).sum::<u64>();
-    // What is put into a cache is not written to a disk.
-    let disks = seen.sinks.iter().filter(|sink| sink.kind != SinkKind::Cache);
-    let written_bytes = outcome.log_bytes + disks.map(|sink| sink.outcome.bytes_written).sum::<u64>();
-    let read = each(read_bytes as f64, changes);
+        usage.cpu_of(Role::Capture) + usage.cpu_of(Role::Log) + usage.cpu_of(Role::Apply) + spent.client_cpu + ended;
+    let cpu = each(follower.as_secs_f64() * 1000.0, changes);
+    sheet.put("cost.cpu_s_per_1k_changes", "s", Direction::Lower, cpu).n = changes;
+    let read = each(spent.traffic.read_bytes as f64, changes);
     sheet.put("cost.read_bytes_per_change", "bytes", Direction::Lower, read).n = changes;
-    let written = each(written_bytes as f64, changes);
+    let written_bytes = spent.traffic.disk_bytes() as f64;
+    let written = each(written_bytes, changes);
     sheet.put("cost.write_bytes_per_change", "bytes", Direction::Lower, written).n = changes;
-    let amplification = each(written_bytes as f64, bytes);
+    let amplification = each(written_bytes, bytes);
     sheet.put("cost.write_amplification", "ratio", Direction::Lower, amplification).n = changes;
+    unknown
 }
 
 fn source_figures(sheet: &mut Sheet, seen: &Observed<'_>, histograms: &mut Vec<Hist>, warnings: &mut Vec<String>) {
@@ -298,7 +330,7 @@ fn source_figures(sheet: &mut Sheet, seen: &Observed<'_>, histograms: &mut Vec<H
     sheet.quantiles("source.service_time", &service);
     histograms.extend(histogram("source.commit_latency", None, &histogram_of));
     let seconds = seen.window.length().as_secs_f64();
-    let (changes, _) = changed(seen, true);
+    let (changes, _) = changed(seen, seen.window);
     sheet.put("throughput.changes_per_s", "1/s", Direction::Higher, Some(changes as f64 / seconds)).n = changes;
     // By acknowledgement, as the changes: what was due in the window and acknowledged later is no throughput of it.
     let acknowledged = seen.ledger.acknowledged(seen.window.start, seen.window.end);
@@ -315,18 +347,9 @@ fn source_figures(sheet: &mut Sheet, seen: &Observed<'_>, histograms: &mut Vec<H
         let name = seen.kind.name();
         warnings.push(format!("{name}: {failed} transactions failed, the first: {}", first.unwrap_or_default()));
     }
+    sheet.put("cost.measured_time", "s", Direction::Neutral, Some(seen.spent.span.length().as_secs_f64()));
+    source_costs(sheet, seen);
     let usage = seen.usage;
-    if changes > 0 {
-        // With triggers and indexes, the source does part of the following itself.
-        let source = usage.cpu_of(Role::Source).saturating_sub(seen.client_cpu);
-        let each = source.as_secs_f64() * 1000.0 / changes as f64;
-        sheet.put("cost.source_cpu_s_per_1k_changes", "s", Direction::Lower, Some(each)).n = changes;
-        if let Some(server) = seen.server_cpu {
-            // The whole server's: for clients, triggers, snapshots and the decoding of its log alike.
-            let each = server.as_secs_f64() * 1000.0 / changes as f64;
-            sheet.put("cost.server_cpu_s_per_1k_changes", "s", Direction::Lower, Some(each)).n = changes;
-        }
-    }
     let cpu = usage.process_cpu.as_secs_f64();
     let ledger = LEDGER_ENTRY * u32::try_from(entries).unwrap_or(u32::MAX);
     let measuring = usage.cpu_of(Role::Probe) + usage.cpu_of(Role::Meter) + ledger;
@@ -339,6 +362,23 @@ fn source_figures(sheet: &mut Sheet, seen: &Observed<'_>, histograms: &mut Vec<H
     if let Some(io) = usage.io {
         sheet.put("cost.storage_write_bytes", "bytes", Direction::Lower, Some(io.storage_write_bytes as f64));
         sheet.put("cost.storage_read_bytes", "bytes", Direction::Lower, Some(io.storage_read_bytes as f64));
+    }
+}
+
+/// What the source spends: with triggers and indexes, it does part of the following itself.
+fn source_costs(sheet: &mut Sheet, seen: &Observed<'_>) {
+    let spent = seen.spent;
+    let (changes, _) = changed(seen, spent.span);
+    if changes == 0 {
+        return;
+    }
+    let each =
+        |cpu: Duration| Some(cpu.as_secs_f64() * 1000.0 / changes as f64).filter(|_| costs_unknown(seen).is_none());
+    let source = each(spent.usage.cpu_of(Role::Source).saturating_sub(spent.client_cpu));
+    sheet.put("cost.source_cpu_s_per_1k_changes", "s", Direction::Lower, source).n = changes;
+    if let Some(server) = spent.server_cpu {
+        // The whole server's: for clients, triggers, snapshots and the decoding of its log alike.
+        sheet.put("cost.server_cpu_s_per_1k_changes", "s", Direction::Lower, each(server)).n = changes;
     }
 }
 
@@ -358,10 +398,15 @@ fn not_kept_up(
     let short = offered.saturating_sub(acknowledged);
     let is_short = short > SHORTFALL.1 && short as f64 > SHORTFALL.0 * offered as f64;
     (is_short || (latency > Duration::from_millis(10) && latency > service * 5)).then(|| {
+        let counted = if is_short {
+            format!("{offered} transactions were due in the measured window and {acknowledged} were acknowledged in it, and ")
+        } else {
+            String::new()
+        };
         format!(
-            "{}: the source did not keep up with the offered rate: {acknowledged} of {offered} transactions that were due in \
-             the measured window were acknowledged in it, and half of the commits came {latency:.0?} or more after their \
-             intended start (a transaction itself took {service:.1?}); lower --rate, or look what else the machine does",
+            "{}: the source did not keep up with the offered rate: {counted}half of the commits came {latency:.0?} or more \
+             after their intended start (a transaction itself took {service:.1?}); lower --rate, or check what else the \
+             machine does",
             seen.kind.name()
         )
     })

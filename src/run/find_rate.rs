@@ -164,10 +164,11 @@ fn find_rate(
     };
     // A dual write has no backlog: its clients are the ones who wait.
     if let Some(rate) = found.filter(|_| !kind.is_dual_write()) {
-        let load = at_rate(raw, plan, kind, (rate, HELD))?;
+        // Nothing here is a cost or an age, so the time need hold no whole interval between batches.
+        let load = Plan { duration: HELD, ..at_rate(raw, plan, kind, (rate, plan.duration))? };
         let drained = backlog(&load, kind, &folder.join("drain"), (Load::Ends, stop))?;
         own.drain_changes_per_s = drained.map(|(time, changes)| changes as f64 / time.as_secs_f64().max(1e-9));
-        let load = at_rate(raw, plan, kind, ((rate / 2.0).max(1.0), HELD * 4))?;
+        let load = Plan { duration: HELD * 4, ..at_rate(raw, plan, kind, ((rate / 2.0).max(1.0), plan.duration))? };
         own.catch_up_s =
             backlog(&load, kind, &folder.join("catch-up"), (Load::GoesOn, stop))?.map(|(time, _)| time.as_secs_f64());
     }

@@ -12,6 +12,11 @@ pub(super) fn repetitions(cases: &[Case]) -> Option<Case> {
     if cases.len() == 1 {
         return Some(merged);
     }
+    for caveat in cases.iter().flat_map(|case| &case.caveats) {
+        if !merged.caveats.contains(caveat) {
+            merged.caveats.push(caveat.clone());
+        }
+    }
     for metric in &mut merged.metrics {
         let same =
             |other: &&Metric| other.id == metric.id && other.sink == metric.sink && other.theta_s == metric.theta_s;

@@ -174,12 +174,8 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
                 }
                 other => other?,
             };
+            warn(&mut result.warnings, &case.caveats, warnings);
             cases.push(case);
-            for warning in warnings {
-                if !result.warnings.contains(&warning) {
-                    result.warnings.push(warning);
-                }
-            }
             result.strategies = summarise(&measured);
             save(&folder, &result, progress)?;
             if plan.work.is_none() {
@@ -196,6 +192,22 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
     save(&folder, &result, progress)?;
     let page = save_page(&folder, &result).map_err(RunError::Report)?;
     Ok(Finished { result, folder, page, interrupted })
+}
+
+/// Adds a case's warnings to those of the run, each once, those that must be read first before all others.
+fn warn(told: &mut Vec<String>, caveats: &[String], warnings: Vec<String>) {
+    let mut first = told.iter().take_while(|known| caveats.contains(known)).count();
+    for caveat in caveats {
+        if !told.contains(caveat) {
+            told.insert(first, caveat.clone());
+            first += 1;
+        }
+    }
+    for warning in warnings {
+        if !told.contains(&warning) {
+            told.push(warning);
+        }
+    }
 }
 
 /// Saves a result and shows it to those who look.

@@ -369,6 +369,8 @@ fn tail(
                 outcome.captures.push(CaptureTimes { last, captured_at, logged_at: clock.now() });
             }
         }
+        let logged = log.counters();
+        shared.set_tailed(outcome.bytes_read, logged.bytes_written + logged.bytes_prepared);
         let now = clock.now();
         if now >= prune_due {
             prune_due = now.after(prune_interval);
@@ -448,6 +450,7 @@ fn consume<S: Sink>(
         {
             consumer.needed.store(needed.0, Ordering::Release);
         }
+        shared.set_traffic(S::KIND, (0, sink.counters().bytes_written - written_before));
     }
     if let Some(planted) = planted.filter(|_| !shared.aborted()) {
         planted.check_taken()?;
