@@ -59,8 +59,12 @@ impl Trial {
     /// The slope is by least squares over the measured window. Where the backlog is a sawtooth of batches the line through it also leans by
     /// where the teeth begin, so it counts as growing only if it rises by more than twice its standard error.
     pub fn judge(case: &Case, (rate, duration_s, confirming): (f64, f64, bool), theta_s: f64) -> Trial {
-        let lags = case.metrics.iter().filter(|metric| metric.id == "freshness.commit_lag.p99");
-        let lag = lags.filter_map(|metric| metric.value).max_by(f64::total_cmp);
+        // A time in which freshbench itself stood still says nothing of the rate.
+        let largest = |id: &str| {
+            let found = case.metrics.iter().filter(|metric| metric.id == id);
+            found.filter_map(|metric| metric.value).max_by(f64::total_cmp)
+        };
+        let lag = largest("freshness.commit_lag_without_stalls.p99").or_else(|| largest("freshness.commit_lag.p99"));
         let censored = case.metrics.iter().any(|m| m.id == "freshness.commit_lag.p99" && m.lower_bound);
         let lost: f64 = case.metrics.iter().filter(|m| m.id == "freshness.lost_commits").filter_map(|m| m.value).sum();
         let points: Vec<(f64, f64)> =
@@ -69,7 +73,9 @@ impl Trial {
         let grows = line.is_some_and(|line| {
             line.slope > SLOPE_SHARE_MAX * rate && line.slope > 2.0 * line.slope_error.unwrap_or(0.0)
         });
-        let (latency, service) = (case.value("source.commit_latency.p50"), case.value("source.service_time.p50"));
+        let latency = case.value("source.commit_latency_without_stalls.p50");
+        let latency = latency.or_else(|| case.value("source.commit_latency.p50"));
+        let service = case.value("source.service_time.p50");
         let late =
             latency.zip(service).is_none_or(|(latency, service)| latency > SOURCE_LATE_S && latency > 5.0 * service);
         let (offered, committed) =

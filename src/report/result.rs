@@ -199,6 +199,23 @@ pub struct Series {
     /// What happened in the measured part at an instant, in the order of time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Event>,
+    /// When the process that measures stood still itself, in the order of time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stalls: Vec<SeriesStall>,
+    /// The share of the cores' time that a hypervisor gave to other machines; empty where the system does not tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steal_share: Vec<f64>,
+}
+
+/// A time in which the process that measures did not run as it should have.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SeriesStall {
+    /// Seconds since the measuring began; negative for one that had begun before.
+    pub t_s: f64,
+    /// Its length in seconds.
+    pub duration_s: f64,
+    /// `stopped`: nothing of it ran; `suspended`: the machine slept; `starved`: its threads waited for a core.
+    pub cause: String,
 }
 
 /// Something that happened at an instant.

@@ -26,6 +26,8 @@ const FRESHNESS: &[Figure] = &[
     figure("commit lag, p50", "freshness.commit_lag.p50", seconds),
     figure("commit lag, p99", "freshness.commit_lag.p99", seconds),
     figure("commit lag, max", "freshness.commit_lag.max", seconds),
+    figure("age without stalls, mean", "freshness.age_without_stalls.mean", seconds),
+    figure("commit lag without stalls, p99", "freshness.commit_lag_without_stalls.p99", seconds),
     Figure { label: "time within 100 ms", id: "freshness.within_slo", theta_s: Some(0.1), say: percent },
     Figure { label: "time within 1 s", id: "freshness.within_slo", theta_s: Some(1.0), say: percent },
     figure("staleness of a query, p50", "freshness.query_staleness.p50", seconds),
@@ -71,6 +73,9 @@ const COST: &[Figure] = &[
     figure("source commit, p50 from intended", "source.commit_latency.p50", seconds),
     figure("source commit, p99 from intended", "source.commit_latency.p99", seconds),
     figure("  p99 against the control run", "cost.source_overhead", times),
+    figure("  p99 without stalls", "source.commit_latency_without_stalls.p99", seconds),
+    figure("  the same against the control run", "cost.source_overhead_without_stalls", times),
+    figure("stalls of freshbench itself", "harness.stalled_time", seconds),
     figure("CPU of following, 1,000 changes", "cost.cpu_s_per_1k_changes", seconds),
     figure("CPU of the source, 1,000 changes", "cost.source_cpu_s_per_1k_changes", seconds),
     figure("CPU of its server, 1,000 changes", "cost.server_cpu_s_per_1k_changes", seconds),
@@ -123,7 +128,11 @@ fn said(case: &Case, figure: &Figure, sink: Option<&str>) -> String {
 /// The figures that at least one case has, at a sink or (for `None`) of the whole.
 fn lines(cases: &[&Case], figures: &[Figure], sink: Option<&str>) -> Vec<Line> {
     let known = |case: &&Case, figure: &Figure| find(case, figure, sink).is_some_and(|metric| metric.value.is_some());
-    let shown = figures.iter().filter(|figure| cases.iter().any(|case| known(case, figure)));
+    // Without a stall these say the same as their neighbours.
+    let stalled = cases.iter().any(|case| case.value("harness.stalls").is_some_and(|stalls| stalls > 0.0));
+    let of_stalls = |figure: &&Figure| figure.id.contains("_without_stalls") || figure.id.starts_with("harness.");
+    let figures = figures.iter().filter(|figure| stalled || !of_stalls(figure));
+    let shown = figures.filter(|figure| cases.iter().any(|case| known(case, figure)));
     shown
         .map(|figure| Line {
             label: figure.label.to_owned(),

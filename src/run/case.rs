@@ -13,7 +13,7 @@ use crate::model::{KeyRef, Lsn, Moment, TableId};
 use crate::plan::{Plan, SourceChoice};
 use crate::probe::{
     Commit, Conflict, Divergence, Footprint, FootprintSample, Freshness, FreshnessInput, KeyReadFigures, KeyReadRecord,
-    KeyReader, Meter, ProbeRecord, Prober, ProberOptions, RowChange, ServerCpu, Snapshot, Usage, Window,
+    KeyReader, Meter, ProbeRecord, Prober, ProberOptions, RowChange, ServerCpu, Snapshot, StallWatch, Usage, Window,
     visible_by_arrival, visible_by_delivery, visible_by_watermark,
 };
 use crate::report::{Case, Phase, Validation};
@@ -111,6 +111,7 @@ pub(super) fn run_case(
     phases.end("initial load", 0);
     progress.end();
 
+    let watch = StallWatch::start(clock).map_err(RunError::measuring)?;
     let mut measured = drive_and_measure(plan, kind, &setting, running.as_ref(), (progress, stop))?;
     phases.end("warm-up and measure", measured.ledger.counts().committed).cpu_s =
         measured.usage.process_cpu.as_secs_f64();
@@ -121,6 +122,7 @@ pub(super) fn run_case(
     let observed_until = clock.now();
     phases.end("drain", 0);
     progress.end();
+    let stalls = watch.stop().map_err(RunError::measuring)?;
     let probes = measured.probers.stop()?;
     let behind = running.as_ref().map_or_else(Vec::new, |running| behind(plan, running, goal));
     let readers = running.as_ref().map(|running| running.readers().clone());
@@ -180,6 +182,8 @@ pub(super) fn run_case(
         divergence: &divergence,
         cache_reads: keys.as_ref(),
         footprint: &measured.footprint,
+        stalls: &stalls,
+        observed_until,
     };
     let (mut case, warnings) = figures(&observed);
     case.phases = phases.done;

@@ -1,10 +1,11 @@
 //! From what was observed in a case to its figures, by the definitions in the documentation of `report`.
 
+use super::stalls::{Spoiled, Stalled};
 use crate::model::{Lsn, Moment};
 use crate::plan::Plan;
 use crate::probe::{
     Commit, Divergence, DivergenceCause, FootprintSample, Freshness, KeyReadFigures, LagFigures, ProbeFigures,
-    ProbeRecord, Role, StageFigures, Staleness, Usage, Window,
+    ProbeRecord, Role, StageFigures, Staleness, Stall, StallRecord, Usage, Window,
 };
 use crate::report::{Case, Direction, Event, Hist, Metric, Series, Validation};
 use crate::sink::SinkKind;
@@ -52,6 +53,9 @@ pub(super) struct Observed<'a> {
     pub(super) divergence: &'a BTreeMap<SinkKind, Divergence>,
     pub(super) cache_reads: Option<&'a KeyReadFigures>,
     pub(super) footprint: &'a [FootprintSample],
+    /// When this process itself stood still.
+    pub(super) stalls: &'a StallRecord,
+    pub(super) observed_until: Moment,
 }
 
 /// What was observed at one sink.
@@ -120,6 +124,8 @@ pub(super) fn figures(seen: &Observed<'_>) -> (Case, Vec<String>) {
     let mut warnings = Vec::new();
     let mut caveats = Vec::new();
     let name = seen.kind.name();
+    let stalled = stalled(seen);
+    let mut met = Vec::new();
     for sink in seen.sinks {
         sheet.sink = Some(sink.kind);
         freshness_figures(&mut sheet, seen, sink);
@@ -131,6 +137,7 @@ pub(super) fn figures(seen: &Observed<'_>) -> (Case, Vec<String>) {
                  for a core, or the clock is at fault"
             ));
         }
+        met.push(stalled.at_sink(&mut sheet, sink, seen.commits));
         batch_figures(&mut sheet, seen, &sink.outcome);
         probe_figures(&mut sheet, seen, sink);
         consistency_figures(&mut sheet, seen, sink.kind);
@@ -151,6 +158,11 @@ pub(super) fn figures(seen: &Observed<'_>) -> (Case, Vec<String>) {
         sheet.put("consistency.disagreements", "count", Direction::Lower, Some(disagreements));
     }
     source_figures(&mut sheet, seen, &mut histograms, &mut warnings);
+    met.push(stalled.at_source(&mut sheet, seen.ledger));
+    stalled.totals(&mut sheet);
+    let (first, later) = stalled.told(&met);
+    caveats.extend(first);
+    warnings.extend(later);
     let rss = seen.usage.peak_rss;
     sheet.put("cost.peak_rss_bytes", "bytes", Direction::Lower, rss.map(|rss| rss.bytes as f64));
     if rss.is_some_and(|rss| !rss.of_window) {
@@ -161,13 +173,24 @@ pub(super) fn figures(seen: &Observed<'_>) -> (Case, Vec<String>) {
         sentence: String::new(),
         metrics: sheet.metrics,
         histograms,
-        timeseries: series(seen),
+        timeseries: series(seen, &stalled),
         phases: Vec::new(),
         validation: Validation::default(),
         divergence: Vec::new(),
         caveats,
     };
     (case, warnings)
+}
+
+fn stalled<'a>(seen: &Observed<'a>) -> Stalled<'a> {
+    let stalls: Vec<Stall> = seen.stalls.stalls(Moment::ORIGIN, Moment::FAR_FUTURE).copied().collect();
+    Stalled {
+        name: seen.kind.name(),
+        record: seen.stalls,
+        spoiled: Spoiled::of(&stalls, seen.ledger),
+        window: seen.window,
+        observed_until: seen.observed_until,
+    }
 }
 
 fn freshness_figures(sheet: &mut Sheet, seen: &Observed<'_>, sink: &SinkSeen) {
@@ -467,7 +490,7 @@ pub(super) fn histogram(id: &str, sink: Option<SinkKind>, histogram: &Histogram)
 }
 
 /// Age, backlog and changes at equal steps through the window, exact at each instant.
-fn series(seen: &Observed<'_>) -> Series {
+fn series(seen: &Observed<'_>, stalled: &Stalled<'_>) -> Series {
     let step = seen.window.length() / SERIES_POINTS;
     let mut committed: Vec<Moment> = seen.commits.iter().map(|commit| commit.committed).collect();
     committed.sort_unstable();
@@ -504,6 +527,7 @@ fn series(seen: &Observed<'_>) -> Series {
         }
     }
     series.events = events(seen);
+    (series.stalls, series.steal_share) = stalled.series(step, SERIES_POINTS);
     series
 }
 

@@ -15,6 +15,7 @@ mod probe_target;
 pub mod race;
 pub mod selftest;
 mod sink_rows;
+mod stalls;
 pub mod sweep;
 mod verify;
 
