@@ -190,6 +190,7 @@ fn stalled<'a>(seen: &Observed<'a>) -> Stalled<'a> {
         spoiled: Spoiled::of(&stalls, seen.ledger),
         window: seen.window,
         observed_until: seen.observed_until,
+        left_out: true,
     }
 }
 

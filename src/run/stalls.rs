@@ -4,7 +4,7 @@ use super::figures::{Sheet, SinkSeen};
 use crate::model::Moment;
 use crate::probe::freshness::age_curve;
 use crate::probe::{AgeFigures, Commit, Stall, StallCause, StallRecord, Window};
-use crate::report::{Direction, SeriesStall};
+use crate::report::{Case, Direction, SeriesStall};
 use crate::source::{Ledger, LedgerEntry, Outcome};
 use crate::stats::Samples;
 use std::collections::BTreeMap;
@@ -82,6 +82,27 @@ pub(super) struct Stalled<'a> {
     pub(super) spoiled: Spoiled,
     pub(super) window: Window,
     pub(super) observed_until: Moment,
+    /// Whether there are figures without them.
+    pub(super) left_out: bool,
+}
+
+/// Adds to an attach's case what is known of stalls; the warnings that belong to them. Its commits are somebody else's, who
+/// went on meanwhile, so none is left out of a figure.
+pub(super) fn at_attach(
+    case: &mut Case,
+    (name, record): (&'static str, &StallRecord),
+    (window, observed_until): (Window, Moment),
+) -> Vec<String> {
+    let spoiled = Spoiled::default();
+    let stalled = Stalled { name, record, spoiled, window, observed_until, left_out: false };
+    let mut sheet = Sheet::default();
+    stalled.totals(&mut sheet);
+    case.metrics.append(&mut sheet.metrics);
+    let points = u32::try_from(case.timeseries.t_s.len()).unwrap_or(u32::MAX);
+    (case.timeseries.stalls, case.timeseries.steal_share) = stalled.series(window.length() / points.max(1), points);
+    let (first, later) = stalled.told(&[]);
+    case.caveats.extend(first.iter().cloned());
+    first.into_iter().chain(later).collect()
 }
 
 /// A figure with and without the stalls, for those who ask whether it matters.
@@ -166,10 +187,14 @@ impl Stalled<'_> {
                 (with, without) => with.is_some() != without.is_some(),
             };
             let leads = share(sum) > LEADS_SHARE || met.iter().any(changes);
+            let without = if self.left_out {
+                ": those that end in _without_stalls leave out the commits that were under way then"
+            } else {
+                ", and the lags of that time are not either"
+            };
             let why = format!(
                 "{}: freshbench itself stood still while it measured: {} stall(s), {sum:.0?} in all, {longest:.0?} the longest \
-                 (it was stopped, its machine slept, or it got no core). That is no figure of the strategy: those that end \
-                 in _without_stalls leave out the commits that were under way then",
+                 (it was stopped, its machine slept, or it got no core). That is no figure of the strategy{without}",
                 self.name,
                 external.len()
             );
@@ -301,7 +326,8 @@ mod tests {
         let window = Window { start: at(0), end: at(1000) };
         let stalls: Vec<Stall> = record.stalls(window.start, window.end).copied().collect();
         let spoiled = Spoiled::of(&stalls, &ledger);
-        let stalled = Stalled { name: "cdc-trigger", record: &record, spoiled, window, observed_until: at(1100) };
+        let stalled =
+            Stalled { name: "cdc-trigger", record: &record, spoiled, window, observed_until: at(1100), left_out: true };
         let mut sheet = Sheet::default();
         let (with, without) = stalled.at_source(&mut sheet, &ledger);
         assert_eq!((with, without), (Some(0.51), Some(0.01)));
