@@ -166,6 +166,9 @@ pub struct Plan {
     pub drain_patience: Duration,
     /// A deliberate fault, in tests.
     pub planted: Option<PlantedFault>,
+    /// Whether the program replaces itself by a fresh process before each case. For the command `run` alone: what comes after
+    /// must do the same as what came before. Needs a record system that is a file.
+    pub fresh_processes: bool,
     /// The command that gives this run again.
     pub command: String,
 }
@@ -527,6 +530,7 @@ impl RawPlan {
             checkpoint_interval,
             drain_patience: Duration::from_secs(60) + batch_interval * 3,
             planted,
+            fresh_processes: false,
             command,
         })
     }

@@ -3,7 +3,7 @@
 use super::agreement::{Explained, told};
 use super::cache_reader::CacheTarget;
 use super::disposable::Disposable;
-use super::figures::{Observed, SERIES_POINTS, SinkSeen, Spent, figures};
+use super::figures::{Observed, SERIES_POINTS, Sheet, SinkSeen, Spent, figures};
 use super::probe_target::{SearchProbe, WarehouseProbe};
 use super::verify::{History, Judged, SinkViews, images, initial_keys, place, replay, verify};
 use super::{Progress, RunError};
@@ -11,12 +11,13 @@ use crate::clock::Clock;
 use crate::live::{Feed, Sample};
 use crate::model::{KeyRef, Lsn, Moment, TableId};
 use crate::plan::{Plan, SourceChoice};
+use crate::probe::meter::resident_bytes;
 use crate::probe::{
     Commit, Conflict, Divergence, Footprint, FootprintSample, Freshness, FreshnessInput, KeyReadFigures, KeyReadRecord,
     KeyReader, Meter, ProbeRecord, Prober, ProberOptions, RowChange, ServerCpu, Snapshot, StallWatch, Usage, Window,
     visible_by_arrival, visible_by_delivery, visible_by_watermark,
 };
-use crate::report::{Case, Phase, Validation};
+use crate::report::{Case, Direction, Phase, Validation};
 use crate::sink::{SearchReader, SinkKind, WarehouseReader};
 use crate::source::{Driver, Ledger, RecordSystem};
 use crate::strategy::{self, Outcome, Running, Setting, SinkOutcome, SinkReaders, StrategyKind, Traffic};
@@ -100,6 +101,7 @@ pub(super) fn run_case(
     (progress, stop): (&dyn Progress, &AtomicBool),
 ) -> Result<(Case, Vec<String>), RunError> {
     let failed = |cause: strategy::StrategyError| RunError::Strategy { strategy: kind.name(), cause: Box::new(cause) };
+    let at_start = resident_bytes();
     std::fs::create_dir_all(folder).map_err(|cause| RunError::Io { path: folder.to_owned(), cause })?;
     let mut phases = Phases::new(clock);
     progress.begin(&format!("{}: prepare", kind.name()), 0);
@@ -186,6 +188,11 @@ pub(super) fn run_case(
         observed_until,
     };
     let (mut case, warnings) = figures(&observed);
+    // Against the peak it says what is the case's own.
+    let mut memory = Sheet::default();
+    let resident = at_start.map(|bytes| bytes as f64);
+    memory.put("cost.rss_at_start_bytes", "bytes", Direction::Neutral, resident);
+    case.metrics.append(&mut memory.metrics);
     case.phases = phases.done;
     case.divergence = divergence
         .iter()
