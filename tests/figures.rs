@@ -67,14 +67,14 @@ fn sinks_that_share_a_tailer_have_one_capture() {
 fn an_overload_shows_what_was_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let arguments = ["--strategies", "cdc-trigger", "--no-control", "--sinks", "warehouse", "--arrivals", "fixed"];
-    let times = ["--rate", "20000", "--duration", "1s", "--warmup", "200ms", "--clients", "1"];
+    let times = ["--rate", "20000", "--duration", "500ms", "--warmup", "100ms", "--clients", "1"];
     let (result, _) = run(folder.path(), &[&arguments[..], &times].concat());
     let case = case(&result, "cdc-trigger");
     let (offered, acknowledged) =
         (value(case, "throughput.offered_per_s", None), value(case, "throughput.transactions_per_s", None));
-    assert!((19_990.0..=20_010.0).contains(&offered), "one each 50 us for a second: {offered}");
+    assert!((19_990.0..=20_010.0).contains(&offered), "one each 50 us: {offered}");
     let seen = metric(case, "freshness.commit_lag.p50", Some("warehouse"))["n"].as_f64().unwrap();
-    assert_eq!(acknowledged, seen, "commits acknowledged in a window of one second");
+    assert_eq!(acknowledged, seen * 2.0, "commits acknowledged in a window of half a second");
     assert!(acknowledged < offered / 2.0, "{acknowledged} of {offered}: this machine is no overload");
     let warnings = result["warnings"].to_string();
     assert!(warnings.contains("did not keep up") && warnings.contains("were acknowledged in it"), "{warnings}");
@@ -100,10 +100,9 @@ fn costs_are_over_whole_periods_or_not_given() {
     let ids = ["cpu_s_per_1k_changes", "read_bytes_per_change", "write_bytes_per_change", "write_amplification"];
     let costs = |case: &Value| ids.map(|id| metric(case, &format!("cost.{id}"), None)["value"].clone());
     assert!(costs(stream).iter().all(Value::is_null), "{stream:#}");
-    let caveat = stream["caveats"][0].as_str().unwrap();
-    assert!(printed.starts_with(&format!("CAUTION: {caveat}")), "{printed}");
-    assert_eq!(printed.matches(caveat).count(), 1, "{printed}");
-    assert_eq!(result["warnings"][0], caveat);
+    let caveat = caveat(stream, "no costs are given");
+    assert!(leads(&printed, caveat) && printed.matches(caveat).count() == 1, "{printed}");
+    assert!(result["warnings"].as_array().unwrap().iter().any(|warning| warning == caveat));
     // Two whole intervals of the 1.3 s.
     let refresh = case(&result, "full-refresh");
     assert_eq!(value(refresh, "cost.measured_time", None), 1.0);
@@ -112,8 +111,43 @@ fn costs_are_over_whole_periods_or_not_given() {
     assert!(changes.iter().all(|n| *n == changes[0]), "CPU and bytes are for the same changes: {changes:?}");
 }
 
+/// The caveat of a case that has these words. A busy machine may add others.
+fn caveat<'a>(case: &'a Value, words: &str) -> &'a str {
+    let mut caveats = case["caveats"].as_array().unwrap().iter().filter_map(Value::as_str);
+    caveats.find(|caveat| caveat.contains(words)).unwrap_or_else(|| panic!("no caveat says {words}: {case:#}"))
+}
+
+/// Whether a report begins with cautions, this one among them.
+fn leads(printed: &str, caveat: &str) -> bool {
+    printed.lines().take_while(|line| line.starts_with("CAUTION: ")).any(|line| line.ends_with(caveat))
+}
+
 fn signal(id: u32, name: &str) {
     assert!(Command::new("kill").args([name, &id.to_string()]).status().unwrap().success());
+}
+
+/// Each case begins with as much in memory as the one before did, whatever that left: the same strategy in the first and in the
+/// fifth place. With the cases in one process, as beside a live view, what was left is reported.
+#[test]
+fn what_a_case_finds_in_memory_does_not_depend_on_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["--strategies", "cdc-trigger", "--no-control", "--rate", "200", "--reps", "5"];
+    let times = ["--warmup", "100ms", "--duration", "400ms"];
+    let arguments = [&arguments[..], &times].concat();
+    let at_start = |result: &Value| -> Vec<f64> {
+        let reps = metric(case(result, "cdc-trigger"), "cost.rss_at_start_bytes", None)["reps"].as_array().unwrap();
+        reps.iter().map(|bytes| bytes.as_f64().unwrap()).collect()
+    };
+    let warned = |result: &Value| result["warnings"].to_string().contains("earlier cases left in this process");
+    let (result, _) = run(&folder.path().join("fresh"), &arguments);
+    let found = at_start(&result);
+    assert_eq!((found.len(), result["complete"].as_bool(), warned(&result)), (5, Some(true), false));
+    let (least, most) =
+        found.iter().fold((f64::MAX, 0.0f64), |(least, most), bytes| (least.min(*bytes), most.max(*bytes)));
+    assert!(most <= least * 1.1, "{found:?}");
+    let (result, _) = run(&folder.path().join("shared"), &[&arguments[..], &["--live", "0"]].concat());
+    let found = at_start(&result);
+    assert!(warned(&result) && found[4] > found[0] * 1.1, "{found:?}");
 }
 
 /// The whole process is stopped for half a second while it measures: that is found, marked, said first, and left out beside.
@@ -147,8 +181,7 @@ fn a_stall_of_the_harness_is_not_the_strategys() {
     // Less the 10 ms that the thread would have slept.
     assert!(longest >= STALL.as_secs_f64() - 0.01, "{stalls:?}");
     assert!(value(case, "harness.longest_stall", None) >= longest);
-    let caveat = case["caveats"][0].as_str().unwrap();
-    assert!(caveat.contains("stood still") && printed.starts_with(&format!("CAUTION: {caveat}")), "{printed}");
+    assert!(leads(&printed, caveat(case, "stood still")), "{printed}");
     let figures = [
         ("source.commit_latency", "source.commits_in_stalls", None),
         ("freshness.commit_lag", "freshness.commits_in_stalls", Some("warehouse")),
