@@ -1,6 +1,9 @@
 //! From raw flags to one validated plan: behind it no stage sees an unresolved option.
 
+mod span;
 mod warehouse;
+
+pub use span::{longer_than, whole_periods};
 
 use crate::log::Fsync;
 use crate::sink::{CacheFill, CacheOptions, CacheStore, SinkKind, WarehouseOptions};
@@ -156,12 +159,16 @@ pub struct Plan {
     pub out: Option<PathBuf>,
     /// Where databases, logs and warehouses are kept; `None` for a temporary folder.
     pub work: Option<PathBuf>,
-    /// From checkpoint to checkpoint of a warehouse that is fed without a pause.
+    /// From checkpoint to checkpoint of a sink that is fed without a pause. Unless given, 5 s or less, so that at least two
+    /// and a whole number of them fit the measured time.
     pub checkpoint_interval: Duration,
     /// How long a strategy may take to catch up at the end.
     pub drain_patience: Duration,
     /// A deliberate fault, in tests.
     pub planted: Option<PlantedFault>,
+    /// Whether the program replaces itself by a fresh process before each case. For the command `run` alone: what comes after
+    /// must do the same as what came before. Needs a record system that is a file.
+    pub fresh_processes: bool,
     /// The command that gives this run again.
     pub command: String,
 }
@@ -455,8 +462,8 @@ impl RawPlan {
         let batch_interval = duration("--batch-interval", given(&self.batch_interval, "500ms").as_deref())?
             .unwrap_or(Duration::from_secs(2));
         let warmup = duration("--warmup", given(&self.warmup, "500ms").as_deref())?.unwrap_or(Duration::from_secs(1));
-        let checkpoint_interval =
-            duration("--checkpoint-interval", self.checkpoint_interval.as_deref())?.unwrap_or(Duration::from_secs(5));
+        let checkpoint_interval = duration("--checkpoint-interval", self.checkpoint_interval.as_deref())?
+            .unwrap_or_else(|| span::checkpoint_interval(workload.settings().duration));
         let intervals = [("--batch-interval", batch_interval), ("--checkpoint-interval", checkpoint_interval)];
         for (flag, length) in intervals.into_iter().chain([("--warmup", warmup)]) {
             if length > TIME_MAX {
@@ -483,6 +490,7 @@ impl RawPlan {
         if self.no_control {
             strategies.retain(|kind| *kind != StrategyKind::Control);
         }
+        span::check_batches(&strategies, batch_interval, workload.settings().duration)?;
         if let Some(fault) = planted.filter(|_| !strategies.contains(&StrategyKind::CdcTrigger)) {
             return Err(flag_error("--plant", fault.name(), "needs --strategies cdc-trigger"));
         }
@@ -522,6 +530,7 @@ impl RawPlan {
             checkpoint_interval,
             drain_patience: Duration::from_secs(60) + batch_interval * 3,
             planted,
+            fresh_processes: false,
             command,
         })
     }

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
 
-const FAMILIES: [&str; 8] =
-    ["freshness.", "source.", "throughput.", "cost.", "consistency.", "stage.", "batch.", "cache."];
+const FAMILIES: [&str; 9] =
+    ["freshness.", "source.", "throughput.", "cost.", "consistency.", "stage.", "batch.", "cache.", "harness."];
 const CASES: [&str; 5] = ["control", "full-refresh", "incremental", "cdc-trigger", "dual-write"];
 
 fn validator() -> Validator {

@@ -192,7 +192,8 @@ pub(super) struct RunArgs {
     /// Leave the control run out; the burden on the source is then not known
     #[arg(long, hide = true)]
     pub(super) no_control: bool,
-    /// From one checkpoint of the warehouse to the next, so that tests meet many in a short run
+    /// From one checkpoint of the warehouse to the next, so that tests meet many in a short run [default: 5s, or less, so that
+    /// two or more fit the measured time]
     #[arg(long, hide = true, value_name = "TIME")]
     pub(super) checkpoint_interval: Option<String>,
     /// Plant a fault, to see that verification finds it

@@ -137,6 +137,12 @@ fn plan(arguments: &AttachArgs, server: PgOptions) -> Result<AttachPlan, Failure
             (None, Some(idle)) => Until::Idle(idle),
             (None, None) => Until::Duration(duration("--duration", &arguments.duration)?.unwrap_or(DURATION)),
         };
+    let batch_interval = duration("--batch-interval", &arguments.batch_interval)?.unwrap_or(Duration::from_secs(2));
+    if let (true, Until::Duration(length)) = (strategy.works_in_batches(), &until)
+        && let Some(why) = crate::plan::longer_than(batch_interval, *length)
+    {
+        return Err(Failure::usage(format!("--batch-interval {batch_interval:?}: {why}")));
+    }
     if arguments.keep && strategy != StrategyKind::CdcLog {
         return Err(Failure::usage("--keep: only cdc-log can be resumed"));
     }
@@ -153,7 +159,7 @@ fn plan(arguments: &AttachArgs, server: PgOptions) -> Result<AttachPlan, Failure
         warehouse: arguments.warehouse.clone().unwrap_or_default(),
         until,
         begin,
-        batch_interval: duration("--batch-interval", &arguments.batch_interval)?.unwrap_or(Duration::from_secs(2)),
+        batch_interval,
         cursor: arguments.cursor.clone(),
         keep: arguments.keep,
         invariant: invariant.map_err(|why| Failure::usage(format!("--equal-sums: {why}")))?,

@@ -66,8 +66,9 @@ fn told_trial(trial: &Trial) -> String {
     };
     let kind = if trial.confirming { "confirming, " } else { "" };
     format!(
-        "{} transactions/s for {kind}{}: p99 lag {lag}, backlog {slope}/s, {how}",
+        "{} transactions/s offered, {} acknowledged, for {kind}{}: p99 lag {lag}, backlog {slope}/s, {how}",
         count(trial.rate.round()),
+        trial.committed_per_s.map_or("?".to_owned(), |rate| count(rate.round())),
         seconds(trial.duration_s)
     )
 }
@@ -93,9 +94,9 @@ fn told_strategy(found: &Sustainable) -> String {
         };
         return format!("{}: {why}", found.strategy);
     };
-    let mut out = format!("{}: sustains {} transactions/s", found.strategy, count(rate.round()));
-    if let Some(changes) = found.changes_per_s {
-        let _ = write!(out, " ({} changes/s)", count(changes.round()));
+    let mut out = format!("{}: sustains {} transactions/s offered", found.strategy, count(rate.round()));
+    if let Some((committed, changes)) = found.committed_per_s.zip(found.changes_per_s) {
+        let _ = write!(out, " ({} acknowledged, {} changes/s)", count(committed.round()), count(changes.round()));
     }
     out.push_str(if found.confirmed { ", confirmed by a long run" } else { ", NOT confirmed by a long run" });
     let above = found.trials.iter().filter(|trial| !trial.holds() && trial.rate > rate);

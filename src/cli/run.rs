@@ -4,15 +4,20 @@ use super::args::{OutputFormat, RunArgs};
 use super::find_rate::find_rate;
 use super::progress::Bars;
 use super::{Exit, Failure, live, stop_on_ctrl_c};
-use crate::plan::{RawPlan, SourceChoice};
+use crate::plan::{Plan, RawPlan, SourceChoice};
 use crate::report::{RunResult, terminal};
-use crate::run::Finished;
+use crate::run::{Finished, fresh};
 use crate::sink::cache;
 use crate::source::postgres;
 use std::io::{self, IsTerminal, Write};
 
 pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
-    let plan = raw(arguments).resolve(command_line()).map_err(Failure::usage)?;
+    // A process that goes on with a run finds its work folder in use, by itself.
+    let work = if fresh::work_folder().is_some() { None } else { arguments.work.clone() };
+    let resolved = RawPlan { work, ..raw(arguments) }.resolve(command_line()).map_err(Failure::usage)?;
+    // A view's readers stay connected to one process, and a database that was made for the run is known to the one that made it.
+    let fresh_processes = arguments.live.live.is_none() && resolved.source == SourceChoice::Sqlite;
+    let plan = Plan { work: arguments.work.clone(), fresh_processes, ..resolved };
     if let (true, Some(slo)) = (arguments.find_rate, &arguments.slo) {
         if plan.source != SourceChoice::Sqlite {
             return Err(Failure::usage("--find-rate: searches on SQLite only; leave --source out"));

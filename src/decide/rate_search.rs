@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// The backlog may grow by this share of the rate.
 const SLOPE_SHARE_MAX: f64 = 0.01;
+/// Transactions that may be short of those offered besides: some are always under way at the window's ends.
+const UNDER_WAY_MAX: f64 = 5.0;
 /// Latency from the intended start beyond this, and beyond five times the service time, says that the source did not keep up.
 const SOURCE_LATE_S: f64 = 0.010;
 
@@ -37,7 +39,10 @@ pub struct Trial {
     pub lag_p99_s: Option<f64>,
     /// Growth of the backlog, commits a second.
     pub backlog_slope: Option<f64>,
-    /// Commits acknowledged a second.
+    /// Transactions that were due in the measured window, a second; the arrivals make it differ from [`Trial::rate`].
+    #[serde(default)]
+    pub offered_per_s: Option<f64>,
+    /// Commits acknowledged in the window, a second.
     pub committed_per_s: Option<f64>,
     /// Changes acknowledged a second.
     pub changes_per_s: Option<f64>,
@@ -48,14 +53,18 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Judges one case against the objective: nothing lost, the source kept up, backlog slope at most 1 % of the rate, p99 commit lag at
-    /// the slowest sink within `theta_s`.
+    /// Judges one case against the objective: nothing lost, the source kept up (and acknowledged what was offered, less 1 %), backlog slope
+    /// at most 1 % of the rate, p99 commit lag at the slowest sink within `theta_s`.
     ///
     /// The slope is by least squares over the measured window. Where the backlog is a sawtooth of batches the line through it also leans by
     /// where the teeth begin, so it counts as growing only if it rises by more than twice its standard error.
     pub fn judge(case: &Case, (rate, duration_s, confirming): (f64, f64, bool), theta_s: f64) -> Trial {
-        let lags = case.metrics.iter().filter(|metric| metric.id == "freshness.commit_lag.p99");
-        let lag = lags.filter_map(|metric| metric.value).max_by(f64::total_cmp);
+        // A time in which freshbench itself stood still says nothing of the rate.
+        let largest = |id: &str| {
+            let found = case.metrics.iter().filter(|metric| metric.id == id);
+            found.filter_map(|metric| metric.value).max_by(f64::total_cmp)
+        };
+        let lag = largest("freshness.commit_lag_without_stalls.p99").or_else(|| largest("freshness.commit_lag.p99"));
         let censored = case.metrics.iter().any(|m| m.id == "freshness.commit_lag.p99" && m.lower_bound);
         let lost: f64 = case.metrics.iter().filter(|m| m.id == "freshness.lost_commits").filter_map(|m| m.value).sum();
         let points: Vec<(f64, f64)> =
@@ -64,12 +73,21 @@ impl Trial {
         let grows = line.is_some_and(|line| {
             line.slope > SLOPE_SHARE_MAX * rate && line.slope > 2.0 * line.slope_error.unwrap_or(0.0)
         });
-        let (latency, service) = (case.value("source.commit_latency.p50"), case.value("source.service_time.p50"));
+        let latency = case.value("source.commit_latency_without_stalls.p50");
+        let latency = latency.or_else(|| case.value("source.commit_latency.p50"));
+        let service = case.value("source.service_time.p50");
         let late =
             latency.zip(service).is_none_or(|(latency, service)| latency > SOURCE_LATE_S && latency > 5.0 * service);
+        let (offered, committed) =
+            (case.value("throughput.offered_per_s"), case.value("throughput.transactions_per_s"));
+        // A rate that is offered and not acknowledged is not sustained, however fast what got through was.
+        let short = offered.zip(committed).is_some_and(|(offered, committed)| {
+            let allowed = SLOPE_SHARE_MAX * offered * duration_s + UNDER_WAY_MAX;
+            (offered - committed) * duration_s > allowed
+        });
         let limit = if !case.validation.passed || lost > 0.0 || censored {
             Some(Limit::Lost)
-        } else if late {
+        } else if late || short {
             Some(Limit::Source)
         } else if lag.is_none_or(|lag| lag > theta_s) {
             Some(Limit::Lag)
@@ -85,7 +103,8 @@ impl Trial {
             lag_p99_s: lag,
             backlog_slope: line.map(|line| line.slope),
             backlog_grew: grows,
-            committed_per_s: case.value("throughput.transactions_per_s"),
+            offered_per_s: offered,
+            committed_per_s: committed,
             changes_per_s: case.value("throughput.changes_per_s"),
             limit,
         }
@@ -261,6 +280,7 @@ mod tests {
             phases: Vec::new(),
             validation: Validation { passed: true, ..Validation::default() },
             divergence: Vec::new(),
+            caveats: Vec::new(),
         }
     }
 
@@ -290,5 +310,25 @@ mod tests {
         let mut late = case(0.05, |_| 3.0);
         late.metrics[1].value = Some(0.5);
         assert_eq!(judged(&late), Some(Limit::Source));
+    }
+
+    /// 6,000 a second were offered for 10 s and 2,969 acknowledged: that rate is not sustained, though nothing that got through was late.
+    #[test]
+    fn what_is_not_acknowledged_is_not_sustained() {
+        let with = |offered: f64, committed: f64| {
+            let mut case = case(0.05, |_| 3.0);
+            for (id, value) in [("throughput.offered_per_s", offered), ("throughput.transactions_per_s", committed)] {
+                let metric = crate::report::Metric { id: id.to_owned(), value: Some(value), ..case.metrics[1].clone() };
+                case.metrics.push(metric);
+            }
+            Trial::judge(&case, (6000.0, 10.0, false), 0.1)
+        };
+        let trial = with(5982.0, 2969.0);
+        assert_eq!((trial.limit, trial.committed_per_s), (Some(Limit::Source), Some(2969.0)));
+        // 10 s at 5,982: 598 and 5 more may be short.
+        assert_eq!(with(5982.0, 5982.0 - 60.2).limit, None);
+        assert_eq!(with(5982.0, 5982.0 - 60.4).limit, Some(Limit::Source));
+        // More acknowledged than offered: a backlog of the warm-up.
+        assert_eq!(with(5982.0, 6100.0).limit, None);
     }
 }

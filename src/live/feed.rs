@@ -161,6 +161,7 @@ fn case(name: String, timeseries: Series, lags: &BTreeMap<String, Histogram>) ->
         phases: Vec::new(),
         validation: Validation::default(),
         divergence: Vec::new(),
+        caveats: Vec::new(),
     }
 }
 

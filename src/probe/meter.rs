@@ -174,6 +174,11 @@ impl Meter {
         self.snapshot(peak_reset)
     }
 
+    /// The counters now. The mark of peak memory stays.
+    pub fn now(&self) -> Snapshot {
+        self.snapshot(false)
+    }
+
     /// What was used since `begin`.
     pub fn usage_since(&self, begin: &Snapshot) -> Usage {
         let peak_rss = procfs::peak_rss_bytes().map(|bytes| PeakRss { bytes, of_window: begin.peak_reset });

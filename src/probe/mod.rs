@@ -7,22 +7,26 @@ pub mod divergence;
 pub mod footprint;
 pub mod freshness;
 pub mod key_reads;
+mod machine;
 pub mod meter;
 pub mod prober;
 mod server_cpu;
 pub mod stages;
+pub mod stalls;
 pub mod visibility;
 
 pub use divergence::{Arrival, Conflict, Diverged, Divergence, DivergenceCause, visible_by_arrival};
 pub use footprint::{Footprint, FootprintSample};
 pub use freshness::{AgeFigures, Freshness, FreshnessInput, LEAD_MAX, LagFigures, SLO_THETAS, Window};
 pub use key_reads::{KeyRead, KeyReadFigures, KeyReadRecord, KeyReader, KeyTarget};
+pub use machine::MachineTimes;
 pub use meter::{IoBytes, Meter, PeakRss, Role, Snapshot, ThreadCpu, Usage};
 pub use prober::{
     LengthFigures, ProbeFigures, ProbeRead, ProbeRecord, ProbeSample, ProbeTarget, Prober, ProberOptions, Staleness,
 };
 pub use server_cpu::ServerCpu;
-pub use stages::{Stage, StageFigures, StageTimes};
+pub use stages::{CaptureTimes, Stage, StageFigures, StageTimes};
+pub use stalls::{Stall, StallCause, StallRecord, StallWatch};
 pub use visibility::{
     Commit, Existence, Publish, RowChange, VisibilityError, VisibilityRecorder, visible_by_delivery,
     visible_by_watermark,

@@ -8,7 +8,7 @@ pub mod save;
 pub mod terminal;
 
 pub use result::{
-    Case, Config, Direction, Environment, Event, GitState, Hist, Metric, Phase, RunResult, Series, SinkDivergence,
-    SinkValidation, Validation,
+    Case, Config, Direction, Environment, Event, GitState, Hist, Metric, Phase, RunResult, Series, SeriesStall,
+    SinkDivergence, SinkValidation, Validation,
 };
 pub use save::{ReportError, save_page, save_result};

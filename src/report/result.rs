@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 /// The schema's name, in every file.
 pub const SCHEMA: &str = "freshbench.result";
 /// The schema's version: the first number rises when a reader of the old one would misread the new one.
-pub const SCHEMA_VERSION: &str = "1.3";
+pub const SCHEMA_VERSION: &str = "1.4";
 
 /// One run: every strategy on one identical stream.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -199,6 +199,23 @@ pub struct Series {
     /// What happened in the measured part at an instant, in the order of time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Event>,
+    /// When the process that measures stood still itself, in the order of time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stalls: Vec<SeriesStall>,
+    /// The share of the cores' time that a hypervisor gave to other machines; empty where the system does not tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steal_share: Vec<f64>,
+}
+
+/// A time in which the process that measures did not run as it should have.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SeriesStall {
+    /// Seconds since the measuring began; negative for one that had begun before.
+    pub t_s: f64,
+    /// Its length in seconds.
+    pub duration_s: f64,
+    /// `stopped`: nothing of it ran; `suspended`: the machine slept; `starved`: its threads waited for a core.
+    pub cause: String,
 }
 
 /// Something that happened at an instant.
@@ -327,6 +344,9 @@ pub struct Case {
     /// For strategies in which the application writes to the sinks itself: one entry a sink, of the repetition that `validation` is of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub divergence: Vec<SinkDivergence>,
+    /// Those of the run's warnings that must be read before any figure of this case: every report begins with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub caveats: Vec<String>,
 }
 
 impl Case {
@@ -347,6 +367,17 @@ impl Case {
 }
 
 impl RunResult {
+    /// The warnings that must be read before any figure.
+    pub fn caveats(&self) -> impl Iterator<Item = &str> {
+        self.strategies.iter().flat_map(|case| case.caveats.iter().map(String::as_str))
+    }
+
+    /// The warnings that may follow the figures.
+    pub fn other_warnings(&self) -> impl Iterator<Item = &str> {
+        let leads = |warning: &str| self.caveats().any(|caveat| caveat == warning);
+        self.warnings.iter().map(String::as_str).filter(move |warning| !leads(warning))
+    }
+
     /// The case named `name`.
     pub fn case(&self, name: &str) -> Option<&Case> {
         self.strategies.iter().find(|case| case.name == name)

@@ -26,6 +26,8 @@ const FRESHNESS: &[Figure] = &[
     figure("commit lag, p50", "freshness.commit_lag.p50", seconds),
     figure("commit lag, p99", "freshness.commit_lag.p99", seconds),
     figure("commit lag, max", "freshness.commit_lag.max", seconds),
+    figure("age without stalls, mean", "freshness.age_without_stalls.mean", seconds),
+    figure("commit lag without stalls, p99", "freshness.commit_lag_without_stalls.p99", seconds),
     Figure { label: "time within 100 ms", id: "freshness.within_slo", theta_s: Some(0.1), say: percent },
     Figure { label: "time within 1 s", id: "freshness.within_slo", theta_s: Some(1.0), say: percent },
     figure("staleness of a query, p50", "freshness.query_staleness.p50", seconds),
@@ -71,6 +73,9 @@ const COST: &[Figure] = &[
     figure("source commit, p50 from intended", "source.commit_latency.p50", seconds),
     figure("source commit, p99 from intended", "source.commit_latency.p99", seconds),
     figure("  p99 against the control run", "cost.source_overhead", times),
+    figure("  p99 without stalls", "source.commit_latency_without_stalls.p99", seconds),
+    figure("  the same against the control run", "cost.source_overhead_without_stalls", times),
+    figure("stalls of freshbench itself", "harness.stalled_time", seconds),
     figure("CPU of following, 1,000 changes", "cost.cpu_s_per_1k_changes", seconds),
     figure("CPU of the source, 1,000 changes", "cost.source_cpu_s_per_1k_changes", seconds),
     figure("CPU of its server, 1,000 changes", "cost.server_cpu_s_per_1k_changes", seconds),
@@ -123,7 +128,11 @@ fn said(case: &Case, figure: &Figure, sink: Option<&str>) -> String {
 /// The figures that at least one case has, at a sink or (for `None`) of the whole.
 fn lines(cases: &[&Case], figures: &[Figure], sink: Option<&str>) -> Vec<Line> {
     let known = |case: &&Case, figure: &Figure| find(case, figure, sink).is_some_and(|metric| metric.value.is_some());
-    let shown = figures.iter().filter(|figure| cases.iter().any(|case| known(case, figure)));
+    // Without a stall these say the same as their neighbours.
+    let stalled = cases.iter().any(|case| case.value("harness.stalls").is_some_and(|stalls| stalls > 0.0));
+    let of_stalls = |figure: &&Figure| figure.id.contains("_without_stalls") || figure.id.starts_with("harness.");
+    let figures = figures.iter().filter(|figure| stalled || !of_stalls(figure));
+    let shown = figures.filter(|figure| cases.iter().any(|case| known(case, figure)));
     shown
         .map(|figure| Line {
             label: figure.label.to_owned(),
@@ -252,7 +261,7 @@ pub fn human(result: &RunResult, color: bool) -> String {
     }
     let all: Vec<&Case> = result.strategies.iter().collect();
     let _ = writeln!(out, "\n{}", table(&cost_sheet(&all), &all, color));
-    for warning in &result.warnings {
+    for warning in result.other_warnings() {
         let _ = writeln!(out, "warning: {warning}");
     }
     out
@@ -262,7 +271,7 @@ fn cost_sheet(cases: &[&Case]) -> Sheet {
     Sheet { title: "Cost".to_owned(), lines: lines(cases, COST, None) }
 }
 
-/// What has to be said before any figure: strategies that broke their promise.
+/// What has to be said before any figure: strategies that broke their promise, and warnings that change how figures are read.
 fn verdicts(result: &RunResult) -> Vec<String> {
     let mut lines = Vec::new();
     for case in result.strategies.iter().filter(|case| !case.validation.passed) {
@@ -271,6 +280,7 @@ fn verdicts(result: &RunResult) -> Vec<String> {
             lines.push(format!("  {failure}"));
         }
     }
+    lines.extend(result.caveats().map(|caveat| format!("CAUTION: {caveat}")));
     if !result.complete {
         lines.push(
             "INCOMPLETE: this run was interrupted or is still going on; it holds the cases that finished".to_owned(),
@@ -316,7 +326,7 @@ pub fn markdown(result: &RunResult) -> String {
     if !result.warnings.is_empty() {
         out.push('\n');
     }
-    for warning in &result.warnings {
+    for warning in result.other_warnings() {
         let _ = writeln!(out, "* Warning: {warning}");
     }
     out

@@ -3,7 +3,7 @@
 use super::agreement::{Explained, told};
 use super::cache_reader::CacheTarget;
 use super::disposable::Disposable;
-use super::figures::{Observed, SERIES_POINTS, SinkSeen, figures};
+use super::figures::{Observed, SERIES_POINTS, Sheet, SinkSeen, Spent, figures};
 use super::probe_target::{SearchProbe, WarehouseProbe};
 use super::verify::{History, Judged, SinkViews, images, initial_keys, place, replay, verify};
 use super::{Progress, RunError};
@@ -11,15 +11,16 @@ use crate::clock::Clock;
 use crate::live::{Feed, Sample};
 use crate::model::{KeyRef, Lsn, Moment, TableId};
 use crate::plan::{Plan, SourceChoice};
+use crate::probe::meter::resident_bytes;
 use crate::probe::{
     Commit, Conflict, Divergence, Footprint, FootprintSample, Freshness, FreshnessInput, KeyReadFigures, KeyReadRecord,
-    KeyReader, Meter, ProbeRecord, Prober, ProberOptions, RowChange, ServerCpu, Usage, Window, visible_by_arrival,
-    visible_by_delivery, visible_by_watermark,
+    KeyReader, Meter, ProbeRecord, Prober, ProberOptions, RowChange, ServerCpu, Snapshot, StallWatch, Usage, Window,
+    visible_by_arrival, visible_by_delivery, visible_by_watermark,
 };
-use crate::report::{Case, Phase, Validation};
+use crate::report::{Case, Direction, Phase, Validation};
 use crate::sink::{SearchReader, SinkKind, WarehouseReader};
 use crate::source::{Driver, Ledger, RecordSystem};
-use crate::strategy::{self, Outcome, Running, Setting, SinkOutcome, SinkReaders, StrategyKind};
+use crate::strategy::{self, Outcome, Running, Setting, SinkOutcome, SinkReaders, StrategyKind, Traffic};
 use crate::transform::TransformSet;
 use crate::workload::TxnIndex;
 use std::collections::BTreeMap;
@@ -100,6 +101,7 @@ pub(super) fn run_case(
     (progress, stop): (&dyn Progress, &AtomicBool),
 ) -> Result<(Case, Vec<String>), RunError> {
     let failed = |cause: strategy::StrategyError| RunError::Strategy { strategy: kind.name(), cause: Box::new(cause) };
+    let at_start = resident_bytes();
     std::fs::create_dir_all(folder).map_err(|cause| RunError::Io { path: folder.to_owned(), cause })?;
     let mut phases = Phases::new(clock);
     progress.begin(&format!("{}: prepare", kind.name()), 0);
@@ -111,6 +113,7 @@ pub(super) fn run_case(
     phases.end("initial load", 0);
     progress.end();
 
+    let watch = StallWatch::start(clock).map_err(RunError::measuring)?;
     let mut measured = drive_and_measure(plan, kind, &setting, running.as_ref(), (progress, stop))?;
     phases.end("warm-up and measure", measured.ledger.counts().committed).cpu_s =
         measured.usage.process_cpu.as_secs_f64();
@@ -121,6 +124,7 @@ pub(super) fn run_case(
     let observed_until = clock.now();
     phases.end("drain", 0);
     progress.end();
+    let stalls = watch.stop().map_err(RunError::measuring)?;
     let probes = measured.probers.stop()?;
     let behind = running.as_ref().map_or_else(Vec::new, |running| behind(plan, running, goal));
     let readers = running.as_ref().map(|running| running.readers().clone());
@@ -174,15 +178,21 @@ pub(super) fn run_case(
         sinks: &sinks,
         outcome: outcome.as_ref(),
         usage: &measured.usage,
-        client_cpu: measured.client_cpu,
-        server_cpu: measured.server_cpu,
+        spent: &measured.spent,
         sizes: &verified.sizes,
         validation: &verified.validation,
         divergence: &divergence,
         cache_reads: keys.as_ref(),
         footprint: &measured.footprint,
+        stalls: &stalls,
+        observed_until,
     };
     let (mut case, warnings) = figures(&observed);
+    // Against the peak it says what is the case's own.
+    let mut memory = Sheet::default();
+    let resident = at_start.map(|bytes| bytes as f64);
+    memory.put("cost.rss_at_start_bytes", "bytes", Direction::Neutral, resident);
+    case.metrics.append(&mut memory.metrics);
     case.phases = phases.done;
     case.divergence = divergence
         .iter()
@@ -288,10 +298,7 @@ struct Measured {
     ledger: Ledger,
     window: Window,
     usage: Usage,
-    /// CPU of a database server on this machine.
-    server_cpu: Option<Duration>,
-    /// CPU that the clients' threads spent on writing to the sinks themselves.
-    client_cpu: Duration,
+    spent: Spent,
     probers: Probers,
     /// Memory, and the warehouse's files.
     footprint: Vec<FootprintSample>,
@@ -385,20 +392,31 @@ fn judge_ledger(ledger: &Ledger, validation: &mut Validation) {
     }
 }
 
-/// Reads how much CPU a database server on this machine takes, if there is one.
-struct ServerMeter {
-    server: ServerCpu,
-    before: Duration,
+/// Everything that costs, read at one instant: what is divided by changes is taken over one and the same span.
+struct Spending {
+    snapshot: Snapshot,
+    server: Option<(ServerCpu, Duration)>,
+    client_cpu: Duration,
+    traffic: Traffic,
 }
 
-impl ServerMeter {
-    fn of(source: &RecordSystem) -> Result<Option<ServerMeter>, RunError> {
+impl Spending {
+    fn begin(meter: &Meter, running: Option<&Running>, source: &RecordSystem) -> Result<Spending, RunError> {
         let server = source.with_worker(ServerCpu::of_worker)?;
-        Ok(server.and_then(|server| Some(ServerMeter { server, before: server.so_far()? })))
+        Ok(Spending {
+            server: server.and_then(|server| Some((server, server.so_far()?))),
+            client_cpu: running.map_or(Duration::ZERO, Running::client_cpu),
+            traffic: running.map(Running::traffic).unwrap_or_default(),
+            snapshot: meter.now(),
+        })
     }
 
-    fn used(self) -> Option<Duration> {
-        Some(self.server.so_far()?.saturating_sub(self.before))
+    fn end(self, meter: &Meter, running: Option<&Running>, span: Window) -> Spent {
+        let usage = meter.usage_since(&self.snapshot);
+        let server_cpu = self.server.and_then(|(server, before)| Some(server.so_far()?.saturating_sub(before)));
+        let client_cpu = running.map_or(Duration::ZERO, Running::client_cpu).saturating_sub(self.client_cpu);
+        let traffic = running.map(Running::traffic).unwrap_or_default().since(&self.traffic);
+        Spent { span, usage, server_cpu, client_cpu, traffic }
     }
 }
 
@@ -417,9 +435,11 @@ fn drive_and_measure(
     let clients = plan.workload.settings().clients;
     let mut application = |client| running.and_then(|running| running.application(client));
     let driver = Driver::start_with(&setting.source, &plan.workload, clients, clock, start, total, &mut application)?;
-    let window = Window { start: start.after(plan.warmup), end: start.after(total) };
+    let end = start.after(total);
+    let window = Window { start: start.after(total - plan.measured(kind)), end };
+    let costs_from = start.after(total - plan.cost_span(kind).unwrap_or(plan.measured(kind)));
     progress.begin(&format!("{}: run", kind.name()), u64::try_from(total.as_millis()).unwrap_or(u64::MAX));
-    let mut footprint = Footprint::new(&setting.folder.join("warehouse"), plan.duration / SERIES_POINTS);
+    let mut footprint = Footprint::new(&setting.folder.join("warehouse"), window.length() / SERIES_POINTS);
     let mut wait = |until: Moment| {
         while clock.now() < until {
             if stop.load(Ordering::Relaxed) {
@@ -445,13 +465,12 @@ fn drive_and_measure(
         Ok(())
     };
     wait(window.start)?;
-    let server = ServerMeter::of(&setting.source)?;
     let begin = meter.begin();
-    let clients_before = running.map_or(Duration::ZERO, Running::client_cpu);
+    wait(costs_from)?;
+    let before = Spending::begin(&meter, running, &setting.source)?;
     wait(window.end)?;
     let usage = meter.usage_since(&begin);
-    let server_cpu = server.and_then(ServerMeter::used);
-    let client_cpu = running.map_or(Duration::ZERO, Running::client_cpu).saturating_sub(clients_before);
+    let spent = before.end(&meter, running, Window { start: costs_from, end });
     progress.end();
     while !driver.is_finished() {
         if stop.load(Ordering::Relaxed) {
@@ -468,8 +487,7 @@ fn drive_and_measure(
         ledger,
         window,
         usage,
-        server_cpu,
-        client_cpu,
+        spent,
         probers: probers.unwrap_or_default(),
         footprint: footprint.into_samples(),
     })

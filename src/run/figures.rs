@@ -1,16 +1,17 @@
 //! From what was observed in a case to its figures, by the definitions in the documentation of `report`.
 
+use super::stalls::{Spoiled, Stalled};
 use crate::model::{Lsn, Moment};
 use crate::plan::Plan;
 use crate::probe::{
     Commit, Divergence, DivergenceCause, FootprintSample, Freshness, KeyReadFigures, LagFigures, ProbeFigures,
-    ProbeRecord, Role, StageFigures, Staleness, Usage, Window,
+    ProbeRecord, Role, StageFigures, Staleness, Stall, StallRecord, Usage, Window,
 };
 use crate::report::{Case, Direction, Event, Hist, Metric, Series, Validation};
 use crate::sink::SinkKind;
 use crate::source::{Ledger, Outcome as TxnOutcome};
 use crate::stats::{Histogram, Interval, Samples};
-use crate::strategy::{Outcome, SinkOutcome, StrategyKind};
+use crate::strategy::{Outcome, SinkOutcome, StrategyKind, Traffic};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -20,6 +21,19 @@ const LEDGER_ENTRY: Duration = Duration::from_nanos(100);
 pub(super) const SERIES_POINTS: u32 = 200;
 
 const QUANTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999), ("max", 1.0)];
+
+/// What was spent in whole periods of the strategy's own work, so that neither more nor fewer batches and checkpoints are
+/// in it than belong to its changes. All that is divided by changes is from here.
+#[derive(Debug)]
+pub(super) struct Spent {
+    pub(super) span: Window,
+    pub(super) usage: Usage,
+    /// CPU of the source's clients that went into writing to the sinks themselves: it is following, not source.
+    pub(super) client_cpu: Duration,
+    /// CPU of a database server on this machine.
+    pub(super) server_cpu: Option<Duration>,
+    pub(super) traffic: Traffic,
+}
 
 /// Everything that was observed in a case.
 pub(super) struct Observed<'a> {
@@ -31,16 +45,17 @@ pub(super) struct Observed<'a> {
     /// By sink, in the order of [`SinkKind::ALL`]; empty in the control run.
     pub(super) sinks: &'a [SinkSeen],
     pub(super) outcome: Option<&'a Outcome>,
+    /// Of the whole window.
     pub(super) usage: &'a Usage,
-    /// CPU of the source's clients that went into writing to the sinks themselves: it is following, not source.
-    pub(super) client_cpu: Duration,
-    /// CPU of a database server on this machine.
-    pub(super) server_cpu: Option<Duration>,
+    pub(super) spent: &'a Spent,
     pub(super) sizes: &'a [(Lsn, u64, u64)],
     pub(super) validation: &'a Validation,
     pub(super) divergence: &'a BTreeMap<SinkKind, Divergence>,
     pub(super) cache_reads: Option<&'a KeyReadFigures>,
     pub(super) footprint: &'a [FootprintSample],
+    /// When this process itself stood still.
+    pub(super) stalls: &'a StallRecord,
+    pub(super) observed_until: Moment,
 }
 
 /// What was observed at one sink.
@@ -107,7 +122,10 @@ pub(super) fn figures(seen: &Observed<'_>) -> (Case, Vec<String>) {
     let mut sheet = Sheet::default();
     let mut histograms = Vec::new();
     let mut warnings = Vec::new();
+    let mut caveats = Vec::new();
     let name = seen.kind.name();
+    let stalled = stalled(seen);
+    let mut met = Vec::new();
     for sink in seen.sinks {
         sheet.sink = Some(sink.kind);
         freshness_figures(&mut sheet, seen, sink);
@@ -119,6 +137,7 @@ pub(super) fn figures(seen: &Observed<'_>) -> (Case, Vec<String>) {
                  for a core, or the clock is at fault"
             ));
         }
+        met.push(stalled.at_sink(&mut sheet, sink, seen.commits));
         batch_figures(&mut sheet, seen, &sink.outcome);
         probe_figures(&mut sheet, seen, sink);
         consistency_figures(&mut sheet, seen, sink.kind);
@@ -131,7 +150,7 @@ pub(super) fn figures(seen: &Observed<'_>) -> (Case, Vec<String>) {
     }
     sheet.sink = None;
     if let Some(outcome) = seen.outcome {
-        cost_figures(&mut sheet, seen, outcome);
+        caveats.extend(cost_figures(&mut sheet, seen));
         if let Some(bytes) = outcome.retained_log_bytes {
             sheet.put("cost.retained_log_bytes.max", "bytes", Direction::Lower, Some(bytes as f64));
         }
@@ -139,6 +158,11 @@ pub(super) fn figures(seen: &Observed<'_>) -> (Case, Vec<String>) {
         sheet.put("consistency.disagreements", "count", Direction::Lower, Some(disagreements));
     }
     source_figures(&mut sheet, seen, &mut histograms, &mut warnings);
+    met.push(stalled.at_source(&mut sheet, seen.ledger));
+    stalled.totals(&mut sheet);
+    let (first, later) = stalled.told(&met);
+    caveats.extend(first);
+    warnings.extend(later);
     let rss = seen.usage.peak_rss;
     sheet.put("cost.peak_rss_bytes", "bytes", Direction::Lower, rss.map(|rss| rss.bytes as f64));
     if rss.is_some_and(|rss| !rss.of_window) {
@@ -149,12 +173,25 @@ pub(super) fn figures(seen: &Observed<'_>) -> (Case, Vec<String>) {
         sentence: String::new(),
         metrics: sheet.metrics,
         histograms,
-        timeseries: series(seen),
+        timeseries: series(seen, &stalled),
         phases: Vec::new(),
         validation: Validation::default(),
         divergence: Vec::new(),
+        caveats,
     };
     (case, warnings)
+}
+
+fn stalled<'a>(seen: &Observed<'a>) -> Stalled<'a> {
+    let stalls: Vec<Stall> = seen.stalls.stalls(Moment::ORIGIN, Moment::FAR_FUTURE).copied().collect();
+    Stalled {
+        name: seen.kind.name(),
+        record: seen.stalls,
+        spoiled: Spoiled::of(&stalls, seen.ledger),
+        window: seen.window,
+        observed_until: seen.observed_until,
+        left_out: true,
+    }
 }
 
 fn freshness_figures(sheet: &mut Sheet, seen: &Observed<'_>, sink: &SinkSeen) {
@@ -182,7 +219,8 @@ fn freshness_figures(sheet: &mut Sheet, seen: &Observed<'_>, sink: &SinkSeen) {
     if sink.outcome.stages.is_empty() {
         return;
     }
-    let stages = StageFigures::of(seen.commits, &sink.outcome.stages, seen.window);
+    let captures = seen.outcome.map_or(&[][..], |outcome| outcome.captures.as_slice());
+    let stages = StageFigures::of(seen.commits, captures, &sink.outcome.stages, seen.window);
     for (stage, mean) in stages.means() {
         sheet.put(format!("stage.{}.mean", stage.name()), "s", Direction::Lower, Some(mean.as_secs_f64()));
     }
@@ -233,8 +271,8 @@ fn probe_figures(sheet: &mut Sheet, seen: &Observed<'_>, sink: &SinkSeen) {
     sheet.put("consistency.reads_gone_back", "count", Direction::Lower, Some(figures.went_back as f64));
 }
 
-/// Changes and bytes of changed rows that the clients committed, in the window or in all.
-fn changed(seen: &Observed<'_>, in_window: bool) -> (u64, u64) {
+/// Changes and bytes of changed rows whose commits were acknowledged in a span.
+fn changed(seen: &Observed<'_>, span: Window) -> (u64, u64) {
     let mut sizes = seen.sizes.iter().peekable();
     let (mut changes, mut bytes) = (0, 0);
     for commit in seen.commits {
@@ -242,7 +280,7 @@ fn changed(seen: &Observed<'_>, in_window: bool) -> (u64, u64) {
             sizes.next();
         }
         if let Some((_, count, width)) = sizes.next_if(|(lsn, ..)| *lsn == commit.lsn)
-            && (!in_window || seen.window.contains(commit.committed))
+            && span.contains(commit.committed)
         {
             changes += count;
             bytes += width;
@@ -251,33 +289,52 @@ fn changed(seen: &Observed<'_>, in_window: bool) -> (u64, u64) {
     (changes, bytes)
 }
 
-fn cost_figures(sheet: &mut Sheet, seen: &Observed<'_>, outcome: &Outcome) {
-    let (changes_in_window, _) = changed(seen, true);
-    let (changes, bytes) = changed(seen, false);
-    let each = |sum: f64, per: u64| if per == 0 { None } else { Some(sum / per as f64) };
-    let usage = seen.usage;
+/// Why nothing can be said of what the strategy costs: the span doesn't hold one whole period of its work.
+fn costs_unknown(seen: &Observed<'_>) -> Option<String> {
+    let (name, plan, span) = (seen.kind.name(), seen.plan, seen.spent.span);
+    if plan.cost_span(seen.kind).is_none() {
+        return Some(format!(
+            "{name}: a checkpoint is made each {:?} and {:?} were measured, so what one costs may not be in them: no costs \
+             are given; measure for longer (--duration) or make checkpoints more often",
+            plan.checkpoint_interval, plan.duration
+        ));
+    }
+    let has_none = |sink: &&SinkSeen| !sink.outcome.batches.iter().any(|batch| span.contains(batch.published_at));
+    let idle = seen.sinks.iter().find(has_none).filter(|_| seen.kind.works_in_batches())?;
+    Some(format!(
+        "{name}: no batch became visible in the {} in the measured {:?}, since each takes longer than that: no costs are \
+         given; measure for longer (--duration)",
+        idle.kind.name(),
+        span.length()
+    ))
+}
+
+fn cost_figures(sheet: &mut Sheet, seen: &Observed<'_>) -> Option<String> {
+    let unknown = costs_unknown(seen);
+    let spent = seen.spent;
+    let (changes, bytes) = changed(seen, spent.span);
+    let each = |sum: f64, per: u64| (per > 0 && unknown.is_none()).then(|| sum / per as f64);
+    let usage = &spent.usage;
     // Threads that ended before the meter could read them are the followers': the search index has a new one at each of
     // its commits, while clients and probes live as long as the run.
     let ended = usage.unattributed;
     let follower =
-        usage.cpu_of(Role::Capture) + usage.cpu_of(Role::Log) + usage.cpu_of(Role::Apply) + seen.client_cpu + ended;
-    let cpu = each(follower.as_secs_f64() * 1000.0, changes_in_window);
-    sheet.put("cost.cpu_s_per_1k_changes", "s", Direction::Lower, cpu).n = changes_in_window;
-    let read_bytes = outcome.bytes_read + seen.sinks.iter().map(|sink| sink.outcome.bytes_read).sum::<u64>();
-    // What is put into a cache is not written to a disk.
-    let disks = seen.sinks.iter().filter(|sink| sink.kind != SinkKind::Cache);
-    let written_bytes = outcome.log_bytes + disks.map(|sink| sink.outcome.bytes_written).sum::<u64>();
-    let read = each(read_bytes as f64, changes);
+        usage.cpu_of(Role::Capture) + usage.cpu_of(Role::Log) + usage.cpu_of(Role::Apply) + spent.client_cpu + ended;
+    let cpu = each(follower.as_secs_f64() * 1000.0, changes);
+    sheet.put("cost.cpu_s_per_1k_changes", "s", Direction::Lower, cpu).n = changes;
+    let read = each(spent.traffic.read_bytes as f64, changes);
     sheet.put("cost.read_bytes_per_change", "bytes", Direction::Lower, read).n = changes;
-    let written = each(written_bytes as f64, changes);
+    let written_bytes = spent.traffic.disk_bytes() as f64;
+    let written = each(written_bytes, changes);
     sheet.put("cost.write_bytes_per_change", "bytes", Direction::Lower, written).n = changes;
-    let amplification = each(written_bytes as f64, bytes);
+    let amplification = each(written_bytes, bytes);
     sheet.put("cost.write_amplification", "ratio", Direction::Lower, amplification).n = changes;
+    unknown
 }
 
 fn source_figures(sheet: &mut Sheet, seen: &Observed<'_>, histograms: &mut Vec<Hist>, warnings: &mut Vec<String>) {
     let (mut latency, mut service, mut histogram_of) = (Vec::new(), Vec::new(), Histogram::new());
-    let (mut entries, mut failed) = (0u64, 0u64);
+    let (mut entries, mut failed, mut reads) = (0u64, 0u64, 0u64);
     for entry in seen.ledger.window(seen.window.start, seen.window.end) {
         entries += 1;
         match entry.outcome {
@@ -288,19 +345,23 @@ fn source_figures(sheet: &mut Sheet, seen: &Observed<'_>, histograms: &mut Vec<H
                 histogram_of.record(from_intended);
             }
             TxnOutcome::Failed { .. } | TxnOutcome::Unknown { .. } => failed += 1,
-            TxnOutcome::Read => {}
+            TxnOutcome::Read => reads += 1,
         }
     }
-    let committed = latency.len() as f64;
+    let writes = entries - reads;
     let (latency, service) = (Samples::new(latency), Samples::new(service));
     sheet.quantiles("source.commit_latency", &latency);
     sheet.quantiles("source.service_time", &service);
-    warnings.extend(not_kept_up(seen, &latency, &service));
     histograms.extend(histogram("source.commit_latency", None, &histogram_of));
     let seconds = seen.window.length().as_secs_f64();
-    let (changes, _) = changed(seen, true);
+    let (changes, _) = changed(seen, seen.window);
     sheet.put("throughput.changes_per_s", "1/s", Direction::Higher, Some(changes as f64 / seconds)).n = changes;
-    sheet.put("throughput.transactions_per_s", "1/s", Direction::Higher, Some(committed / seconds)).n = entries;
+    // By acknowledgement, as the changes: what was due in the window and acknowledged later is no throughput of it.
+    let acknowledged = seen.ledger.acknowledged(seen.window.start, seen.window.end);
+    let rate = acknowledged as f64 / seconds;
+    sheet.put("throughput.transactions_per_s", "1/s", Direction::Higher, Some(rate)).n = acknowledged;
+    sheet.put("throughput.offered_per_s", "1/s", Direction::Neutral, Some(writes as f64 / seconds)).n = writes;
+    warnings.extend(not_kept_up(seen, (&latency, &service), (writes, acknowledged)));
     sheet.put("source.failed_transactions", "count", Direction::Lower, Some(failed as f64)).n = entries;
     if failed > 0 {
         let first = seen.ledger.entries().iter().find_map(|entry| match &entry.outcome {
@@ -310,18 +371,9 @@ fn source_figures(sheet: &mut Sheet, seen: &Observed<'_>, histograms: &mut Vec<H
         let name = seen.kind.name();
         warnings.push(format!("{name}: {failed} transactions failed, the first: {}", first.unwrap_or_default()));
     }
+    sheet.put("cost.measured_time", "s", Direction::Neutral, Some(seen.spent.span.length().as_secs_f64()));
+    source_costs(sheet, seen);
     let usage = seen.usage;
-    if changes > 0 {
-        // With triggers and indexes, the source does part of the following itself.
-        let source = usage.cpu_of(Role::Source).saturating_sub(seen.client_cpu);
-        let each = source.as_secs_f64() * 1000.0 / changes as f64;
-        sheet.put("cost.source_cpu_s_per_1k_changes", "s", Direction::Lower, Some(each)).n = changes;
-        if let Some(server) = seen.server_cpu {
-            // The whole server's: for clients, triggers, snapshots and the decoding of its log alike.
-            let each = server.as_secs_f64() * 1000.0 / changes as f64;
-            sheet.put("cost.server_cpu_s_per_1k_changes", "s", Direction::Lower, Some(each)).n = changes;
-        }
-    }
     let cpu = usage.process_cpu.as_secs_f64();
     let ledger = LEDGER_ENTRY * u32::try_from(entries).unwrap_or(u32::MAX);
     let measuring = usage.cpu_of(Role::Probe) + usage.cpu_of(Role::Meter) + ledger;
@@ -337,14 +389,48 @@ fn source_figures(sheet: &mut Sheet, seen: &Observed<'_>, histograms: &mut Vec<H
     }
 }
 
-/// Says so when transactions mostly waited: then the run shows the source's capacity, not the offered rate.
-fn not_kept_up(seen: &Observed<'_>, latency: &Samples, service: &Samples) -> Option<String> {
-    let latency = latency.quantile(0.5)?.value;
-    let service = service.quantile(0.5)?.value;
-    (latency > Duration::from_millis(10) && latency > service * 5).then(|| {
+/// What the source spends: with triggers and indexes, it does part of the following itself.
+fn source_costs(sheet: &mut Sheet, seen: &Observed<'_>) {
+    let spent = seen.spent;
+    let (changes, _) = changed(seen, spent.span);
+    if changes == 0 {
+        return;
+    }
+    let each =
+        |cpu: Duration| Some(cpu.as_secs_f64() * 1000.0 / changes as f64).filter(|_| costs_unknown(seen).is_none());
+    let source = each(spent.usage.cpu_of(Role::Source).saturating_sub(spent.client_cpu));
+    sheet.put("cost.source_cpu_s_per_1k_changes", "s", Direction::Lower, source).n = changes;
+    if let Some(server) = spent.server_cpu {
+        // The whole server's: for clients, triggers, snapshots and the decoding of its log alike.
+        sheet.put("cost.server_cpu_s_per_1k_changes", "s", Direction::Lower, each(server)).n = changes;
+    }
+}
+
+/// A shortfall of acknowledged transactions is reported from this share of those offered, and from this many: some are
+/// always under way at the window's ends.
+const SHORTFALL: (f64, u64) = (0.02, 10);
+
+/// Reports when the source did not keep up: then the run shows its capacity, not what the offered rate does. Either
+/// transactions mostly waited, or fewer were acknowledged in the window than were due in it.
+fn not_kept_up(
+    seen: &Observed<'_>,
+    (latency, service): (&Samples, &Samples),
+    (offered, acknowledged): (u64, u64),
+) -> Option<String> {
+    let median = |samples: &Samples| samples.quantile(0.5).map_or(Duration::ZERO, |quantile| quantile.value);
+    let (latency, service) = (median(latency), median(service));
+    let short = offered.saturating_sub(acknowledged);
+    let is_short = short > SHORTFALL.1 && short as f64 > SHORTFALL.0 * offered as f64;
+    (is_short || (latency > Duration::from_millis(10) && latency > service * 5)).then(|| {
+        let counted = if is_short {
+            format!("{offered} transactions were due in the measured window and {acknowledged} were acknowledged in it, and ")
+        } else {
+            String::new()
+        };
         format!(
-            "{}: the source did not keep up with the offered rate (half of the commits came {latency:.0?} or more after \
-             their intended start, and took {service:.1?} themselves): lower --rate, or look what else the machine does",
+            "{}: the source did not keep up with the offered rate: {counted}half of the commits came {latency:.0?} or more \
+             after their intended start (a transaction itself took {service:.1?}); lower --rate, or check what else the \
+             machine does",
             seen.kind.name()
         )
     })
@@ -405,7 +491,7 @@ pub(super) fn histogram(id: &str, sink: Option<SinkKind>, histogram: &Histogram)
 }
 
 /// Age, backlog and changes at equal steps through the window, exact at each instant.
-fn series(seen: &Observed<'_>) -> Series {
+fn series(seen: &Observed<'_>, stalled: &Stalled<'_>) -> Series {
     let step = seen.window.length() / SERIES_POINTS;
     let mut committed: Vec<Moment> = seen.commits.iter().map(|commit| commit.committed).collect();
     committed.sort_unstable();
@@ -442,6 +528,7 @@ fn series(seen: &Observed<'_>) -> Series {
         }
     }
     series.events = events(seen);
+    (series.stalls, series.steal_share) = stalled.series(step, SERIES_POINTS);
     series
 }
 

@@ -29,8 +29,10 @@ const HELD: Duration = Duration::from_secs(4);
 pub struct Sustainable {
     /// The strategy.
     pub strategy: String,
-    /// The highest rate that held, transactions a second; none when not even one a second does.
+    /// The highest rate that held, transactions offered a second; none when not even one a second does.
     pub rate: Option<f64>,
+    /// Transactions acknowledged a second at it.
+    pub committed_per_s: Option<f64>,
     /// Changes a second at it.
     pub changes_per_s: Option<f64>,
     /// Whether a long run held.
@@ -152,6 +154,7 @@ fn find_rate(
     let mut own = Sustainable {
         strategy: kind.name().to_owned(),
         rate: found,
+        committed_per_s: at.and_then(|trial| trial.committed_per_s),
         changes_per_s,
         confirmed,
         trials,
@@ -161,10 +164,11 @@ fn find_rate(
     };
     // A dual write has no backlog: its clients are the ones who wait.
     if let Some(rate) = found.filter(|_| !kind.is_dual_write()) {
-        let load = at_rate(raw, plan, kind, (rate, HELD))?;
+        // Nothing here is a cost or an age, so the time need hold no whole interval between batches.
+        let load = Plan { duration: HELD, ..at_rate(raw, plan, kind, (rate, plan.duration))? };
         let drained = backlog(&load, kind, &folder.join("drain"), (Load::Ends, stop))?;
         own.drain_changes_per_s = drained.map(|(time, changes)| changes as f64 / time.as_secs_f64().max(1e-9));
-        let load = at_rate(raw, plan, kind, ((rate / 2.0).max(1.0), HELD * 4))?;
+        let load = Plan { duration: HELD * 4, ..at_rate(raw, plan, kind, ((rate / 2.0).max(1.0), plan.duration))? };
         own.catch_up_s =
             backlog(&load, kind, &folder.join("catch-up"), (Load::GoesOn, stop))?.map(|(time, _)| time.as_secs_f64());
     }

@@ -12,6 +12,11 @@ pub(super) fn repetitions(cases: &[Case]) -> Option<Case> {
     if cases.len() == 1 {
         return Some(merged);
     }
+    for caveat in cases.iter().flat_map(|case| &case.caveats) {
+        if !merged.caveats.contains(caveat) {
+            merged.caveats.push(caveat.clone());
+        }
+    }
     for metric in &mut merged.metrics {
         let same =
             |other: &&Metric| other.id == metric.id && other.sink == metric.sink && other.theta_s == metric.theta_s;
@@ -37,22 +42,27 @@ fn median(values: &[f64]) -> Option<f64> {
 
 /// Adds to each case what following costs the source: p99 commit latency with the strategy / without it.
 pub(super) fn source_overhead(cases: &mut [Case]) {
-    const LATENCY: &str = "source.commit_latency.p99";
+    // Once as it was, and once without the times in which this process itself stood still, in either case.
+    overhead(cases, "source.commit_latency.p99", "cost.source_overhead");
+    overhead(cases, "source.commit_latency_without_stalls.p99", "cost.source_overhead_without_stalls");
+}
+
+fn overhead(cases: &mut [Case], latency: &str, id: &str) {
     let control =
-        cases.iter().find(|case| case.name == "control" && case.validation.passed).and_then(|case| case.value(LATENCY));
+        cases.iter().find(|case| case.name == "control" && case.validation.passed).and_then(|case| case.value(latency));
     for case in cases.iter_mut().filter(|case| case.name != "control") {
-        let ratio = match (case.value(LATENCY), control) {
+        let ratio = match (case.value(latency), control) {
             (Some(with), Some(without)) if without > 0.0 => Some(with / without),
             _ => None,
         };
         case.metrics.push(Metric {
-            id: "cost.source_overhead".to_owned(),
+            id: id.to_owned(),
             sink: None,
             unit: "ratio".to_owned(),
             direction: Direction::Lower,
             value: ratio,
             ci: None,
-            n: case.metric(LATENCY).map_or(0, |metric| metric.n),
+            n: case.metric(latency).map_or(0, |metric| metric.n),
             lower_bound: false,
             theta_s: None,
             reps: Vec::new(),

@@ -9,12 +9,14 @@ mod disposable;
 mod environment;
 mod figures;
 pub mod find_rate;
+pub mod fresh;
 mod merge;
 pub mod pairs;
 mod probe_target;
 pub mod race;
 pub mod selftest;
 mod sink_rows;
+mod stalls;
 pub mod sweep;
 mod verify;
 
@@ -23,16 +25,20 @@ pub use environment::{environment, git_state, name_allocator, utc_now, warnings}
 use crate::clock::Clock;
 use crate::live::Feed;
 use crate::plan::{Plan, SourceChoice};
-use crate::report::headline::sentence;
+use crate::report::headline::{bytes, sentence};
 use crate::report::{Case, Config, ReportError, RunResult, result, save_page, save_result};
 use crate::source::postgres::PgSource;
 use crate::source::{SourceError, SourceOptions, SqliteSource};
 use crate::strategy::{StrategyError, StrategyKind};
 use disposable::Disposable;
+use fresh::{Note, WorkFolder};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// The source that every case of a run on SQLite gets a copy of, in the work folder.
+const BASE: &str = "base.db";
 
 /// Tells a person how far the run is. Every method may be called often.
 pub trait Progress {
@@ -119,34 +125,81 @@ pub struct Finished {
 
 /// Runs a plan. `stop` ends it early: finished cases stay saved.
 ///
+/// Of a plan with [`Plan::fresh_processes`] this process is replaced before each case, and goes on here.
+///
 /// # Errors
 /// [`RunError`]; cases that had finished stay saved.
 pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Finished, RunError> {
+    let clock = Clock::monotonic();
+    let mut at = match fresh::work_folder().filter(|_| plan.fresh_processes) {
+        Some(work) => go_on(plan, work)?,
+        None => begin(plan, &clock, progress)?,
+    };
+    let places: Vec<(u32, usize)> =
+        (0..plan.reps).flat_map(|rep| order(plan, rep).map(move |place| (rep, place))).collect();
+    let mut interrupted = false;
+    while let Some(&(rep, place)) = places.get(at.next) {
+        if plan.fresh_processes && !std::mem::take(&mut at.is_fresh) {
+            at.replace_process();
+        }
+        if let Err(cause) = at.case(plan, (rep, place), &clock, (progress, stop)) {
+            if !matches!(cause, RunError::Interrupted) {
+                return Err(cause);
+            }
+            interrupted = true;
+            break;
+        }
+        if stop.load(Ordering::Relaxed) {
+            interrupted = true;
+            break;
+        }
+    }
+    let At { mut result, folder, .. } = at;
+    result.complete = !interrupted;
+    save(&folder, &result, progress)?;
+    let page = save_page(&folder, &result).map_err(RunError::Report)?;
+    Ok(Finished { result, folder, page, interrupted })
+}
+
+/// Where a run is.
+struct At {
+    result: RunResult,
+    measured: Vec<(StrategyKind, Vec<Case>)>,
+    /// The case that comes next, through all repetitions.
+    next: usize,
+    folder: PathBuf,
+    // The base before its folder: fields are dropped in this order.
+    base: Disposable,
+    work: WorkFolder,
+    /// Whether this process began for the next case.
+    is_fresh: bool,
+}
+
+fn make(path: &Path) -> Result<(), RunError> {
+    std::fs::create_dir_all(path).map_err(|cause| RunError::Io { path: path.to_owned(), cause })
+}
+
+/// Loads the source, and saves a result without a case.
+fn begin(plan: &Plan, clock: &Clock, progress: &dyn Progress) -> Result<At, RunError> {
     let started = utc_now();
     let run_id = format!("{}-{}", started.compact, plan.workload.settings().name);
     let folder = plan.out.clone().unwrap_or_else(|| Path::new("reports").join(&run_id));
-    let make =
-        |path: &Path| std::fs::create_dir_all(path).map_err(|cause| RunError::Io { path: path.to_owned(), cause });
     make(&folder)?;
-    let temporary;
     let work = match &plan.work {
         Some(path) => {
             make(path)?;
-            path.as_path()
+            WorkFolder { path: path.clone(), temporary: false }
         }
         None => {
             // Below the result, so that it lies on a real disk: /tmp is often memory, where an fsync costs nothing.
-            temporary = tempfile::Builder::new()
-                .prefix("work-")
-                .tempdir_in(&folder)
-                .map_err(|cause| RunError::Io { path: folder.clone(), cause })?;
-            temporary.path()
+            let made = tempfile::Builder::new().prefix("work-").tempdir_in(&folder);
+            let made = made.map_err(|cause| RunError::Io { path: folder.clone(), cause })?;
+            WorkFolder { path: made.keep(), temporary: true }
         }
     };
-    let clock = Clock::monotonic();
-    let env = environment(work, &clock);
-    let base = load(plan, work, progress)?;
-    let mut result = RunResult {
+    let env = environment(&work.path, clock);
+    let base = load(plan, &work.path, progress)?;
+    let result = RunResult {
         schema: result::SCHEMA.to_owned(),
         schema_version: result::SCHEMA_VERSION.to_owned(),
         run_id,
@@ -160,42 +213,88 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
     };
     // An older result in this folder must not stand for this run.
     save(&folder, &result, progress)?;
-    let mut measured: Vec<(StrategyKind, Vec<Case>)> = plan.strategies.iter().map(|&kind| (kind, Vec::new())).collect();
-    let mut interrupted = false;
-    'all: for rep in 0..plan.reps {
-        for place in order(plan, rep) {
-            let Some((kind, cases)) = measured.get_mut(place) else { continue };
-            let name = format!("{}-{rep}", kind.name());
-            let case = case::run_case(plan, *kind, (&base, &name), &work.join(&name), &clock, (progress, stop));
-            let (case, warnings) = match case {
-                Err(RunError::Interrupted) => {
-                    interrupted = true;
-                    break 'all;
-                }
-                other => other?,
-            };
-            cases.push(case);
-            for warning in warnings {
-                if !result.warnings.contains(&warning) {
-                    result.warnings.push(warning);
-                }
-            }
-            result.strategies = summarise(&measured);
-            save(&folder, &result, progress)?;
-            if plan.work.is_none() {
-                // What a case leaves on the disk is of no use once it is verified, and repetitions would fill it.
-                let _ = std::fs::remove_dir_all(work.join(&name));
-            }
-            if stop.load(Ordering::Relaxed) {
-                interrupted = true;
-                break 'all;
-            }
+    let measured = plan.strategies.iter().map(|&kind| (kind, Vec::new())).collect();
+    Ok(At { result, measured, next: 0, folder, base, work, is_fresh: false })
+}
+
+/// Goes on where the process before this one was.
+fn go_on(plan: &Plan, work: PathBuf) -> Result<At, RunError> {
+    let Note { result, measured, next, folder } = fresh::take(&work)?;
+    let work = WorkFolder { path: work, temporary: plan.work.is_none() };
+    let options = SourceOptions { durability: plan.durability, ..SourceOptions::default() };
+    let base = Disposable::file(&SqliteSource::open(&work.path.join(BASE), options)?);
+    let measured = plan.strategies.iter().copied().zip(measured).collect();
+    Ok(At { result, measured, next, folder, base, work, is_fresh: true })
+}
+
+impl At {
+    /// Begins anew as a fresh process, where that is possible. If not, the next case says what it found in memory.
+    fn replace_process(&mut self) {
+        let note = Note {
+            result: self.result.clone(),
+            measured: self.measured.iter().map(|(_, cases)| cases.clone()).collect(),
+            next: self.next,
+            folder: self.folder.clone(),
+        };
+        let cause = fresh::go_on(&self.work.path, &note);
+        warn(
+            &mut self.result.warnings,
+            &[],
+            vec![format!("the cases share a process: a fresh one can't be had: {cause}")],
+        );
+    }
+
+    /// Runs the next case and saves it.
+    fn case(
+        &mut self,
+        plan: &Plan,
+        (rep, place): (u32, usize),
+        clock: &Clock,
+        (progress, stop): (&dyn Progress, &AtomicBool),
+    ) -> Result<(), RunError> {
+        self.next += 1;
+        let Some((kind, cases)) = self.measured.get_mut(place) else { return Ok(()) };
+        let name = format!("{}-{rep}", kind.name());
+        let folder = self.work.path.join(&name);
+        let (case, mut warnings) = case::run_case(plan, *kind, (&self.base, &name), &folder, clock, (progress, stop))?;
+        warnings.extend(memory_left(kind.name(), &case));
+        warn(&mut self.result.warnings, &case.caveats, warnings);
+        cases.push(case);
+        self.result.strategies = summarise(&self.measured);
+        save(&self.folder, &self.result, progress)?;
+        if plan.work.is_none() {
+            // What a case leaves on the disk is of no use once it is verified, and repetitions would fill it.
+            let _ = std::fs::remove_dir_all(&folder);
+        }
+        Ok(())
+    }
+}
+
+/// Says what earlier cases left in the memory of a process that they share.
+fn memory_left(name: &str, case: &Case) -> Option<String> {
+    static CASES: AtomicU64 = AtomicU64::new(0);
+    let earlier = CASES.fetch_add(1, Ordering::Relaxed);
+    let resident = case.value("cost.rss_at_start_bytes").filter(|_| earlier > 0)?;
+    Some(format!(
+        "{name}: its peak memory includes what {earlier} earlier cases left in this process: {} were resident when it began",
+        bytes(resident)
+    ))
+}
+
+/// Adds a case's warnings to those of the run, each once, those that must be read first before all others.
+fn warn(told: &mut Vec<String>, caveats: &[String], warnings: Vec<String>) {
+    let mut first = told.iter().take_while(|known| caveats.contains(known)).count();
+    for caveat in caveats {
+        if !told.contains(caveat) {
+            told.insert(first, caveat.clone());
+            first += 1;
         }
     }
-    result.complete = !interrupted;
-    save(&folder, &result, progress)?;
-    let page = save_page(&folder, &result).map_err(RunError::Report)?;
-    Ok(Finished { result, folder, page, interrupted })
+    for warning in warnings {
+        if !told.contains(&warning) {
+            told.push(warning);
+        }
+    }
 }
 
 /// Saves a result and shows it to those who look.
@@ -213,7 +312,7 @@ fn load(plan: &Plan, work: &Path, progress: &dyn Progress) -> Result<Disposable,
     let base = match &plan.source {
         SourceChoice::Sqlite => {
             let options = SourceOptions { durability: plan.durability, ..SourceOptions::default() };
-            let base = SqliteSource::create(&work.join("base.db"), catalog, options)?;
+            let base = SqliteSource::create(&work.join(BASE), catalog, options)?;
             base.load(&plan.workload, &mut at)?;
             Disposable::file(&base)
         }

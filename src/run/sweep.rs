@@ -308,6 +308,10 @@ impl Sweeper<'_> {
             let why = case.validation.failures.join("; ");
             return Err(RunError::measuring(format!("{} did not pass its validation: {why}", place.strategy)));
         }
+        // A run whose costs are not known is no point of a line.
+        if let Some(why) = case.caveats.first().filter(|_| case.value("cost.cpu_s_per_1k_changes").is_none()) {
+            return Err(RunError::measuring(why.clone()));
+        }
         Ok(figures(place, (&result, case), (total, interval, window), begun.elapsed()))
     }
 

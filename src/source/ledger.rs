@@ -130,6 +130,13 @@ impl Ledger {
         self.entries.iter().filter(move |entry| entry.intended >= from && entry.intended < until)
     }
 
+    /// Commits that were acknowledged at or after `from` and before `until`, whenever they were meant to start: what the
+    /// source did in that time, where [`Ledger::window`] is what it was asked for.
+    pub fn acknowledged(&self, from: Moment, until: Moment) -> u64 {
+        let inside = |entry: &LedgerEntry| entry.acknowledged >= from && entry.acknowledged < until;
+        self.commits().filter(|(_, entry)| inside(entry)).count() as u64
+    }
+
     /// How many ended how.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts { shed: self.shed, ..Counts::default() };
@@ -202,5 +209,20 @@ mod tests {
         assert_eq!((ledger.last_lsn(), ledger.counts().unknown), (Lsn(3), 0));
         assert_eq!(ledger.commit(Lsn(3)).map(|e| e.txn), Some(TxnIndex(3)));
         assert_eq!(ledger.commit(Lsn(9)), None);
+    }
+
+    /// A source that takes 10 for each transaction and is offered one each 5: twice as many are due in a time as it does.
+    #[test]
+    fn what_is_due_in_a_time_is_not_what_is_done_in_it() {
+        let entries = (0..8u64).map(|n| LedgerEntry {
+            acknowledged: Moment::from_nanos(10 * (n + 1)),
+            ..entry(n, 5 * n, if n == 3 { Outcome::Read } else { committed(n + 1) })
+        });
+        let ledger = Ledger::merge([ClientLog { entries: entries.collect(), shed: 0 }]);
+        let (from, until) = (Moment::from_nanos(10), Moment::from_nanos(40));
+        // Due at 10, 15, 20, 25, 30 and 35; acknowledged at 10, 20 and 30 (at 40 it is over).
+        assert_eq!((ledger.window(from, until).count(), ledger.acknowledged(from, until)), (6, 3));
+        // The one acknowledged at 40 only read.
+        assert_eq!(ledger.acknowledged(Moment::from_nanos(40), Moment::from_nanos(60)), 1);
     }
 }

@@ -107,6 +107,18 @@ impl AgeCurve {
         (moment < segment.end()).then(|| segment.age_at(moment))
     }
 
+    /// The parts of the curve inside these times, one behind another as if nothing had been between them. The times are in
+    /// order and do not overlap.
+    pub fn within(&self, times: &[(Moment, Moment)]) -> AgeCurve {
+        let mut joined = AgeCurve::new(self.start);
+        for &(from, until) in times {
+            let first = self.segments.partition_point(|segment| segment.end() <= from);
+            let parts = self.segments.iter().skip(first).map_while(|segment| segment.clip(from, until));
+            parts.for_each(|part| joined.push(part.length, part.age, part.slope));
+        }
+        joined
+    }
+
     /// The integral over time divided by the length; `None` for a curve of no length.
     pub fn mean(&self) -> Option<Duration> {
         let twice: u128 = self.segments.iter().map(AgeSegment::twice_integral).sum();

@@ -17,14 +17,14 @@ use crate::capture::postgres::{LogCapture, LogCaptureOptions, PgSnapshot};
 use crate::capture::{CaptureError, ChangeCapture, SourceSnapshot};
 use crate::clock::Clock;
 use crate::log::{Log, LogHandle, LogOptions, LogReader, Offset};
-use crate::model::{Lsn, Moment, Transaction};
-use crate::probe::{StageTimes, VisibilityRecorder};
+use crate::model::{Lsn, Transaction};
+use crate::probe::{CaptureTimes, StageTimes, VisibilityRecorder};
 use crate::sink::{Bulk, Cache, SearchIndex, Sink, SinkError, SinkKind, Warehouse, WarehouseReader};
 use crate::source::RecordSystem;
 use crate::source::postgres::{PgSource, RECONNECT_PATIENCE, RECONNECT_PAUSE};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How often the tailer looks for new commits; a look without news costs a few microseconds. Half of it brings the median
@@ -37,19 +37,9 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes of log that the slowest consumer may lie behind before the tailer waits for it.
 const BACKLOG_BYTES_MAX: u64 = 4 << 30;
 
-/// When the transactions through a commit were captured and logged.
-#[derive(Clone, Copy, Debug)]
-struct Logged {
-    last: Lsn,
-    captured_at: Moment,
-    logged_at: Moment,
-}
-
 /// What the tailer and the consumers tell each other.
 #[derive(Debug, Default)]
 struct Between {
-    /// When which commits were captured and logged, in order.
-    logged: Mutex<Vec<Logged>>,
     /// How far each sink's consumer is.
     consumers: BTreeMap<SinkKind, Consumer>,
 }
@@ -174,7 +164,7 @@ fn follow(setting: &Setting, sinks: Sinks, from: &From, capture: ChangeCapture) 
     let (log, _) = Log::open(setting.log_folder(), log_options(setting))?;
     let consumer = || Consumer { needed: AtomicU64::new(log.next_offset().0), ..Consumer::default() };
     let consumers = setting.sinks.iter().map(|&kind| (kind, consumer())).collect();
-    let between = Arc::new(Between { consumers, ..Between::default() });
+    let between = Arc::new(Between { consumers });
     let mut running = Running::new(readers, Shared::new(setting));
     for start in loaded {
         start(&mut running, log.handle(), Arc::clone(&between))?;
@@ -374,11 +364,13 @@ fn tail(
                 outcome.bytes_read += transaction.changes.as_bytes().len() as u64;
                 log.append_transaction(&transaction)?;
             }
-            // The times must be known before the applier can see the records.
-            let mut logged = between.logged.lock().unwrap_or_else(PoisonError::into_inner);
             log.sync()?;
-            logged.push(Logged { last, captured_at, logged_at: clock.now() });
+            if !setting.attached {
+                outcome.captures.push(CaptureTimes { last, captured_at, logged_at: clock.now() });
+            }
         }
+        let logged = log.counters();
+        shared.set_tailed(outcome.bytes_read, logged.bytes_written + logged.bytes_prepared);
         let now = clock.now();
         if now >= prune_due {
             prune_due = now.after(prune_interval);
@@ -449,17 +441,7 @@ fn consume<S: Sink>(
             let published_at = clock.now();
             shared.set_visible(S::KIND, last);
             recorder.published(published_at, last);
-            let (captured_at, logged_at) = (read_at, read_at);
-            outcome.stages.push(StageTimes {
-                first,
-                last,
-                captured_at,
-                logged_at,
-                read_at,
-                folded_at,
-                applied_at,
-                published_at,
-            });
+            outcome.stages.push(StageTimes { first, last, read_at, folded_at, applied_at, published_at });
         } else if closed && !ready {
             break;
         }
@@ -468,6 +450,7 @@ fn consume<S: Sink>(
         {
             consumer.needed.store(needed.0, Ordering::Release);
         }
+        shared.set_traffic(S::KIND, (0, sink.counters().bytes_written - written_before));
     }
     if let Some(planted) = planted.filter(|_| !shared.aborted()) {
         planted.check_taken()?;
@@ -475,20 +458,7 @@ fn consume<S: Sink>(
     setting.pool.install(|| sink.checkpoint())?;
     outcome.bytes_written = sink.counters().bytes_written - written_before;
     outcome.publishes = recorder.into_publishes();
-    let logged = between.logged.lock().unwrap_or_else(PoisonError::into_inner);
-    place_captures(&mut outcome.stages, &logged);
     Ok(outcome)
-}
-
-/// Fills in when each group was captured and logged: a group is there when its last transaction is.
-fn place_captures(stages: &mut [StageTimes], logged: &[Logged]) {
-    for group in stages {
-        let place = logged.partition_point(|entry| entry.last < group.last);
-        if let Some(entry) = logged.get(place) {
-            group.captured_at = entry.captured_at.min(group.read_at);
-            group.logged_at = entry.logged_at.min(group.read_at);
-        }
-    }
 }
 
 /// Folds what the log has ready, up to a group's limit. `None` when it has nothing.

@@ -21,7 +21,7 @@ pub use dual_write::{DualWrite, Interleaved, Schedule, Step, interleave, simulat
 pub use error::StrategyError;
 pub use load::{Loaded, file_catalog, load_file, load_tables};
 pub use load_postgres::{load_postgres, postgres_catalog};
-pub use running::{Batch, Outcome, Running, SinkOutcome};
+pub use running::{Batch, Outcome, Running, SinkOutcome, Traffic};
 pub use sinks::SinkReaders;
 
 use crate::capture::ChangeCapture;
@@ -114,6 +114,11 @@ impl StrategyKind {
     /// Whether it learns of commits from the source, so that its positions are the source's.
     pub fn follows_source(self) -> bool {
         self != StrategyKind::Control && !self.is_dual_write()
+    }
+
+    /// Whether it does its work in batches, one an interval.
+    pub fn works_in_batches(self) -> bool {
+        matches!(self, StrategyKind::FullRefresh | StrategyKind::Incremental)
     }
 
     /// Whether the application itself writes to the sinks.

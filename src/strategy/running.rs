@@ -5,7 +5,7 @@ use super::{Setting, StrategyError};
 use crate::capture::SourceSnapshot;
 use crate::clock::Clock;
 use crate::model::{CommitTime, Lsn, Moment};
-use crate::probe::{Arrival, Publish, StageTimes, VisibilityRecorder};
+use crate::probe::{Arrival, CaptureTimes, Publish, StageTimes, VisibilityRecorder};
 use crate::sink::{Sink, SinkKind};
 use crate::source::{Application, Positions};
 use crate::workload::ClientId;
@@ -15,11 +15,43 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How far one sink is, and whether it is held.
+/// How far one sink is, whether it is held, and what it has cost so far.
 #[derive(Debug, Default)]
 struct Seen {
     visible: AtomicU64,
     held: AtomicBool,
+    read_bytes: AtomicU64,
+    written_bytes: AtomicU64,
+}
+
+/// What a strategy has read and written since the initial load. Each count only grows, by whole batches and groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes read from the source, for all sinks.
+    pub read_bytes: u64,
+    /// Bytes written to the log, what was prepared included.
+    pub log_bytes: u64,
+    /// Bytes written to each sink.
+    pub sink_bytes: BTreeMap<SinkKind, u64>,
+}
+
+impl Traffic {
+    /// What was added since `before`.
+    #[must_use]
+    pub fn since(&self, before: &Traffic) -> Traffic {
+        let of = |sink: &SinkKind| before.sink_bytes.get(sink).copied().unwrap_or(0);
+        Traffic {
+            read_bytes: self.read_bytes.saturating_sub(before.read_bytes),
+            log_bytes: self.log_bytes.saturating_sub(before.log_bytes),
+            sink_bytes: self.sink_bytes.iter().map(|(sink, bytes)| (*sink, bytes.saturating_sub(of(sink)))).collect(),
+        }
+    }
+
+    /// Bytes that went to a disk: what is put into a cache does not.
+    pub fn disk_bytes(&self) -> u64 {
+        let disks = self.sink_bytes.iter().filter(|(sink, _)| **sink != SinkKind::Cache);
+        self.log_bytes + disks.map(|(_, bytes)| bytes).sum::<u64>()
+    }
 }
 
 /// What a strategy's threads share with the one who started them.
@@ -28,6 +60,9 @@ pub(super) struct Shared {
     goal: AtomicU64,
     /// The sinks that are fed.
     sinks: BTreeMap<SinkKind, Seen>,
+    /// Bytes read from the source for all sinks together, and written to the log.
+    read_bytes: AtomicU64,
+    log_bytes: AtomicU64,
     /// CPU that clients spent on writing to sinks themselves.
     client_cpu_ns: AtomicU64,
     abort: AtomicBool,
@@ -39,9 +74,10 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(setting: &Setting) -> Arc<Shared> {
         let sinks = setting.sinks.iter().map(|&kind| (kind, Seen::default())).collect();
-        let (goal, client_cpu_ns) = (AtomicU64::new(u64::MAX), AtomicU64::new(0));
+        let goal = AtomicU64::new(u64::MAX);
+        let [client_cpu_ns, read_bytes, log_bytes] = [(); 3].map(|()| AtomicU64::new(0));
         let [abort, source_held, source_rests] = [(); 3].map(|()| AtomicBool::new(false));
-        Arc::new(Shared { goal, sinks, client_cpu_ns, abort, source_held, source_rests })
+        Arc::new(Shared { goal, sinks, read_bytes, log_bytes, client_cpu_ns, abort, source_held, source_rests })
     }
 
     /// Whether a thread that has come through `reached` may end.
@@ -94,6 +130,30 @@ impl Shared {
     /// Whether the last commit of the run is known: the clients have ended.
     pub(super) fn goal_is_set(&self) -> bool {
         self.goal() != Lsn(u64::MAX)
+    }
+
+    /// Notes what a sink has cost so far.
+    pub(super) fn set_traffic(&self, sink: SinkKind, (read, written): (u64, u64)) {
+        if let Some(seen) = self.sinks.get(&sink) {
+            seen.read_bytes.store(read, Ordering::Relaxed);
+            seen.written_bytes.store(written, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes what a tailer has read and logged so far.
+    pub(super) fn set_tailed(&self, read: u64, logged: u64) {
+        self.read_bytes.store(read, Ordering::Relaxed);
+        self.log_bytes.store(logged, Ordering::Relaxed);
+    }
+
+    fn traffic(&self) -> Traffic {
+        let of_sinks: u64 = self.sinks.values().map(|seen| seen.read_bytes.load(Ordering::Relaxed)).sum();
+        let written = |(sink, seen): (&SinkKind, &Seen)| (*sink, seen.written_bytes.load(Ordering::Relaxed));
+        Traffic {
+            read_bytes: self.read_bytes.load(Ordering::Relaxed) + of_sinks,
+            log_bytes: self.log_bytes.load(Ordering::Relaxed),
+            sink_bytes: self.sinks.iter().map(written).collect(),
+        }
     }
 
     pub(super) fn add_client_cpu(&self, used: Duration) {
@@ -158,6 +218,8 @@ pub struct Outcome {
     pub log_bytes: u64,
     /// Rows of the initial load, of all sinks.
     pub initial_rows: u64,
+    /// When the tailer had which commits, in order; the same for every sink. Not kept where the source is somebody else's.
+    pub captures: Vec<CaptureTimes>,
     /// What the positions of its publishes are.
     pub positions: Positions,
     /// When each commit that was captured took place, by the source's clock, and its changes; only where it is asked for.
@@ -180,6 +242,7 @@ impl Outcome {
         self.bytes_read += other.bytes_read;
         self.log_bytes += other.log_bytes;
         self.initial_rows += other.initial_rows;
+        self.captures.extend(other.captures);
         self.positions = self.positions.merge(other.positions);
         self.commits.extend(other.commits);
         self.last_state = self.last_state.or(other.last_state);
@@ -217,6 +280,7 @@ pub(super) fn in_batches<S: Sink>(
         outcome.bytes_read += bytes;
         outcome.rows += batch.rows;
         outcome.batches.push(batch);
+        shared.set_traffic(S::KIND, (outcome.bytes_read, sink.counters().bytes_written - written_before));
     }
     outcome.bytes_written = sink.counters().bytes_written - written_before;
     outcome.publishes = recorder.into_publishes();
@@ -303,6 +367,11 @@ impl Running {
     /// CPU that the clients have spent so far on writing to the sinks themselves.
     pub fn client_cpu(&self) -> Duration {
         Duration::from_nanos(self.shared.client_cpu_ns.load(Ordering::Relaxed))
+    }
+
+    /// What has been read and written so far.
+    pub fn traffic(&self) -> Traffic {
+        self.shared.traffic()
     }
 
     /// Stops feeding a sink, as if it had become that slow, or goes on with it. For tests.

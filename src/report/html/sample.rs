@@ -37,6 +37,7 @@ fn case(name: &str, age_s: f64) -> Case {
         phases: Vec::new(),
         validation: Validation { passed: true, equal: true, sinks: vec![sink], ..Validation::default() },
         divergence: Vec::new(),
+        caveats: Vec::new(),
     }
 }
 

@@ -74,6 +74,7 @@ impl Attached<'_> {
             phases: self.phases(),
             validation: Validation::default(),
             divergence: Vec::new(),
+            caveats: Vec::new(),
         };
         Ok((case, warnings))
     }

@@ -20,8 +20,8 @@ use crate::capture::{CaptureError, SourceSnapshot};
 use crate::clock::Clock;
 use crate::live::Sample;
 use crate::model::{Lsn, Moment};
-use crate::probe::{Meter, Prober, ProberOptions, ServerCpu, Window};
-use crate::report::{RunResult, Validation, save_page, save_result};
+use crate::probe::{Meter, Prober, ProberOptions, ServerCpu, StallWatch, Window};
+use crate::report::{Case, RunResult, Validation, save_page, save_result};
 use crate::sink::{SinkKind, WarehouseReader};
 use crate::source::postgres::{
     PgKeyOrigin, PgOptions, PgSource, PgTable, PgTableName, RECONNECT_PATIENCE, RECONNECT_PAUSE,
@@ -241,6 +241,7 @@ fn follow(
     let loaded = clock.now();
     let server = RecordSystem::from(source).with_worker(ServerCpu::of_worker)?;
     let meter = Meter::start(clock).map_err(RunError::measuring)?;
+    let watch = StallWatch::start(clock).map_err(RunError::measuring)?;
     let heart = Heart::start(source, clock)?;
     let prober = prober(plan, setting, &running)?;
     // What was committed during the load is not what following is like.
@@ -319,9 +320,31 @@ fn follow(
         loading: (begun, loaded),
         reads: reads.as_ref(),
     };
-    let (mut case, warned) = attached.figures(&mut validation)?;
+    let (mut case, mut warned) = attached.figures(&mut validation)?;
+    let stalls = watch.stop().map_err(RunError::measuring)?;
+    let stalled = super::stalls::at_attach(&mut case, (kind.name(), &stalls), (attached.window, observed_until));
+    warned.splice(0..0, stalled);
+    warned.extend(no_batch(kind, &mut case, (&outcome, attached.window)));
     case.validation = validation;
     Ok(Followed { case, warned, length: end.since(start), interrupted })
+}
+
+/// Takes the costs out of a case in whose window no batch became visible: what one costs is not in it. Says why.
+fn no_batch(kind: StrategyKind, case: &mut Case, (outcome, window): (&Outcome, Window)) -> Option<String> {
+    let mut batches = outcome.sinks.values().flat_map(|sink| &sink.batches);
+    if !kind.works_in_batches() || batches.any(|batch| window.contains(batch.published_at)) {
+        return None;
+    }
+    for metric in case.metrics.iter_mut().filter(|metric| metric.id == "cost.cpu_s_per_1k_changes") {
+        metric.value = None;
+    }
+    let why = format!(
+        "{}: no batch became visible in the {:.1?} that were measured: no cost of following is given; follow for longer",
+        kind.name(),
+        window.length()
+    );
+    case.caveats.push(why.clone());
+    Some(why)
 }
 
 fn prober(plan: &AttachPlan, setting: &Setting, running: &Running) -> Result<Option<Prober>, RunError> {

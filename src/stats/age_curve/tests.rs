@@ -102,3 +102,17 @@ fn a_curve_of_no_length_has_no_figures() {
     assert_eq!(curve.distribution().share_within(ms(1)), None);
     assert_eq!(curve.mean_interval(10), None);
 }
+
+#[test]
+fn what_lies_between_parts_of_a_curve_is_left_out() {
+    // Teeth from 0 to 1000 ms at 500, 1500 and 2500 ms.
+    let curve = sawtooth(Duration::ZERO, ms(1000), 3);
+    let parts = curve.within(&[(at(500), at(1000)), (at(2000), at(2700))]);
+    // 0 to 500, 500 to 1000 and 0 to 200 ms: (125,000 + 375,000 + 20,000) / 1,200 ms.
+    assert_eq!(parts.length(), ms(1200));
+    assert_eq!(parts.mean().map(|mean| mean.as_micros()), Some(433_333));
+    assert_eq!(parts.max(), Some(ms(1000)));
+    assert_eq!(curve.within(&[(at(0), at(9999))]), curve);
+    assert_eq!(curve.within(&[]).length(), Duration::ZERO);
+    assert_eq!(curve.within(&[(at(600), at(600)), (at(1500), at(1600))]).max(), Some(ms(100)));
+}

@@ -30,6 +30,9 @@ pub(super) trait DirectSink: Send + Sync {
     /// The clients have ended: moves the watermark on to `goal`.
     fn complete(&self, goal: Lsn) -> Result<(), StrategyError>;
 
+    /// Bytes written to it since the initial load.
+    fn bytes_written(&self) -> u64;
+
     /// Hands over what was measured, once.
     fn finish(&self) -> Result<SinkOutcome, StrategyError>;
 }
@@ -114,11 +117,16 @@ impl<S: Sink> DirectSink for Direct<S> {
         Ok(())
     }
 
+    fn bytes_written(&self) -> u64 {
+        let applied = self.applied();
+        applied.sink.counters().bytes_written - applied.written_before
+    }
+
     fn finish(&self) -> Result<SinkOutcome, StrategyError> {
+        let written = self.bytes_written();
         let mut applied = self.applied();
-        let written = applied.sink.counters().bytes_written;
         let mut outcome = std::mem::take(&mut applied.outcome);
-        outcome.bytes_written = written - applied.written_before;
+        outcome.bytes_written = written;
         outcome.publishes = std::mem::take(&mut applied.recorder).into_publishes();
         Ok(outcome)
     }

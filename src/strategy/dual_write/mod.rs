@@ -138,6 +138,7 @@ fn serve(shared: &Shared, setting: &Setting, sink: &dyn DirectSink) -> Result<()
         let ends = shared.goal_is_set();
         shared.wait_while_held(sink.kind());
         sink.flush()?;
+        shared.set_traffic(sink.kind(), (0, sink.bytes_written()));
         if ends {
             sink.complete(shared.goal())?;
             shared.set_visible(sink.kind(), shared.goal());
@@ -145,6 +146,7 @@ fn serve(shared: &Shared, setting: &Setting, sink: &dyn DirectSink) -> Result<()
         }
         if clock.now() >= checkpoint_due {
             setting.pool.install(|| sink.checkpoint())?;
+            shared.set_traffic(sink.kind(), (0, sink.bytes_written()));
             checkpoint_due = clock.now().after(setting.checkpoint_interval);
         }
         due = clock.now().after(interval);

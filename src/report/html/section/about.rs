@@ -41,7 +41,12 @@ fn configuration(run: &RunResult) -> Block {
         ),
         (
             "load",
-            format!("{} transactions/s, {} arrivals, {} clients", count(config.rate), config.arrivals, config.clients),
+            format!(
+                "{} transactions/s offered, {} arrivals, {} clients",
+                count(config.rate),
+                config.arrivals,
+                config.clients
+            ),
         ),
         (
             "measured",
@@ -142,7 +147,19 @@ pub fn definitions() -> Section {
         ("backlog", "Commits that the source has acknowledged and the slowest sink does not show yet."),
         (
             "CPU of following",
-            "CPU time of the threads that capture, move and apply, and of clients while they write to sinks themselves, for 1,000 changed rows. What triggers cost is in the CPU of the source.",
+            "CPU time of the threads that capture, move and apply, and of clients while they write to sinks themselves, for 1,000 changed rows. What triggers cost is in the CPU of the source. Like bytes per change it is taken over whole intervals between batches or checkpoints, at the end of the measured time (cost.measured_time); where not even one fits, it is not given.",
+        ),
+        (
+            "throughput",
+            "What was acknowledged in the measured time. What was due in it is the offered rate (throughput.offered_per_s).",
+        ),
+        (
+            "without stalls",
+            "The same figure without the commits that were under way while freshbench itself stood still: a thread that wakes each 10 ms came 50 ms late or more, and the process used less than a fifth of a core meanwhile, or the machine slept. A stall lasts until all clients are on time again. When its threads ran and had to wait for a core, it is starved: reported, and not left out.",
+        ),
+        (
+            "peak memory",
+            "The most that was resident in the measured time. Each case has a process of its own, unless there is a live view or the source is a server; then what was resident when the case began (cost.rss_at_start_bytes) is in it.",
         ),
         (
             "against the control run",

@@ -36,7 +36,15 @@ fn marks(cases: &[&Case], sink: &str) -> Vec<Mark> {
     let of_case = |case: &&Case| {
         let color = color_of(&case.name);
         let events = case.timeseries.events.iter().filter(|event| event.sink.as_deref().is_none_or(|at| at == sink));
-        events.map(move |event| Mark { x: event.t_s, color, label: None, tall: false }).collect::<Vec<_>>()
+        let events = events.map(move |event| Mark { x: event.t_s, color, label: None, tall: false });
+        let stalls = case.timeseries.stalls.iter().filter(|stall| stall.cause != "starved");
+        let stalls = stalls.map(move |stall| Mark {
+            x: stall.t_s.max(0.0),
+            color,
+            label: Some(format!("freshbench stood still for {}", say::seconds(stall.duration_s))),
+            tall: true,
+        });
+        events.chain(stalls).collect::<Vec<_>>()
     };
     cases.iter().flat_map(of_case).collect()
 }

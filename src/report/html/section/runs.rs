@@ -71,7 +71,7 @@ fn differences(runs: &[&RunResult]) -> Option<Table> {
         ("stream", |run| run.config.stream_digest.chars().take(12).collect()),
         ("workload", |run| run.config.workload.clone()),
         ("rows", |run| say::in_unit(run.config.rows as f64, "rows")),
-        ("transactions/s", |run| say::short(run.config.rate)),
+        ("transactions/s offered", |run| say::short(run.config.rate)),
         ("batches every", |run| say::seconds_tick(run.config.batch_interval_s)),
         ("record system", |run| run.config.source.clone()),
         ("processor", |run| format!("{}, {} cores", run.env.cpu_model, run.env.cores)),

@@ -48,7 +48,7 @@ pub fn stages(run: &RunResult, prefix: &str) -> Option<Section> {
     let note = "Each bar is the mean commit lag, whose length stands at its right; the parts are where it was spent.";
     let title = "Where the lag is spent".to_owned();
     let figure = super::figure(format!("{prefix}stages-chart"), title, note, vec![View::bars(&bars)], table);
-    let text = "Capture: from the commit until it is read from the source. Queue: until it is durable in the log and its consumer takes it up. \
+    let text = "Capture: from the commit until it is read from the source. Queue: until it is durable in the log and the sink's consumer takes it up, the wait for others of its batch included. \
                 Transform, apply, publish: until it can be read at the sink. Strategies that work in batches have no such stages: \
                 their lag is the wait for the next batch, and the time that the batch takes.";
     Some(section(

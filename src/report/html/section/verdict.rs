@@ -16,6 +16,7 @@ pub fn alarms(run: &RunResult) -> Vec<String> {
             case.validation.failures.join("; ")
         ));
     }
+    alarms.extend(run.caveats().map(|caveat| format!("CAUTION in {}: {caveat}.", run.run_id)));
     if !run.complete {
         alarms.push(format!(
             "{} is INCOMPLETE: it was interrupted or is still going on; this page holds the cases that had finished.",
