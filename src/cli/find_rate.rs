@@ -48,7 +48,7 @@ pub(super) fn find_rate(
     write_whole(&path, &json).map_err(Failure::error)?;
     let mut out = io::stdout().lock();
     match format {
-        OutputFormat::Human => write!(out, "{}", told(&rates))?,
+        OutputFormat::Human => write!(out, "{}", crate::foreign::terminal_lines(&told(&rates)))?,
         OutputFormat::Json => out.write_all(&json)?,
     }
     if !quiet {

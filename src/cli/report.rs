@@ -92,7 +92,10 @@ fn index(arguments: &ReportArgs, quiet: bool) -> Result<Exit, Failure> {
             Ok(Input::Run(run)) => listed.push(html::Listed { link, run: *run }),
             Ok(other) => others.push(html::OtherListed::of(&other, name, link)),
             // One result of another version must not hide the others.
-            Err(InputError { path, why }) => eprintln!("freshbench: left out: {}: {why}", path.display()),
+            Err(InputError { path, why }) => {
+                let line = format!("left out: {}: {why}", path.display());
+                eprintln!("freshbench: {}", crate::foreign::terminal(&line));
+            }
         }
     }
     if listed.is_empty() && others.is_empty() {
@@ -110,7 +113,7 @@ fn write(path: &Path, page: &str, quiet: bool) -> Result<Exit, Failure> {
     save::replace_file(path, page.as_bytes()).map_err(|error: ReportError| {
         Failure::usage(format!("can't write {}: {}; name another file with -o", error.path.display(), error.cause))
     })?;
-    writeln!(std::io::stdout(), "{}", path.display())?;
+    writeln!(std::io::stdout(), "{}", crate::foreign::terminal(&path.display().to_string()))?;
     if !quiet {
         eprintln!("{} bytes; open it in a browser", page.len());
     }

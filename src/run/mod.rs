@@ -9,6 +9,7 @@ mod disposable;
 mod environment;
 mod figures;
 pub mod find_rate;
+pub mod identity;
 mod merge;
 pub mod pairs;
 mod probe_target;
@@ -29,6 +30,7 @@ use crate::source::postgres::PgSource;
 use crate::source::{SourceError, SourceOptions, SqliteSource};
 use crate::strategy::{StrategyError, StrategyKind};
 use disposable::Disposable;
+use identity::{HASH_VERSION, Settings, config_hash, run_settings, source_settings};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -145,6 +147,7 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
     };
     let clock = Clock::monotonic();
     let env = environment(work, &clock);
+    let source = source_settings(&plan.source)?;
     let base = load(plan, work, progress)?;
     let mut result = RunResult {
         schema: result::SCHEMA.to_owned(),
@@ -155,7 +158,7 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
         git: git_state(),
         warnings: environment::warnings(&env),
         env,
-        config: config(plan),
+        config: config(plan, &source),
         strategies: Vec::new(),
     };
     // An older result in this folder must not stand for this run.
@@ -245,29 +248,16 @@ fn summarise(measured: &[(StrategyKind, Vec<Case>)]) -> Vec<Case> {
     cases
 }
 
-fn config(plan: &Plan) -> Config {
+fn config(plan: &Plan, source: &Settings) -> Config {
     let workload = &plan.workload;
     let settings = workload.settings();
     let offered = ((plan.warmup + plan.duration).as_secs_f64() * settings.rate_per_s).ceil() as u64;
-    let names: Vec<&str> = plan.strategies.iter().map(|kind| kind.name()).collect();
     let durability = format!("source {:?}, log fsync {:?}", plan.durability, plan.log_fsync).to_lowercase();
-    let identity = format!(
-        "{} {} {} {:?} {:?} {:?} {} {} {:?} {:?} {} {:?}",
-        workload.config_hash(),
-        plan.source.kind(),
-        names.join(","),
-        plan.warmup,
-        plan.duration,
-        plan.batch_interval,
-        plan.reps,
-        durability,
-        plan.sinks,
-        plan.search_interval,
-        plan.cache_in_words(),
-        plan.dual
-    );
+    let identity = run_settings(plan, source);
     Config {
-        hash: format!("{:032x}", xxhash_rust::xxh3::xxh3_128(identity.as_bytes())),
+        hash: config_hash(&identity),
+        hash_version: HASH_VERSION,
+        settings: identity,
         seed: settings.seed,
         workload: settings.name.clone(),
         stream_digest: workload.stream_digest(offered),

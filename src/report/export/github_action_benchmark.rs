@@ -3,6 +3,7 @@
 //! `customSmallerIsBetter` and `customBiggerIsBetter`.
 
 use super::{ExportError, ExportFile, Wanted, figures, is_lower, json};
+use crate::foreign::terminal;
 use crate::report::RunResult;
 use serde::Serialize;
 
@@ -28,7 +29,7 @@ pub(super) fn files(result: &RunResult, wanted: Wanted<'_>) -> Result<Vec<Export
                 range: figure.metric.ci.map(|[low, high]| format!("{low:.6} .. {high:.6}")),
                 extra: format!(
                     "workload {}\nn {}\nconfig {}",
-                    result.config.workload, figure.metric.n, result.config.hash
+                    terminal(&result.config.workload), figure.metric.n, result.config.hash
                 ),
             })
             .collect();

@@ -99,7 +99,7 @@ impl Drop for Detach<'_> {
             return;
         }
         if let Err(cause) = patiently(self.stop, || strategy::detach(self.kind, self.setting)) {
-            eprintln!("freshbench: {cause}; run freshbench attach --cleanup");
+            eprintln!("freshbench: {}; run freshbench attach --cleanup", crate::foreign::terminal(&cause.to_string()));
         }
     }
 }
@@ -138,6 +138,7 @@ pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> 
         std::fs::create_dir_all(path).map_err(|cause| RunError::Io { path: path.clone(), cause })?;
     }
     let env = environment(&state, &clock);
+    let server = super::identity::postgres(&plan.server)?;
     let offset = ClockOffset::estimate(&source, &clock)?;
     let name = plan.strategy.name();
     progress.begin(&format!("{name}: initial load"), 0);
@@ -151,7 +152,7 @@ pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> 
         git: git_state(),
         warnings: warnings(&env),
         env,
-        config: figures::config(plan, &setting, length),
+        config: figures::config(plan, &setting, length, &server),
         strategies: vec![case],
     };
     result.warnings.extend(warned);
