@@ -191,7 +191,8 @@ mod tests {
 
     #[test]
     fn plain_text_stays_as_it_is() {
-        for text in ["orders", "Z\u{fc}rich \u{5d0}\u{5d1} \u{4e2d}\u{6587}", "cost.cpu_s_per_1k_changes", "a b, c (d)"] {
+        for text in ["orders", "Z\u{fc}rich \u{5d0}\u{5d1} \u{4e2d}\u{6587}", "cost.cpu_s_per_1k_changes", "a b, c (d)"]
+        {
             assert_eq!(terminal(text), text);
             assert_eq!(markdown(text), text);
             assert_eq!(csv_text(text), text);

@@ -113,7 +113,7 @@ fn is_bad_input(cause: &SourceError) -> bool {
     matches!(cause, SourceError::Table { .. } | SourceError::Options { .. } | SourceError::Value { .. })
 }
 
-fn plan(arguments: &AttachArgs, server: PgOptions) -> Result<AttachPlan, Failure> {
+pub(super) fn plan(arguments: &AttachArgs, server: PgOptions) -> Result<AttachPlan, Failure> {
     let duration = |flag: &str, text: &Option<String>| -> Result<Option<Duration>, Failure> {
         let parse = |text: &String| parse_duration(text).map_err(|why| Failure::usage(format!("{flag} {text}: {why}")));
         text.as_ref().map(parse).transpose()

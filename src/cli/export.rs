@@ -3,9 +3,9 @@
 use super::compare::add_to_step_summary;
 use super::history::points_of;
 use super::{Exit, Failure};
+use crate::decide::alike::{configurations_differ, schemas_differ};
 use crate::decide::judged::JUDGED;
 use crate::decide::read_result;
-use crate::decide::alike::{configurations_differ, schemas_differ};
 use crate::decide::stored::{machine_key, write_whole};
 use crate::foreign::terminal;
 use crate::report::export::{ExportFile, Format, export as export_result, otava_files, point_of};

@@ -167,8 +167,10 @@ fn told(analysis: &HistoryAnalysis) -> String {
             }
         }
         for change in &series.change_points {
-            let commit =
-                change.git.as_deref().map_or(String::new(), |git| format!(" at {}", terminal(git.get(..12).unwrap_or(git))));
+            let commit = change
+                .git
+                .as_deref()
+                .map_or(String::new(), |git| format!(" at {}", terminal(git.get(..12).unwrap_or(git))));
             let said = |value| words::said(value, &series.unit);
             let _ = writeln!(
                 out,
@@ -188,10 +190,7 @@ fn told(analysis: &HistoryAnalysis) -> String {
 
 /// The rows of a history for a tool that reads a series: the benchmark, and a point a line. Of several benchmarks or machines the one
 /// with the most lines.
-pub(super) fn points_of(
-    path: &Path,
-    wanted: &dyn Fn(&str) -> bool,
-) -> Result<(String, Vec<Point>), Failure> {
+pub(super) fn points_of(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<(String, Vec<Point>), Failure> {
     let entries = read_history(path).map_err(Failure::usage)?;
     let entries = runs(&entries);
     let mut counts = std::collections::BTreeMap::new();

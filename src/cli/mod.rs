@@ -8,6 +8,8 @@ mod doctor;
 mod dump;
 mod export;
 mod find_rate;
+#[cfg(test)]
+mod flags_and_hash;
 mod history;
 mod live;
 mod load;

@@ -113,7 +113,7 @@ fn write(path: &Path, page: &str, quiet: bool) -> Result<Exit, Failure> {
     save::replace_file(path, page.as_bytes()).map_err(|error: ReportError| {
         Failure::usage(format!("can't write {}: {}; name another file with -o", error.path.display(), error.cause))
     })?;
-    writeln!(std::io::stdout(), "{}", crate::foreign::terminal(&path.display().to_string()))?;
+    writeln!(std::io::stdout(), "{}", path.display())?;
     if !quiet {
         eprintln!("{} bytes; open it in a browser", page.len());
     }

@@ -99,8 +99,7 @@ pub fn figures_differ(a: &Metric, b: &Metric) -> Option<String> {
         return Some(format!("not compared: in {} at A and in {} at B", a.unit, b.unit));
     }
     let word = |metric: &Metric| format!("{:?}", metric.direction).to_lowercase();
-    (a.direction != b.direction)
-        .then(|| format!("not compared: {} is better at A and {} at B", word(a), word(b)))
+    (a.direction != b.direction).then(|| format!("not compared: {} is better at A and {} at B", word(a), word(b)))
 }
 
 #[cfg(test)]

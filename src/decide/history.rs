@@ -112,7 +112,10 @@ impl HistoryEntry {
                     if let Some(other) = places.insert(name.clone(), place.clone()) {
                         return Err(StoredError::new(
                             &place,
-                            format!("is a second bench {name:?} beside {}; rename one, or remove what is of an older build", other.display()),
+                            format!(
+                                "is a second bench {name:?} beside {}; rename one, or remove what is of an older build",
+                                other.display()
+                            ),
                         ));
                     }
                     metrics.insert(

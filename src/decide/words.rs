@@ -135,7 +135,8 @@ pub fn markdown(comparison: &Comparison) -> String {
             [&row.name, &row.a, &row.b, &row.change, &row.interval, &row.p, &row.verdict].map(|text| cell(text));
         let _ = writeln!(out, "| {} |", cells.join(" | "));
     }
-    let _ = writeln!(out, "\nA: {}  \nB: {}", markdown_code(&comparison.a.command), markdown_code(&comparison.b.command));
+    let _ =
+        writeln!(out, "\nA: {}  \nB: {}", markdown_code(&comparison.a.command), markdown_code(&comparison.b.command));
     for warning in &comparison.warnings {
         let _ = writeln!(out, "\n> {}", cell(warning));
     }

@@ -121,9 +121,12 @@ fn of_workload(workload: &crate::workload::Workload, put: &mut dyn FnMut(&str, S
 /// What log and warehouse are given, by a run or by an attach.
 #[derive(Debug)]
 pub struct Pipeline<'a> {
-    log_fsync: Fsync,
-    checkpoint_interval: Duration,
-    warehouse: &'a WarehouseOptions,
+    /// When the log is made durable.
+    pub log_fsync: Fsync,
+    /// From checkpoint to checkpoint.
+    pub checkpoint_interval: Duration,
+    /// How the warehouse is built.
+    pub warehouse: &'a WarehouseOptions,
 }
 
 impl<'a> Pipeline<'a> {

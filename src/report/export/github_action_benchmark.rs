@@ -29,7 +29,9 @@ pub(super) fn files(result: &RunResult, wanted: Wanted<'_>) -> Result<Vec<Export
                 range: figure.metric.ci.map(|[low, high]| format!("{low:.6} .. {high:.6}")),
                 extra: format!(
                     "workload {}\nn {}\nconfig {}",
-                    terminal(&result.config.workload), figure.metric.n, result.config.hash
+                    terminal(&result.config.workload),
+                    figure.metric.n,
+                    result.config.hash
                 ),
             })
             .collect();

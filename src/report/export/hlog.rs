@@ -9,7 +9,12 @@ use std::fmt::Write as _;
 
 pub(super) fn files(result: &RunResult) -> Result<Vec<ExportFile>, ExportError> {
     let mut text = String::from("#[Histogram log format version 1.3]\n");
-    let _ = writeln!(text, "#[freshbench {} on workload {}, values in ns]", terminal(&result.run_id), terminal(&result.config.workload));
+    let _ = writeln!(
+        text,
+        "#[freshbench {} on workload {}, values in ns]",
+        terminal(&result.run_id),
+        terminal(&result.config.workload)
+    );
     text.push_str("\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n");
     let mut lines = 0;
     for case in result.strategies.iter().filter(|case| case.validation.passed) {

@@ -33,7 +33,8 @@ pub(super) fn openmetrics(result: &RunResult, wanted: Wanted<'_>) -> String {
             ("sink", figure.metric.sink.as_deref()),
             ("theta_s", theta.as_deref()),
         ];
-        let given = labels.iter().filter_map(|(name, value)| Some(format!("{name}=\"{}\"", openmetrics_text((*value)?))));
+        let given =
+            labels.iter().filter_map(|(name, value)| Some(format!("{name}=\"{}\"", openmetrics_text((*value)?))));
         let labels = given.collect::<Vec<_>>().join(",");
         let help = format!("{} ({})", figure.metric.id, figure.metric.unit);
         // A figure of the same name in another unit is another family: one has one unit.

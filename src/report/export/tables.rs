@@ -43,8 +43,7 @@ pub(super) fn csv(result: &RunResult, wanted: Wanted<'_>) -> String {
 }
 
 pub(super) fn markdown(result: &RunResult, wanted: Wanted<'_>) -> String {
-    let mut text =
-        format!("### freshbench: {}, {}\n\n", safe(&result.config.workload), safe(&result.started_at));
+    let mut text = format!("### freshbench: {}, {}\n\n", safe(&result.config.workload), safe(&result.started_at));
     for case in &result.strategies {
         let _ = writeln!(text, "* **{}**: {}", safe(&case.name), safe(&case.sentence));
     }
