@@ -133,7 +133,9 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
     let temporary;
     let work = match &plan.work {
         Some(path) => {
-            make(path)?;
+            // Copies of the source lie here.
+            crate::storage::private::create_folders(path)
+                .map_err(|cause| RunError::Io { path: path.clone(), cause })?;
             path.as_path()
         }
         None => {

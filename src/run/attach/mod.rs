@@ -134,9 +134,12 @@ pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> 
     let source = PgSource::adopt(&plan.server, tables(plan)?);
     let setting = setting(plan, &source, &clock)?;
     let state = setting.folder.clone();
-    for path in [&folder, &state] {
-        std::fs::create_dir_all(path).map_err(|cause| RunError::Io { path: path.clone(), cause })?;
-    }
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |cause| RunError::Io { path, cause }
+    };
+    std::fs::create_dir_all(&folder).map_err(io(&folder))?;
+    crate::storage::private::create_folders(&state).map_err(io(&state))?;
     let env = environment(&state, &clock);
     let server = super::identity::postgres(&plan.server)?;
     let offset = ClockOffset::estimate(&source, &clock)?;

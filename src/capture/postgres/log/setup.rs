@@ -104,7 +104,8 @@ pub(super) fn make_for(
 ) -> Result<LogSetup, CaptureError> {
     check_name(&options.slot)?;
     check_server(client, &options.server)?;
-    std::fs::create_dir_all(&options.folder).map_err(SourceError::io("make the folder", &options.folder))?;
+    crate::storage::private::create_folders(&options.folder)
+        .map_err(SourceError::io("make the folder", &options.folder))?;
     let own_publication = options.own_publication();
     if own_publication {
         check_leaves(client, &tables)?;
