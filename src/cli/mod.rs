@@ -3,6 +3,7 @@
 mod ab;
 mod args;
 mod attach;
+mod cleanup;
 mod compare;
 mod doctor;
 mod dump;
@@ -158,6 +159,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Export(arguments) => export::export(arguments, cli.quiet),
         Command::Selftest(arguments) => selftest::selftest(arguments, cli.quiet),
         Command::Load(arguments) => load::load(arguments),
+        Command::Cleanup(arguments) => cleanup::cleanup(arguments),
         Command::Doctor(arguments) => doctor::doctor(arguments),
         Command::Warehouse(WarehouseCommand::Dump(arguments)) => dump::dump(arguments),
         Command::Warehouse(WarehouseCommand::Query(arguments)) => query::query(arguments),

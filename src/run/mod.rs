@@ -5,12 +5,14 @@ mod agreement;
 pub mod attach;
 mod cache_reader;
 mod case;
+pub mod cleanup;
 mod disposable;
 mod environment;
 mod figures;
 pub mod find_rate;
 pub mod identity;
 mod merge;
+mod owned;
 pub mod pairs;
 mod probe_target;
 pub mod race;
@@ -147,6 +149,12 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
             temporary.path()
         }
     };
+    // Kept to the end: a clean-up leaves alone what is in use.
+    let _mark = if plan.work.is_none() { Some(owned::mark(work)?) } else { None };
+    let _hold = match &plan.source {
+        SourceChoice::Sqlite => None,
+        SourceChoice::Postgres(server) => Some(owned::hold(server)?),
+    };
     let clock = Clock::monotonic();
     let env = environment(work, &clock);
     let source = source_settings(&plan.source)?;
@@ -223,10 +231,10 @@ fn load(plan: &Plan, work: &Path, progress: &dyn Progress) -> Result<Disposable,
             Disposable::file(&base)
         }
         SourceChoice::Postgres(server) => {
-            let name = disposable::database_name("base");
+            let name = owned::database_name("base");
             let base = PgSource::create(server, &name, catalog, plan.durability)?;
             // Before the load, which may fail as well.
-            let disposable = Disposable::database(&base, server);
+            let disposable = Disposable::database(&base, server, work);
             base.load(&plan.workload, &mut at)?;
             disposable
         }

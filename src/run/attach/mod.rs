@@ -24,7 +24,7 @@ use crate::probe::{Meter, Prober, ProberOptions, ServerCpu, Window};
 use crate::report::{RunResult, Validation, save_page, save_result};
 use crate::sink::{SinkKind, WarehouseReader};
 use crate::source::postgres::{
-    PgKeyOrigin, PgOptions, PgSource, PgTable, PgTableName, RECONNECT_PATIENCE, RECONNECT_PAUSE,
+    PgHold, PgKeyOrigin, PgOptions, PgSource, PgTable, PgTableName, RECONNECT_PATIENCE, RECONNECT_PAUSE,
 };
 use crate::source::{RecordSystem, SourceError};
 use crate::strategy::{self, Begin, Outcome, Running, Setting, StrategyError, StrategyKind};
@@ -140,6 +140,9 @@ pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> 
     };
     std::fs::create_dir_all(&folder).map_err(io(&folder))?;
     crate::storage::private::create_folders(&state).map_err(io(&state))?;
+    // Kept to the end: a clean-up leaves alone what is in use.
+    let name = setting.name_at_source(plan.strategy);
+    let _hold = name.map(|name| PgHold::take(&plan.server, &name)).transpose()?;
     let env = environment(&state, &clock);
     let server = super::identity::postgres(&plan.server)?;
     let offset = ClockOffset::estimate(&source, &clock)?;
