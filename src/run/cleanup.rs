@@ -99,7 +99,7 @@ pub fn find_at(server: &PgOptions) -> Result<Vec<Found>, RunError> {
 /// # Errors
 /// When the server can't be asked.
 pub fn find_in_database(server: &PgOptions, client: &mut Client) -> Result<Vec<Found>, RunError> {
-    const USED: &str = "an attach is using it";
+    const USED: &str = "it is in use";
     let state = |what, used: bool| if used { stays(what, USED) } else { left(what) };
     let leftovers = find_leftovers(client).map_err(capture_failed)?;
     let mut found = Vec::new();

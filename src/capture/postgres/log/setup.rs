@@ -301,8 +301,10 @@ pub fn find_leftovers(client: &mut Client) -> Result<Leftovers, CaptureError> {
     for row in client.query(slots, &[&SLOT_PREFIX, &MARK]).map_err(failed())? {
         let (name, active): (String, bool) = (row.try_get(0).map_err(failed())?, row.try_get(1).map_err(failed())?);
         match row.try_get(2).map_err(failed())? {
+            // Whoever uses one uses it, by whatever publication.
+            _ if active => found.slots.push((name, true)),
             Some(true) => {
-                let used = active || PgHold::is_taken(client, &name)?;
+                let used = PgHold::is_taken(client, &name)?;
                 found.slots.push((name, used));
             }
             _ => found.unproven.push(format!("replication slot {name}")),
