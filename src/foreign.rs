@@ -63,6 +63,7 @@ pub fn markdown(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             // Within a word it means nothing, and figures' names are full of it.
             '_' if between_words(rest.peek()) => out.push('_'),
+            '(' if before == Some(']') => out.push_str("\\("),
             // As a list, a heading or a line only at the start.
             '#' | '-' | '+' | '=' if before.is_none() => out.extend(['\\', c]),
             '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '$' => out.extend(['\\', c]),
@@ -81,13 +82,14 @@ fn ends_in_www(text: &str) -> bool {
     text.len().checked_sub(3).and_then(|at| text.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case("www"))
 }
 
-/// For Markdown, as code within a line: with the backticks, more of them than the text has in a row. Not for a cell of a table.
+/// For Markdown, as code within a line, with the backticks. Text with backticks or HTML in it comes as [`markdown`] has it: not every
+/// reader of Markdown agrees where code ends. Not for a cell of a table.
 pub fn markdown_code(text: &str) -> String {
     let plain = terminal(text);
-    let fence = "`".repeat(longest_run(&plain) + 1);
-    // A space is taken off again on either side, and lets the text begin or end with a backtick.
-    let space = if plain.starts_with(['`', ' ']) || plain.ends_with(['`', ' ']) { " " } else { "" };
-    format!("{fence}{space}{plain}{space}{fence}")
+    if plain.contains(['`', '<']) || plain.trim().len() != plain.len() || plain.is_empty() {
+        return markdown(text);
+    }
+    format!("`{plain}`")
 }
 
 /// For Markdown, lines of our own as a block of text.
@@ -207,13 +209,13 @@ mod tests {
         assert_eq!(terminal("a\u{1b}[31m\nb\u{202e}"), "a\\u{1b}[31m\\nb\\u{202e}");
         assert_eq!(
             markdown("a|b`c`<i>[x](http://h) _e_ @me"),
-            "a\\|b\\`c\\`&lt;i&gt;\\[x\\](http&#58;//h) \\_e\\_ &#64;me"
+            "a\\|b\\`c\\`&lt;i&gt;\\[x\\]\\(http&#58;//h) \\_e\\_ &#64;me"
         );
         assert_eq!(markdown("# a"), "\\# a");
         assert_eq!(markdown("see www.evil.example"), "see www&#46;evil.example");
         assert_eq!(markdown_code("a"), "`a`");
-        assert_eq!(markdown_code("a`b``c"), "```a`b``c```");
-        assert_eq!(markdown_code("`a"), "`` `a ``");
+        assert_eq!(markdown_code("a`b"), "a\\`b");
+        assert_eq!(markdown_code("<i>|"), "&lt;i&gt;\\|");
         assert_eq!(markdown_block("a ```\nb\n"), "````text\na ```\nb\n````\n");
         assert_eq!(csv_field("=1,\"2\""), "\"'=1,\"\"2\"\"\"");
         assert_eq!(csv_field("-"), "'-");

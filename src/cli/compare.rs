@@ -125,10 +125,10 @@ pub(super) fn finish(
         _ => {}
     }
     if let Some(path) = save.filter(|_| !quiet) {
-        eprintln!("saved in {}", path.display());
+        eprintln!("saved in {}", crate::foreign::terminal(&path.display().to_string()));
     }
     if let Some(page) = page.filter(|_| !quiet) {
-        eprintln!("look at {}", page.display());
+        eprintln!("look at {}", crate::foreign::terminal(&page.display().to_string()));
     }
     Ok(exit_of(comparison.verdict, fail_on))
 }

@@ -136,7 +136,7 @@ fn deliver(files: &[ExportFile], arguments: &ExportArgs, quiet: bool) -> Result<
         let path = folder.join(&file.name);
         write_whole(&path, file.text.as_bytes()).map_err(Failure::error)?;
         if !quiet {
-            eprintln!("wrote {}", path.display());
+            eprintln!("wrote {}", crate::foreign::terminal(&path.display().to_string()));
         }
     }
     Ok(Exit::Ok)

@@ -52,7 +52,7 @@ pub(super) fn find_rate(
         OutputFormat::Json => out.write_all(&json)?,
     }
     if !quiet {
-        eprintln!("saved in {}", path.display());
+        eprintln!("saved in {}", crate::foreign::terminal(&path.display().to_string()));
     }
     Ok(Exit::Ok)
 }

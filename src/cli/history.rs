@@ -94,7 +94,7 @@ fn add(arguments: &AddArgs, quiet: bool) -> Result<Exit, Failure> {
     }
     append_history(&arguments.history, &entries).map_err(Failure::usage)?;
     if !quiet {
-        eprintln!("added {} to {}", entries.len(), arguments.history.display());
+        eprintln!("added {} to {}", entries.len(), terminal(&arguments.history.display().to_string()));
     }
     Ok(Exit::Ok)
 }
@@ -123,8 +123,8 @@ fn look(arguments: &AnalyzeArgs, quiet: bool) -> Result<Exit, Failure> {
         write_whole(path, &json).map_err(Failure::error)?;
         let page = write_page_of(path)?;
         if !quiet {
-            eprintln!("saved in {}", path.display());
-            eprintln!("look at {}", page.display());
+            eprintln!("saved in {}", crate::foreign::terminal(&path.display().to_string()));
+            eprintln!("look at {}", crate::foreign::terminal(&page.display().to_string()));
         }
     }
     let said = told(&analysis);

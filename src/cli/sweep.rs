@@ -182,8 +182,8 @@ pub(super) fn sweep(arguments: &SweepArgs, quiet: bool) -> Result<Exit, Failure>
         OutputFormat::Json => out.write_all(&json)?,
     }
     if !quiet {
-        eprintln!("saved in {}", path.display());
-        eprintln!("look at {}", page.display());
+        eprintln!("saved in {}", crate::foreign::terminal(&path.display().to_string()));
+        eprintln!("look at {}", crate::foreign::terminal(&page.display().to_string()));
     }
     Ok(Exit::Ok)
 }

@@ -23,8 +23,9 @@ pub(super) fn files(result: &RunResult, wanted: Wanted<'_>) -> Result<Vec<Export
         let chosen = figures(result, wanted).filter(|figure| is_lower(figure.metric.direction) == Some(lower));
         let entries: Vec<Entry> = chosen
             .map(|figure| Entry {
-                name: format!("{} {} {}", figure.case.name, figure.id(), figure.sink()).trim_end().to_owned(),
-                unit: figure.metric.unit.clone(),
+                name: terminal(format!("{} {} {}", figure.case.name, figure.id(), figure.sink()).trim_end())
+                    .into_owned(),
+                unit: terminal(&figure.metric.unit).into_owned(),
                 value: figure.value,
                 range: figure.metric.ci.map(|[low, high]| format!("{low:.6} .. {high:.6}")),
                 extra: format!(
