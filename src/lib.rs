@@ -10,6 +10,8 @@
 
 pub mod model;
 
+pub mod foreign;
+
 pub mod clock;
 
 pub(crate) mod storage;

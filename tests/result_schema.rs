@@ -154,7 +154,7 @@ fn spoiled(validator: &Validator, result: &Value) {
     }
     let replaced = [
         ("/schema", json!("another.result")),
-        ("/schema_version", json!("2.0")),
+        ("/schema_version", json!("3.0")),
         ("/complete", json!("yes")),
         ("/env/mem_bytes", json!(-1)),
         ("/config/seed", json!(1.5)),

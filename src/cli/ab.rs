@@ -98,7 +98,9 @@ pub(super) fn ab(arguments: &AbArgs, quiet: bool) -> Result<Exit, Failure> {
     };
     let run = match run_pairs(&plan, &stop, &tell) {
         Err(PairsError::Interrupted) => return Ok(Exit::Interrupted),
-        Err(error @ PairsError::Failed { code: Some(2), .. }) => return Err(Failure::usage(error)),
+        Err(error @ (PairsError::Failed { code: Some(2), .. } | PairsError::Unlike(_))) => {
+            return Err(Failure::usage(error));
+        }
         Err(error @ PairsError::Failed { code: Some(5), .. }) => {
             return Err(Failure { exit: Exit::ValidationFailed, message: error.to_string() });
         }

@@ -50,6 +50,8 @@ pub(super) enum Command {
     Load(LoadArgs),
     /// Follow tables of a live PostgreSQL that somebody else writes to, measure how fresh the warehouse is, and compare
     Attach(Box<super::attach::AttachArgs>),
+    /// List and remove what killed runs and attaches left: databases, slots, publications, triggers, work folders
+    Cleanup(super::cleanup::CleanupArgs),
     /// Say what this machine can do, or what a PostgreSQL server lacks and how to mend it (exit 1 when something is missing)
     Doctor(DoctorArgs),
     /// Look into a warehouse folder

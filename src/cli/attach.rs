@@ -5,11 +5,13 @@ use super::progress::Bars;
 use super::run::{command_line, told};
 use super::{Exit, Failure};
 use crate::capture::CaptureError;
-use crate::capture::postgres::{PgTriggerCapture, clean_up, parse_lsn};
+use crate::capture::postgres::parse_lsn;
+use crate::foreign::terminal;
 use crate::run::RunError;
 use crate::run::attach::{AttachPlan, EqualSums, Until};
+use crate::run::cleanup::{Leftover, find_in_database, remove};
 use crate::source::SourceError;
-use crate::source::postgres::{PgOptions, PgSource, PgTableName};
+use crate::source::postgres::{PgOptions, PgTableName};
 use crate::strategy::{Begin, StrategyError, StrategyKind};
 use crate::workload::parse_duration;
 use clap::Args;
@@ -113,7 +115,7 @@ fn is_bad_input(cause: &SourceError) -> bool {
     matches!(cause, SourceError::Table { .. } | SourceError::Options { .. } | SourceError::Value { .. })
 }
 
-fn plan(arguments: &AttachArgs, server: PgOptions) -> Result<AttachPlan, Failure> {
+pub(super) fn plan(arguments: &AttachArgs, server: PgOptions) -> Result<AttachPlan, Failure> {
     let duration = |flag: &str, text: &Option<String>| -> Result<Option<Duration>, Failure> {
         let parse = |text: &String| parse_duration(text).map_err(|why| Failure::usage(format!("{flag} {text}: {why}")));
         text.as_ref().map(parse).transpose()
@@ -172,19 +174,17 @@ fn plan(arguments: &AttachArgs, server: PgOptions) -> Result<AttachPlan, Failure
 /// Removes slots, publications, triggers and tables of this program's that nobody uses any more.
 fn cleanup(server: &PgOptions) -> Result<Exit, Failure> {
     let mut client = server.connect().map_err(Failure::error)?;
-    let removed = clean_up(&mut client).map_err(Failure::error)?;
-    for (name, _) in &removed.slots {
-        println!("removed slot {name}");
-    }
-    for name in &removed.publications {
-        println!("removed publication {name}");
-    }
-    if PgTriggerCapture::is_set_up(&mut client).map_err(Failure::error)? {
-        if PgTriggerCapture::is_in_use(&mut client).map_err(Failure::error)? {
-            return Err(Failure::error("the changelog and its triggers are in use; end that attach first"));
+    for found in find_in_database(server, &mut client).map_err(Failure::error)? {
+        match (&found.what, &found.stays) {
+            (Leftover::Changelog, Some(_)) => {
+                return Err(Failure::error("the changelog and its triggers are in use; end that attach first"));
+            }
+            (what, Some(why)) => eprintln!("freshbench: {}", terminal(&format!("{what} stays: {why}"))),
+            (what, None) => {
+                remove(Some(server), &found).map_err(Failure::error)?;
+                println!("removed {}", terminal(&what.to_string()));
+            }
         }
-        PgTriggerCapture::teardown(&PgSource::adopt(server, Vec::new())).map_err(Failure::error)?;
-        println!("removed the changelog and its triggers");
     }
     Ok(Exit::Ok)
 }

@@ -3,6 +3,7 @@
 use super::args::OutputFormat;
 use super::report::{check_out, write_page_of};
 use super::{Exit, Failure};
+use crate::decide::alike::{configurations_differ, schemas_differ};
 use crate::decide::stored::{machine_in_words, write_whole};
 use crate::decide::{Comparison, Verdict, read_result, words};
 use crate::report::RunResult;
@@ -51,8 +52,12 @@ pub(super) fn compare(arguments: &CompareArgs, quiet: bool) -> Result<Exit, Fail
     let a = read_result(&arguments.a).map_err(Failure::usage)?;
     let b = read_result(&arguments.b).map_err(Failure::usage)?;
     let mut warnings = Vec::new();
-    if a.config.hash != b.config.hash {
-        let why = format!("{} and {} have different configurations", arguments.a.display(), arguments.b.display());
+    let named = format!("{} and {}", arguments.a.display(), arguments.b.display());
+    if let Some(why) = schemas_differ(&a, &b) {
+        return Err(Failure::usage(format!("{named}: {why}")));
+    }
+    if let Some(why) = configurations_differ(&a.config, &b.config) {
+        let why = format!("{named}: {why}");
         if !arguments.different_config {
             return Err(Failure::usage(format!(
                 "{why} ({} | {}); run both alike, or say --different-config",
@@ -69,9 +74,9 @@ pub(super) fn compare(arguments: &CompareArgs, quiet: bool) -> Result<Exit, Fail
         }
         warnings.push(why);
     }
-    if a.env.os != b.env.os || a.env.rustc != b.env.rustc {
-        let of = |result: &RunResult| format!("{}, {}", result.env.os, result.env.rustc);
-        warnings.push(format!("kernel or compiler differ: {} | {}", of(&a), of(&b)));
+    let of = |result: &RunResult| format!("{}, {}, {}", result.env.os, result.env.rustc, result.env.allocator);
+    if of(&a) != of(&b) {
+        warnings.push(format!("kernel, compiler or allocator differ: {} | {}", of(&a), of(&b)));
     }
     for (name, result) in [("A", &a), ("B", &b)] {
         if !result.complete {
@@ -120,10 +125,10 @@ pub(super) fn finish(
         _ => {}
     }
     if let Some(path) = save.filter(|_| !quiet) {
-        eprintln!("saved in {}", path.display());
+        eprintln!("saved in {}", crate::foreign::terminal(&path.display().to_string()));
     }
     if let Some(page) = page.filter(|_| !quiet) {
-        eprintln!("look at {}", page.display());
+        eprintln!("look at {}", crate::foreign::terminal(&page.display().to_string()));
     }
     Ok(exit_of(comparison.verdict, fail_on))
 }

@@ -3,6 +3,7 @@
 use super::args::{DoctorArgs, OutputFormat};
 use super::{Exit, Failure};
 use crate::clock::Clock;
+use crate::foreign::terminal;
 use crate::report::headline::{bytes, seconds};
 use crate::run::environment;
 use crate::source::postgres::{PgFinding, PgOptions, PgTableName, PgVerdict, examine};
@@ -46,9 +47,9 @@ fn source(arguments: &DoctorArgs, url: &str) -> Result<Exit, Failure> {
         }
         OutputFormat::Human => {
             for finding in &findings {
-                writeln!(out, "{}", line(finding))?;
+                writeln!(out, "{}", terminal(&line(finding)))?;
                 if let Some(remedy) = &finding.remedy {
-                    writeln!(out, "         -> {remedy}")?;
+                    writeln!(out, "         -> {}", terminal(remedy))?;
                 }
             }
             match missing {
@@ -110,10 +111,11 @@ fn machine(format: OutputFormat) -> Result<Exit, Failure> {
             writeln!(out)?;
         }
         OutputFormat::Human => {
-            writeln!(out, "processor    {}, {} cores", found.cpu_model, found.cores)?;
+            writeln!(out, "processor    {}, {} cores", terminal(&found.cpu_model), found.cores)?;
             writeln!(out, "memory       {}", bytes(found.mem_bytes as f64))?;
             writeln!(out, "system       {}", found.os)?;
-            let place = folder.display();
+            let place = folder.display().to_string();
+            let place = terminal(&place);
             match fsync {
                 Some(fsync) => {
                     writeln!(out, "disk         {} at {place}, an fsync takes {}", found.fs, seconds(fsync))?
@@ -122,7 +124,7 @@ fn machine(format: OutputFormat) -> Result<Exit, Failure> {
             }
             for (name, what, path) in services {
                 let found = path.map_or_else(|| "not found".to_owned(), |path| path.display().to_string());
-                writeln!(out, "{name:<12} {found} ({what})")?;
+                writeln!(out, "{name:<12} {} ({what})", terminal(&found))?;
             }
             for warning in crate::run::warnings(&found) {
                 writeln!(out, "note: {warning}")?;

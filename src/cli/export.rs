@@ -3,9 +3,11 @@
 use super::compare::add_to_step_summary;
 use super::history::points_of;
 use super::{Exit, Failure};
+use crate::decide::alike::{configurations_differ, schemas_differ};
 use crate::decide::judged::JUDGED;
 use crate::decide::read_result;
-use crate::decide::stored::write_whole;
+use crate::decide::stored::{machine_key, write_whole};
+use crate::foreign::terminal;
 use crate::report::export::{ExportFile, Format, export as export_result, otava_files, point_of};
 use crate::report::{Metric, RunResult};
 use clap::{Args, ValueEnum};
@@ -96,21 +98,31 @@ pub(super) fn export(arguments: &ExportArgs, quiet: bool) -> Result<Exit, Failur
         several if arguments.to == To::Otava => {
             let results = several.iter().map(|path| read_result(path).map_err(Failure::usage));
             let results = results.collect::<Result<Vec<RunResult>, Failure>>()?;
-            let points: Vec<_> = results.iter().map(|result| point_of(result, &wanted)).collect();
-            let first = results.first().map(|result| &result.config);
-            if results.iter().any(|result| Some(&result.config.hash) != first.map(|config| &config.hash)) {
-                return Err(Failure::usage("export: the results have different configurations; give those of one"));
+            if let Some((first, others)) = results.split_first() {
+                others.iter().try_for_each(|other| one_series(first, other))?;
             }
-            otava_files(first.map_or("freshbench", |config| &config.workload), &points)
+            // A run that is named twice is one point.
+            let mut runs = std::collections::BTreeSet::new();
+            let once = results.iter().filter(|result| runs.insert((&result.run_id, machine_key(&result.env))));
+            let points: Vec<_> = once.map(|result| point_of(result, &wanted)).collect();
+            otava_files(results.first().map_or("freshbench", |result| &result.config.workload), &points)
         }
         _ => return Err(Failure::usage("export: only otava takes several results; give one")),
     };
     deliver(&files, arguments, quiet)
 }
 
+/// Whether two results are points of one series.
+fn one_series(first: &RunResult, other: &RunResult) -> Result<(), Failure> {
+    let machines = (machine_key(&first.env) != machine_key(&other.env)).then(|| "different machines".to_owned());
+    let why = schemas_differ(first, other).or_else(|| configurations_differ(&first.config, &other.config)).or(machines);
+    let runs = || format!("{} and {}", first.run_id, other.run_id);
+    why.map_or(Ok(()), |why| Err(Failure::usage(format!("export: {}: {why}; give those of one series", runs()))))
+}
+
 fn warn_of_failed(result: &RunResult) {
     for case in result.strategies.iter().filter(|case| !case.validation.passed) {
-        eprintln!("freshbench: {} did not pass its validation: its figures are left out", case.name);
+        eprintln!("freshbench: {} did not pass its validation: its figures are left out", terminal(&case.name));
     }
 }
 
@@ -124,7 +136,7 @@ fn deliver(files: &[ExportFile], arguments: &ExportArgs, quiet: bool) -> Result<
         let path = folder.join(&file.name);
         write_whole(&path, file.text.as_bytes()).map_err(Failure::error)?;
         if !quiet {
-            eprintln!("wrote {}", path.display());
+            eprintln!("wrote {}", crate::foreign::terminal(&path.display().to_string()));
         }
     }
     Ok(Exit::Ok)

@@ -48,11 +48,11 @@ pub(super) fn find_rate(
     write_whole(&path, &json).map_err(Failure::error)?;
     let mut out = io::stdout().lock();
     match format {
-        OutputFormat::Human => write!(out, "{}", told(&rates))?,
+        OutputFormat::Human => write!(out, "{}", crate::foreign::terminal_lines(&told(&rates)))?,
         OutputFormat::Json => out.write_all(&json)?,
     }
     if !quiet {
-        eprintln!("saved in {}", path.display());
+        eprintln!("saved in {}", crate::foreign::terminal(&path.display().to_string()));
     }
     Ok(Exit::Ok)
 }

@@ -5,10 +5,12 @@ use super::compare::{FailOn, add_to_step_summary};
 use super::report::{check_out, write_page_of};
 use super::{Exit, Failure};
 use crate::clock::Clock;
-use crate::decide::history::{HistoryAnalysis, HistoryEntry, POINTS_MIN, analyze, append_history, read_history};
+use crate::decide::history::{HistoryAnalysis, HistoryEntry, POINTS_MIN, analyze, append_history, read_history, runs};
 use crate::decide::judged::JUDGED;
 use crate::decide::stored::write_whole;
 use crate::decide::{read_result, words};
+use crate::foreign::{markdown_block, terminal};
+use crate::report::export::{Point, PointValue};
 use crate::run::{environment, git_state, utc_now};
 use clap::{Args, Subcommand};
 use std::fmt::Write as _;
@@ -92,7 +94,7 @@ fn add(arguments: &AddArgs, quiet: bool) -> Result<Exit, Failure> {
     }
     append_history(&arguments.history, &entries).map_err(Failure::usage)?;
     if !quiet {
-        eprintln!("added {} to {}", entries.len(), arguments.history.display());
+        eprintln!("added {} to {}", entries.len(), terminal(&arguments.history.display().to_string()));
     }
     Ok(Exit::Ok)
 }
@@ -121,13 +123,13 @@ fn look(arguments: &AnalyzeArgs, quiet: bool) -> Result<Exit, Failure> {
         write_whole(path, &json).map_err(Failure::error)?;
         let page = write_page_of(path)?;
         if !quiet {
-            eprintln!("saved in {}", path.display());
-            eprintln!("look at {}", page.display());
+            eprintln!("saved in {}", crate::foreign::terminal(&path.display().to_string()));
+            eprintln!("look at {}", crate::foreign::terminal(&page.display().to_string()));
         }
     }
     let said = told(&analysis);
     if arguments.github_summary {
-        add_to_step_summary(&format!("### freshbench: history\n\n```text\n{said}```\n"))?;
+        add_to_step_summary(&format!("### freshbench: history\n\n{}", markdown_block(&said)))?;
     }
     let mut out = io::stdout().lock();
     match arguments.format {
@@ -161,12 +163,14 @@ fn told(analysis: &HistoryAnalysis) -> String {
             (Some(_), _) => short += 1,
             (None, true) => quiet += 1,
             (None, false) => {
-                let _ = writeln!(out, "{} ({} results)", series.id, series.points.len());
+                let _ = writeln!(out, "{} ({} results)", terminal(&series.id), series.points.len());
             }
         }
         for change in &series.change_points {
-            let commit =
-                change.git.as_deref().map_or(String::new(), |git| format!(" at {}", git.get(..12).unwrap_or(git)));
+            let commit = change
+                .git
+                .as_deref()
+                .map_or(String::new(), |git| format!(" at {}", terminal(git.get(..12).unwrap_or(git))));
             let said = |value| words::said(value, &series.unit);
             let _ = writeln!(
                 out,
@@ -186,27 +190,29 @@ fn told(analysis: &HistoryAnalysis) -> String {
 
 /// The rows of a history for a tool that reads a series: the benchmark, and a point a line. Of several benchmarks or machines the one
 /// with the most lines.
-pub(super) fn points_of(
-    path: &Path,
-    wanted: &dyn Fn(&str) -> bool,
-) -> Result<(String, Vec<crate::report::export::Point>), Failure> {
+pub(super) fn points_of(path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<(String, Vec<Point>), Failure> {
     let entries = read_history(path).map_err(Failure::usage)?;
-    let key = |entry: &HistoryEntry| (entry.benchmark.clone(), entry.config_hash.clone(), entry.machine.clone());
+    let entries = runs(&entries);
     let mut counts = std::collections::BTreeMap::new();
     for entry in &entries {
-        *counts.entry(key(entry)).or_insert(0_usize) += 1;
+        *counts.entry(entry.key()).or_insert(0_usize) += 1;
     }
     let most = counts.into_iter().max_by_key(|(_, count)| *count).map(|(key, _)| key);
     let most = most.ok_or_else(|| Failure::usage(format!("{}: is empty", path.display())))?;
-    let point = |entry: &HistoryEntry| crate::report::export::Point {
+    let point = |entry: &HistoryEntry| Point {
         time: entry.time.clone(),
         commit: entry.git.commit.clone().unwrap_or_default(),
         values: entry
             .metrics
             .iter()
             .filter(|(name, _)| wanted(name.split('/').nth(1).unwrap_or(name)))
-            .map(|(name, m)| (name.replace('/', "."), (m.direction == crate::report::Direction::Lower, m.value)))
+            .map(|(name, m)| PointValue {
+                name: name.replace('/', "."),
+                unit: m.unit.clone(),
+                is_lower: m.direction == crate::report::Direction::Lower,
+                value: m.value,
+            })
             .collect(),
     };
-    Ok((most.0.clone(), entries.iter().filter(|entry| key(entry) == most).map(point).collect()))
+    Ok((most.0.clone(), entries.into_iter().filter(|entry| entry.key() == most).map(point).collect()))
 }

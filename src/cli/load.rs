@@ -5,6 +5,7 @@ use super::{Exit, Failure};
 use crate::capture::CaptureError;
 use crate::capture::postgres::PgSnapshot;
 use crate::clock::Clock;
+use crate::foreign::terminal;
 use crate::model::Catalog;
 use crate::report::headline::{bytes, count, seconds};
 use crate::sink::warehouse::Loaded;
@@ -88,7 +89,7 @@ fn into_warehouse(
     let took = begun.elapsed().as_secs_f64();
     println!(
         "{}: {} rows in {}, {} rows/s, {} of Parquet in {} segments",
-        arguments.table,
+        terminal(&arguments.table),
         count(loaded.rows as f64),
         seconds(took),
         count((loaded.rows as f64 / took).round()),

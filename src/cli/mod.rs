@@ -3,11 +3,14 @@
 mod ab;
 mod args;
 mod attach;
+mod cleanup;
 mod compare;
 mod doctor;
 mod dump;
 mod export;
 mod find_rate;
+#[cfg(test)]
+mod flags_and_hash;
 mod history;
 mod live;
 mod load;
@@ -23,6 +26,7 @@ mod warehouse_rows;
 
 pub use args::Cli;
 
+use crate::foreign::{is_plain, terminal, terminal_lines};
 use crate::run::name_allocator;
 use crate::sink::WarehouseError;
 use args::{Command, WarehouseCommand};
@@ -101,16 +105,29 @@ impl From<io::Error> for Failure {
 /// Parses the process's arguments, does what they say and tells how it ended. `allocator` is the program's, for the record.
 pub fn main(allocator: &'static str) -> ExitCode {
     name_allocator(allocator);
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return wrong_usage(&error),
+    };
     match dispatch(&cli) {
         Ok(exit) => exit.into(),
         Err(failure) => {
             if !failure.message.is_empty() {
-                eprintln!("freshbench: {}", failure.message);
+                eprintln!("freshbench: {}", terminal(&failure.message));
             }
             failure.exit.into()
         }
     }
+}
+
+/// Says what is wrong with the arguments, which it repeats, or gives the help that was asked for.
+fn wrong_usage(error: &clap::Error) -> ExitCode {
+    let plain = std::env::args_os().all(|argument| is_plain(&argument.to_string_lossy()));
+    if plain || !error.use_stderr() {
+        error.exit();
+    }
+    eprint!("{}", terminal_lines(&error.render().to_string()));
+    Exit::Usage.into()
 }
 
 /// A flag that Ctrl-C raises. A second Ctrl-C ends at once.
@@ -142,6 +159,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Export(arguments) => export::export(arguments, cli.quiet),
         Command::Selftest(arguments) => selftest::selftest(arguments, cli.quiet),
         Command::Load(arguments) => load::load(arguments),
+        Command::Cleanup(arguments) => cleanup::cleanup(arguments),
         Command::Doctor(arguments) => doctor::doctor(arguments),
         Command::Warehouse(WarehouseCommand::Dump(arguments)) => dump::dump(arguments),
         Command::Warehouse(WarehouseCommand::Query(arguments)) => query::query(arguments),

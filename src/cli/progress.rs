@@ -1,5 +1,6 @@
 //! Progress bars on a terminal, nothing elsewhere.
 
+use crate::foreign::terminal;
 use crate::live::Feed;
 use crate::run::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -42,7 +43,7 @@ impl Progress for Bars {
             bar.set_style(style);
         }
         bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(5));
-        bar.set_message(what.to_owned());
+        bar.set_message(terminal(what).into_owned());
         bar.tick();
         self.with(|current| *current = Some(bar));
     }

@@ -195,14 +195,6 @@ mod reading {
 
     /// What a terminal would take for a command is written out; a line break stays one.
     fn printable(text: &str) -> String {
-        let mut out = String::with_capacity(text.len());
-        for c in text.chars() {
-            match c {
-                '\n' => out.push(c),
-                c if c.is_control() => out.extend(c.escape_default()),
-                c => out.push(c),
-            }
-        }
-        out
+        crate::foreign::terminal_lines(text).into_owned()
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn race(arguments: &RaceArgs, quiet: bool) -> Result<Exit, Failure> {
     }
     let mut out = io::stdout().lock();
     match arguments.format {
-        OutputFormat::Human => write!(out, "{}{}", told(&book), tabled(&rows))?,
+        OutputFormat::Human => write!(out, "{}{}", crate::foreign::terminal_lines(&told(&book)), tabled(&rows))?,
         OutputFormat::Json => {
             let rows: Vec<&RaceRow> = rows.iter().map(|(_, row)| row).collect();
             serde_json::to_writer_pretty(&mut out, &serde_json::json!({ "textbook": book, "simulated": rows }))

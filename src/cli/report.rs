@@ -92,7 +92,10 @@ fn index(arguments: &ReportArgs, quiet: bool) -> Result<Exit, Failure> {
             Ok(Input::Run(run)) => listed.push(html::Listed { link, run: *run }),
             Ok(other) => others.push(html::OtherListed::of(&other, name, link)),
             // One result of another version must not hide the others.
-            Err(InputError { path, why }) => eprintln!("freshbench: left out: {}: {why}", path.display()),
+            Err(InputError { path, why }) => {
+                let line = format!("left out: {}: {why}", path.display());
+                eprintln!("freshbench: {}", crate::foreign::terminal(&line));
+            }
         }
     }
     if listed.is_empty() && others.is_empty() {

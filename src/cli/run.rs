@@ -38,8 +38,8 @@ pub(super) fn told(finished: &Finished, format: OutputFormat, quiet: bool) -> Re
         _ => {}
     }
     if !quiet {
-        eprintln!("saved in {}", finished.folder.display());
-        eprintln!("look at {}", finished.page.display());
+        eprintln!("saved in {}", crate::foreign::terminal(&finished.folder.display().to_string()));
+        eprintln!("look at {}", crate::foreign::terminal(&finished.page.display().to_string()));
     }
     let kept = finished.result.strategies.iter().all(|case| case.validation.passed);
     Ok(match (finished.interrupted, kept) {

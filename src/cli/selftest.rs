@@ -30,7 +30,7 @@ pub(super) fn selftest(arguments: &SelftestArgs, quiet: bool) -> Result<Exit, Fa
     let mut tell = |check: &Check| {
         if human {
             // A reader that went away does not end the checks: the exit code is what they are for.
-            let _ = write!(io::stdout().lock(), "{}", told(check));
+            let _ = write!(io::stdout().lock(), "{}", crate::foreign::terminal_lines(&told(check)));
         } else if !quiet {
             eprintln!("{}: {}", if check.passed { "passed" } else { "FAILED" }, check.name);
         }

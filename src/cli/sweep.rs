@@ -178,12 +178,12 @@ pub(super) fn sweep(arguments: &SweepArgs, quiet: bool) -> Result<Exit, Failure>
     let page = write_page_of(&path)?;
     let mut out = io::stdout().lock();
     match arguments.format {
-        OutputFormat::Human => write!(out, "{}", told(&swept))?,
+        OutputFormat::Human => write!(out, "{}", crate::foreign::terminal_lines(&told(&swept)))?,
         OutputFormat::Json => out.write_all(&json)?,
     }
     if !quiet {
-        eprintln!("saved in {}", path.display());
-        eprintln!("look at {}", page.display());
+        eprintln!("saved in {}", crate::foreign::terminal(&path.display().to_string()));
+        eprintln!("look at {}", crate::foreign::terminal(&page.display().to_string()));
     }
     Ok(Exit::Ok)
 }

@@ -2,6 +2,7 @@
 
 use super::args::OutputFormat;
 use super::{Exit, Failure};
+use crate::foreign::terminal;
 use crate::model::ValueRef;
 use crate::model::text::write_text;
 use crate::report::headline::{bytes, count};
@@ -50,7 +51,8 @@ fn print_json(out: &mut impl Write, value: &Value) -> Result<(), Failure> {
 fn print_verification(out: &mut impl Write, folder: &Path, found: &Verification) -> Result<(), Failure> {
     for fault in &found.faults {
         let at = fault.offset.map(|offset| format!(" at byte {offset}")).unwrap_or_default();
-        writeln!(out, "DAMAGED {}{at}: {} (commit {})", fault.path.display(), fault.what, fault.commit)?;
+        let line = format!("DAMAGED {}{at}: {} (commit {})", fault.path.display(), fault.what, fault.commit);
+        writeln!(out, "{}", terminal(&line))?;
     }
     let verdict = match found.faults.len() {
         0 => "sound".to_owned(),
@@ -60,7 +62,7 @@ fn print_verification(out: &mut impl Write, folder: &Path, found: &Verification)
     writeln!(
         out,
         "{}: {verdict}; commit {}, watermark {}, {} rows; read {} files with {}, versions: {}",
-        folder.display(),
+        terminal(&folder.display().to_string()),
         found.commit,
         found.watermark,
         count(found.rows as f64),

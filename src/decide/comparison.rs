@@ -1,5 +1,6 @@
 //! The comparison of two configurations, builds or stored results: `comparison.json`.
 
+use super::alike::figures_differ;
 use super::judged::{Series, series_of};
 use super::verdict::{CONFIDENCE, Evidence, FALSE_DISCOVERIES, Verdict, overall};
 use crate::report::{Direction, GitState, RunResult};
@@ -120,6 +121,8 @@ struct Values<'a> {
     direction: Direction,
     a: Vec<f64>,
     b: Vec<f64>,
+    /// Why the two sides are not one series, if so.
+    apart: Option<String>,
 }
 
 /// What a test says of `ln(B / A)`: estimate, interval, p.
@@ -131,6 +134,9 @@ fn judge(all: Vec<Values<'_>>, test: impl Fn(&[f64], &[f64]) -> Result<Test, Str
     let tests: Vec<Result<Test, String>> = all
         .iter()
         .map(|values| {
+            if let Some(why) = &values.apart {
+                return Err(why.clone());
+            }
             if values.a.iter().chain(&values.b).any(|value| *value <= 0.0) {
                 return Err("a value is zero or less, so that there is no ratio".to_owned());
             }
@@ -147,7 +153,8 @@ fn judge(all: Vec<Values<'_>>, test: impl Fn(&[f64], &[f64]) -> Result<Test, Str
             unit: values.unit,
             direction: values.direction,
             a: median(&values.a),
-            b: median(&values.b),
+            // In another unit than the one that is named it would be read as a figure 1,000 times too large.
+            b: if values.apart.is_some() { None } else { median(&values.b) },
             n: values.a.len().min(values.b.len()),
             estimate_ln: None,
             ci_ln: None,
@@ -161,7 +168,7 @@ fn judge(all: Vec<Values<'_>>, test: impl Fn(&[f64], &[f64]) -> Result<Test, Str
         match test {
             Err(why) => {
                 // Nothing happened on either side, twice: that is no reason to doubt B.
-                if values.a == values.b && !values.a.is_empty() {
+                if values.apart.is_none() && values.a == values.b && !values.a.is_empty() {
                     metric.verdict = Verdict::NoRegression;
                 }
                 metric.note = Some(why);
@@ -201,7 +208,9 @@ pub fn judge_pairs(pairs: &[(RunResult, RunResult)], chosen: &[String]) -> Vec<J
         let (a, b): (Vec<f64>, Vec<f64>) = both.unzip();
         let known = of.find(first)?;
         let (unit, direction) = (known.unit.clone(), known.direction);
-        Some(Values { series: of, margin: *margin, floor: *floor, unit, direction, a, b })
+        let mut others = pairs.iter().flat_map(|(a, b)| [of.find(a), of.find(b)]).flatten();
+        let apart = others.find_map(|other| figures_differ(known, other));
+        Some(Values { series: of, margin: *margin, floor: *floor, unit, direction, a, b, apart })
     });
     judge(values.collect(), |a, b| {
         if a.len() < pairs.len() {
@@ -261,9 +270,11 @@ impl Comparison {
         let values = series.iter().filter_map(|(of, margin, floor)| {
             let known = of.find(a)?;
             let (unit, direction) = (known.unit.clone(), known.direction);
-            let (first, second) = (repetitions(Some(known)), repetitions(of.find(b)));
+            let other = of.find(b);
+            let (first, second) = (repetitions(Some(known)), repetitions(other));
             fewest = fewest.min(first.len()).min(second.len());
-            Some(Values { series: of, margin: *margin, floor: *floor, unit, direction, a: first, b: second })
+            let apart = other.and_then(|other| figures_differ(known, other));
+            Some(Values { series: of, margin: *margin, floor: *floor, unit, direction, a: first, b: second, apart })
         });
         let metrics = judge(values.collect(), |a, b| {
             if a.len().min(b.len()) < REPS_MIN {

@@ -2,13 +2,14 @@
 
 use super::judged::margin_of;
 use super::stored::{StoredError, machine_in_words, machine_key, read_text};
+use crate::report::result::major;
 use crate::report::{Direction, Environment, GitState, RunResult};
 use crate::stats::{ChangePointOptions, change_points, median};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The largest history that is read, in bytes.
 const HISTORY_BYTES_MAX: u64 = 256 << 20;
@@ -28,11 +29,15 @@ pub struct HistoryMetric {
     pub direction: Direction,
 }
 
-/// One line of a history. Lines compare when benchmark, configuration and machine are equal.
+/// One line of a history. Lines compare when benchmark, schema, configuration and machine are equal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct HistoryEntry {
     /// The workload, or `criterion`.
     pub benchmark: String,
+    /// The first number of the schema of the result; a figure of one name does not mean the same in two of them. Lines before it was
+    /// kept are of 1, and criterion's, whose times mean the same for ever, stay there.
+    #[serde(default = "first_schema")]
+    pub schema_major: u32,
     /// The configuration's hash; of criterion's benches nothing is known.
     pub config_hash: String,
     /// The key of the machine.
@@ -51,6 +56,12 @@ pub struct HistoryEntry {
     pub metrics: BTreeMap<String, HistoryMetric>,
 }
 
+const FIRST_SCHEMA: u32 = 1;
+
+fn first_schema() -> u32 {
+    FIRST_SCHEMA
+}
+
 impl HistoryEntry {
     /// The entry of a result: every figure with a direction, of the strategies that passed their validation.
     pub fn of(result: &RunResult) -> HistoryEntry {
@@ -66,6 +77,7 @@ impl HistoryEntry {
         });
         HistoryEntry {
             benchmark: result.config.workload.clone(),
+            schema_major: major(&result.schema_version).unwrap_or(FIRST_SCHEMA),
             config_hash: result.config.hash.clone(),
             machine: machine_key(&result.env),
             machine_in_words: machine_in_words(&result.env),
@@ -88,6 +100,7 @@ impl HistoryEntry {
         git: GitState,
     ) -> Result<HistoryEntry, StoredError> {
         let mut metrics = BTreeMap::new();
+        let mut places: BTreeMap<String, PathBuf> = BTreeMap::new();
         let mut folders = vec![folder.to_owned()];
         while let Some(place) = folders.pop() {
             let entries = std::fs::read_dir(&place)
@@ -95,6 +108,16 @@ impl HistoryEntry {
             for entry in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
                 if entry.ends_with("new") && entry.join("estimates.json").exists() {
                     let (name, seconds) = criterion_bench(&entry)?;
+                    // Neither may stand for the other, and which of them is the bench of the last time nobody can say.
+                    if let Some(other) = places.insert(name.clone(), place.clone()) {
+                        return Err(StoredError::new(
+                            &place,
+                            format!(
+                                "is a second bench {name:?} beside {}; rename one, or remove what is of an older build",
+                                other.display()
+                            ),
+                        ));
+                    }
                     metrics.insert(
                         name,
                         HistoryMetric { value: seconds, unit: "s".to_owned(), direction: Direction::Lower },
@@ -109,19 +132,35 @@ impl HistoryEntry {
         }
         Ok(HistoryEntry {
             benchmark: "criterion".to_owned(),
+            schema_major: FIRST_SCHEMA,
             config_hash: "criterion".to_owned(),
             machine: machine_key(env),
             machine_in_words: machine_in_words(env),
             time: time.to_owned(),
-            run_id: format!("criterion-{time}"),
+            run_id: criterion_run(&metrics),
             git,
             metrics,
         })
     }
 
-    fn key(&self) -> (String, String, String) {
-        (self.benchmark.clone(), self.config_hash.clone(), self.machine.clone())
+    /// What lines must share to be points of one series.
+    pub fn key(&self) -> EntryKey {
+        (self.benchmark.clone(), self.schema_major, self.config_hash.clone(), self.machine.clone())
     }
+
+    /// Whether both are of one run. A run without an id is like no other.
+    fn is_same_run(&self, other: &HistoryEntry) -> bool {
+        !self.run_id.is_empty() && self.run_id == other.run_id && self.machine == other.machine
+    }
+}
+
+/// Benchmark, schema, configuration, machine.
+pub type EntryKey = (String, u32, String, String);
+
+/// Criterion gives its runs no id. No two of them measure every bench as long to the last bit.
+fn criterion_run(metrics: &BTreeMap<String, HistoryMetric>) -> String {
+    let lines = metrics.iter().map(|(name, metric)| format!("{name} {:x}\n", metric.value.to_bits()));
+    format!("criterion-{:016x}", xxhash_rust::xxh3::xxh3_64(lines.collect::<String>().as_bytes()))
 }
 
 fn criterion_bench(folder: &Path) -> Result<(String, f64), StoredError> {
@@ -162,10 +201,13 @@ pub fn read_history(path: &Path) -> Result<Vec<HistoryEntry>, StoredError> {
 /// # Errors
 /// [`StoredError`] when the file can't be written, ends in half a line, or holds one of these runs already. Nothing is written then.
 pub fn append_history(path: &Path, entries: &[HistoryEntry]) -> Result<(), StoredError> {
-    if path.exists() {
-        let known = read_history(path)?;
-        if let Some(twice) = entries.iter().find(|e| known.iter().any(|k| k.run_id == e.run_id && k.time == e.time)) {
-            return Err(StoredError::new(path, format!("holds the run {} already; leave it out", twice.run_id)));
+    let known = if path.exists() { read_history(path)? } else { Vec::new() };
+    for (place, entry) in entries.iter().enumerate() {
+        if known.iter().any(|known| known.is_same_run(entry)) {
+            return Err(StoredError::new(path, format!("holds the run {} already; leave it out", entry.run_id)));
+        }
+        if entries.iter().take(place).any(|earlier| earlier.is_same_run(entry)) {
+            return Err(StoredError::new(path, format!("the run {} is given twice; leave one out", entry.run_id)));
         }
     }
     let mut text = String::new();
@@ -225,6 +267,9 @@ pub struct HistoryChange {
 pub struct HistorySeries {
     /// `benchmark/strategy/figure/sink`.
     pub id: String,
+    /// The first number of the schema of its results.
+    #[serde(default = "first_schema")]
+    pub schema_major: u32,
     /// The configuration's hash.
     pub config_hash: String,
     /// The key of the machine.
@@ -254,16 +299,18 @@ pub struct HistoryAnalysis {
 }
 
 /// Looks for changes in every series that `wanted` names. A change counts when its permutation p is at most 1 %, there are five points
-/// on either side, and the medians differ by the figure's margin (5 %, or 10 % for tails).
+/// on either side, and the medians differ by the figure's margin (5 %, or 10 % for tails). A figure in another unit, or that is better the
+/// other way, is a series of its own; a run that was added twice counts once.
 pub fn analyze(entries: &[HistoryEntry], wanted: &dyn Fn(&str) -> bool) -> HistoryAnalysis {
-    type Key = ((String, String, String), String);
+    type Key = (EntryKey, String, String, bool, bool);
     let mut series: BTreeMap<Key, HistorySeries> = BTreeMap::new();
-    let mut sorted: Vec<&HistoryEntry> = entries.iter().collect();
-    sorted.sort_by(|a, b| a.time.cmp(&b.time));
-    for entry in sorted {
+    for entry in runs(entries) {
         for (name, metric) in entry.metrics.iter().filter(|(name, _)| wanted(name)) {
-            let one = series.entry((entry.key(), name.clone())).or_insert_with(|| HistorySeries {
+            let way = (metric.direction == Direction::Lower, metric.direction == Direction::Higher);
+            let key = (entry.key(), name.clone(), metric.unit.clone(), way.0, way.1);
+            let one = series.entry(key).or_insert_with(|| HistorySeries {
                 id: format!("{}/{name}", entry.benchmark),
+                schema_major: entry.schema_major,
                 config_hash: entry.config_hash.clone(),
                 machine: entry.machine.clone(),
                 unit: metric.unit.clone(),
@@ -281,6 +328,15 @@ pub fn analyze(entries: &[HistoryEntry], wanted: &dyn Fn(&str) -> bool) -> Histo
         look(one, place as u64);
     }
     HistoryAnalysis { schema: ANALYSIS_SCHEMA.to_owned(), schema_version: "1.0".to_owned(), series }
+}
+
+/// The lines in the order of time, each run once.
+pub fn runs(entries: &[HistoryEntry]) -> Vec<&HistoryEntry> {
+    let mut sorted: Vec<&HistoryEntry> = entries.iter().collect();
+    sorted.sort_by(|a, b| a.time.cmp(&b.time));
+    let mut seen = BTreeSet::new();
+    sorted.retain(|entry| entry.run_id.is_empty() || seen.insert((&entry.run_id, &entry.machine)));
+    sorted
 }
 
 fn look(series: &mut HistorySeries, seed: u64) {
@@ -320,6 +376,7 @@ mod tests {
         let metric = HistoryMetric { value, unit: "s".to_owned(), direction: Direction::Lower };
         HistoryEntry {
             benchmark: "orders".to_owned(),
+            schema_major: 2,
             config_hash: "c".to_owned(),
             machine: "m".to_owned(),
             machine_in_words: String::new(),

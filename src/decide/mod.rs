@@ -1,6 +1,7 @@
 //! From figures to decisions: verdicts on pairs and on stored results, the history of a benchmark, cost models and break-even,
 //! the search for a sustainable rate. No process is started and nothing is measured here.
 
+pub mod alike;
 pub mod break_even;
 pub mod comparison;
 pub mod history;

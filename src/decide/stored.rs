@@ -48,7 +48,8 @@ pub fn read_text(path: &Path, bytes_max: u64) -> Result<String, StoredError> {
     fs::read_to_string(path).map_err(|cause| StoredError::new(path, format!("can't be read: {cause}")))
 }
 
-/// Reads a `result.json`; of a folder, the one in it.
+/// Reads a `result.json`; of a folder, the one in it. Also of an older version of the schema, which can be shown; whether two results
+/// compare is for [`super::alike`] to say.
 ///
 /// # Errors
 /// [`StoredError`] when it can't be read, is no result, or is of a later major version.
@@ -64,8 +65,7 @@ pub fn read_result(path: &Path) -> Result<RunResult, StoredError> {
         return Err(StoredError::new(&file, format!("has {found}, not {}; give a result.json", result::SCHEMA)));
     }
     let version = value.get("schema_version").and_then(|version| version.as_str()).unwrap_or_default();
-    let major = |text: &str| text.split('.').next().map(str::to_owned);
-    if major(version) != major(result::SCHEMA_VERSION) {
+    if !result::is_shown(version) {
         let why = format!("has version {version:?} of the schema, this program reads {}", result::SCHEMA_VERSION);
         return Err(StoredError::new(&file, why));
     }

@@ -2,6 +2,7 @@
 
 use super::comparison::{Comparison, JudgedMetric};
 use super::verdict::Verdict;
+use crate::foreign::{markdown_code, terminal};
 use crate::report::headline::{bytes, count, seconds};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use std::fmt::Write as _;
@@ -105,27 +106,28 @@ pub fn human(comparison: &Comparison) -> String {
     table.set_header(HEADER.iter().enumerate().map(|(n, name)| if n == 0 { Cell::new(name) } else { right(name) }));
     for row in comparison.metrics.iter().map(row) {
         let cells = [&row.a, &row.b, &row.change, &row.interval, &row.p, &row.verdict].map(|text| right(text));
-        table.add_row(std::iter::once(Cell::new(&row.name)).chain(cells));
+        table.add_row(std::iter::once(Cell::new(terminal(&row.name))).chain(cells));
     }
     let mut out = format!(
         "{}\n\nA: {}\nB: {}\n{}\n\n{table}\n",
-        sentence(comparison),
-        comparison.a.command,
-        comparison.b.command,
+        terminal(&sentence(comparison)),
+        terminal(&comparison.a.command),
+        terminal(&comparison.b.command),
         method(comparison)
     );
     for metric in comparison.metrics.iter().filter(|metric| metric.note.is_some()) {
-        let _ = writeln!(out, "{} {}: {}", metric.strategy, metric.id, metric.note.as_deref().unwrap_or_default());
+        let line = format!("{} {}: {}", metric.strategy, metric.id, metric.note.as_deref().unwrap_or_default());
+        let _ = writeln!(out, "{}", terminal(&line));
     }
     for warning in &comparison.warnings {
-        let _ = writeln!(out, "warning: {warning}");
+        let _ = writeln!(out, "warning: {}", terminal(warning));
     }
     out
 }
 
 /// The same as Markdown, for a pull request.
 pub fn markdown(comparison: &Comparison) -> String {
-    let cell = |text: &str| text.replace('|', "\\|");
+    let cell = crate::foreign::markdown;
     let mut out = format!("### freshbench: {}\n\n{}.\n\n", cell(&sentence(comparison)), method(comparison));
     let _ = writeln!(out, "| {} |\n|---|---:|---:|---:|---:|---:|---|", HEADER.join(" | "));
     for row in comparison.metrics.iter().map(row) {
@@ -133,9 +135,10 @@ pub fn markdown(comparison: &Comparison) -> String {
             [&row.name, &row.a, &row.b, &row.change, &row.interval, &row.p, &row.verdict].map(|text| cell(text));
         let _ = writeln!(out, "| {} |", cells.join(" | "));
     }
-    let _ = writeln!(out, "\nA: `{}`  \nB: `{}`", comparison.a.command, comparison.b.command);
+    let _ =
+        writeln!(out, "\nA: {}  \nB: {}", markdown_code(&comparison.a.command), markdown_code(&comparison.b.command));
     for warning in &comparison.warnings {
-        let _ = writeln!(out, "\n> {warning}");
+        let _ = writeln!(out, "\n> {}", cell(warning));
     }
     out
 }

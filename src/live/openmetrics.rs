@@ -1,6 +1,7 @@
 //! The feed as OpenMetrics 1.0 text (<https://prometheus.io/docs/specs/om/open_metrics_spec/>).
 
 use super::feed::Snapshot;
+use crate::foreign::openmetrics_text;
 use crate::report::Case;
 use crate::stats::Histogram;
 use std::fmt::Write;
@@ -12,14 +13,9 @@ pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0
 /// Upper bounds of the lag's buckets, in seconds.
 const BOUNDS_S: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0];
 
-/// A label's value, escaped as the format asks.
-fn label(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
 fn labels(strategy: &str, sink: Option<&str>, phase: &str) -> String {
-    let sink = sink.map_or(String::new(), |sink| format!("sink=\"{}\",", label(sink)));
-    format!("strategy=\"{}\",{sink}phase=\"{}\"", label(strategy), label(phase))
+    let sink = sink.map_or(String::new(), |sink| format!("sink=\"{}\",", openmetrics_text(sink)));
+    format!("strategy=\"{}\",{sink}phase=\"{}\"", openmetrics_text(strategy), openmetrics_text(phase))
 }
 
 fn family(out: &mut String, name: &str, kind: &str, unit: &str, help: &str) {

@@ -6,7 +6,20 @@ use std::collections::BTreeMap;
 /// The schema's name, in every file.
 pub const SCHEMA: &str = "freshbench.result";
 /// The schema's version: the first number rises when a reader of the old one would misread the new one.
-pub const SCHEMA_VERSION: &str = "1.4";
+pub const SCHEMA_VERSION: &str = "2.0";
+/// The first number of the oldest version that can still be shown. What is compared must share the first number: a figure
+/// of one name does not mean the same in both.
+pub const SHOWN_FROM_MAJOR: u32 = 1;
+
+/// The first number of a version: `2` of `2.0`.
+pub fn major(version: &str) -> Option<u32> {
+    version.split('.').next()?.parse().ok()
+}
+
+/// Whether a result of this version can be shown.
+pub fn is_shown(version: &str) -> bool {
+    major(version).is_some_and(|found| found >= SHOWN_FROM_MAJOR && Some(found) <= major(SCHEMA_VERSION))
+}
 
 /// One run: every strategy on one identical stream.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -70,8 +83,14 @@ pub struct Environment {
 /// What was run: enough to run it again.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Config {
-    /// Digest of everything below; two results compare only when it is equal.
+    /// Digest of `settings`; two results compare only when it is equal.
     pub hash: String,
+    /// Which list of settings the digest is over; digests of two versions say nothing about each other. Version 1 wrote none.
+    #[serde(default = "first_hash_version")]
+    pub hash_version: u32,
+    /// Every setting that can change a figure, by name. Results before version 2 have none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
     /// The workload's seed.
     pub seed: u64,
     /// The workload's name.
@@ -110,6 +129,10 @@ pub struct Config {
     pub durability: String,
     /// The command line that gives this run again.
     pub command: String,
+}
+
+fn first_hash_version() -> u32 {
+    1
 }
 
 /// [`Config::arrivals`] where the transactions are somebody else's.

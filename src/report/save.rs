@@ -53,7 +53,9 @@ pub fn save_result(folder: &Path, result: &RunResult) -> Result<(), ReportError>
 pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
     let temporary = path.with_extension("tmp");
     let write = || -> io::Result<()> {
-        let mut file = File::create(&temporary)?;
+        // A link of this name is not written through, and a file goes first: it may be left of a run that was killed.
+        let _ = fs::remove_file(&temporary);
+        let mut file = File::create_new(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)

@@ -2,6 +2,7 @@
 
 use super::headline::{bytes, count, seconds, sinks};
 use super::result::{Case, Config, FOREIGN, Metric, RunResult};
+use crate::foreign::{markdown as markdown_text, markdown_code, terminal as safe};
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use std::fmt::Write;
 
@@ -202,14 +203,14 @@ fn table(sheet: &Sheet, cases: &[&Case], color: bool) -> Table {
         table.force_no_tty();
     }
     let bold = |text: &str| if color { Cell::new(text).add_attribute(Attribute::Bold) } else { Cell::new(text) };
-    let mut header = vec![bold(&sheet.title)];
+    let mut header = vec![bold(&safe(&sheet.title))];
     for case in cases {
-        let cell = bold(&case.name).set_alignment(CellAlignment::Right);
+        let cell = bold(&safe(&case.name)).set_alignment(CellAlignment::Right);
         header.push(if color && !case.validation.passed { cell.fg(Color::Red) } else { cell });
     }
     table.set_header(header);
     for line in &sheet.lines {
-        let mut row = vec![Cell::new(&line.label)];
+        let mut row = vec![Cell::new(safe(&line.label))];
         row.extend(line.cells.iter().map(|cell| Cell::new(cell).set_alignment(CellAlignment::Right)));
         table.add_row(row);
     }
@@ -242,13 +243,14 @@ fn what_ran(config: &Config) -> String {
 pub fn human(result: &RunResult, color: bool) -> String {
     let mut out = String::new();
     for line in verdicts(result) {
-        let _ = writeln!(out, "{line}");
+        let _ = writeln!(out, "{}", safe(&line));
     }
     let config = &result.config;
-    let _ = writeln!(out, "{}\n", what_ran(config));
+    let _ = writeln!(out, "{}\n", safe(&what_ran(config)));
     for case in &result.strategies {
-        let name = if color { format!("\u{1b}[1m{}\u{1b}[0m", case.name) } else { case.name.clone() };
-        let _ = writeln!(out, "{name}: {}", case.sentence);
+        let name = safe(&case.name);
+        let name = if color { format!("\u{1b}[1m{name}\u{1b}[0m") } else { name.into_owned() };
+        let _ = writeln!(out, "{name}: {}", safe(&case.sentence));
     }
     let followers = followers(result);
     if !followers.is_empty() {
@@ -256,13 +258,13 @@ pub fn human(result: &RunResult, color: bool) -> String {
             let _ = writeln!(out, "\n{}", table(&sheet, &followers, color));
         }
         for example in examples(&followers) {
-            let _ = writeln!(out, "  {example}");
+            let _ = writeln!(out, "  {}", safe(&example));
         }
     }
     let all: Vec<&Case> = result.strategies.iter().collect();
     let _ = writeln!(out, "\n{}", table(&cost_sheet(&all), &all, color));
     for warning in result.other_warnings() {
-        let _ = writeln!(out, "warning: {warning}");
+        let _ = writeln!(out, "warning: {}", safe(warning));
     }
     out
 }
@@ -291,12 +293,12 @@ fn verdicts(result: &RunResult) -> Vec<String> {
 
 /// The same for `summary.md`.
 pub fn markdown(result: &RunResult) -> String {
-    let mut out = format!("# {}\n\n", result.run_id);
+    let mut out = format!("# {}\n\n", markdown_text(&result.run_id));
     for line in verdicts(result) {
-        let _ = writeln!(out, "**{}**\n", line.trim());
+        let _ = writeln!(out, "**{}**\n", markdown_text(line.trim()));
     }
     for case in &result.strategies {
-        let _ = writeln!(out, "* **{}**: {}", case.name, case.sentence);
+        let _ = writeln!(out, "* **{}**: {}", markdown_text(&case.name), markdown_text(&case.sentence));
     }
     let followers = followers(result);
     if !followers.is_empty() {
@@ -304,7 +306,7 @@ pub fn markdown(result: &RunResult) -> String {
             markdown_table(&mut out, &sheet, &followers);
         }
         for (place, example) in examples(&followers).iter().enumerate() {
-            let _ = writeln!(out, "{}* {example}", if place == 0 { "\n" } else { "" });
+            let _ = writeln!(out, "{}* {}", if place == 0 { "\n" } else { "" }, markdown_text(example));
         }
     }
     let all: Vec<&Case> = result.strategies.iter().collect();
@@ -313,30 +315,30 @@ pub fn markdown(result: &RunResult) -> String {
     let env = &result.env;
     let _ = writeln!(
         out,
-        "\nMeasured on {} ({} cores, {}), {}, {}; freshbench {} ({}). Run it again: `{}`",
-        env.cpu_model,
+        "\nMeasured on {} ({} cores, {}), {}, {}; freshbench {} ({}). Run it again: {}",
+        markdown_text(&env.cpu_model),
         env.cores,
         bytes(env.mem_bytes as f64),
-        env.fs,
-        env.os,
-        env.freshbench,
-        env.profile,
-        config.command
+        markdown_text(&env.fs),
+        markdown_text(&env.os),
+        markdown_text(&env.freshbench),
+        markdown_text(&env.profile),
+        markdown_code(&config.command)
     );
     if !result.warnings.is_empty() {
         out.push('\n');
     }
     for warning in result.other_warnings() {
-        let _ = writeln!(out, "* Warning: {warning}");
+        let _ = writeln!(out, "* Warning: {}", markdown_text(warning));
     }
     out
 }
 
 fn markdown_table(out: &mut String, sheet: &Sheet, cases: &[&Case]) {
-    let names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
-    let _ = writeln!(out, "\n| {} | {} |", sheet.title, names.join(" | "));
+    let names: Vec<String> = cases.iter().map(|case| markdown_text(&case.name)).collect();
+    let _ = writeln!(out, "\n| {} | {} |", markdown_text(&sheet.title), names.join(" | "));
     let _ = writeln!(out, "|---|{}", "---:|".repeat(cases.len()));
     for line in &sheet.lines {
-        let _ = writeln!(out, "| {} | {} |", line.label.trim(), line.cells.join(" | "));
+        let _ = writeln!(out, "| {} | {} |", markdown_text(line.label.trim()), line.cells.join(" | "));
     }
 }

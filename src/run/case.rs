@@ -102,7 +102,7 @@ pub(super) fn run_case(
 ) -> Result<(Case, Vec<String>), RunError> {
     let failed = |cause: strategy::StrategyError| RunError::Strategy { strategy: kind.name(), cause: Box::new(cause) };
     let at_start = resident_bytes();
-    std::fs::create_dir_all(folder).map_err(|cause| RunError::Io { path: folder.to_owned(), cause })?;
+    crate::storage::private::create_folders(folder).map_err(|cause| RunError::Io { path: folder.to_owned(), cause })?;
     let mut phases = Phases::new(clock);
     progress.begin(&format!("{}: prepare", kind.name()), 0);
     let copy = base.copy_for(name, folder)?;

@@ -107,7 +107,7 @@ fn calibrate(folder: &Path, clock: &Clock) -> BTreeMap<String, f64> {
     }
     out.insert("clock_reading_s".to_owned(), clock.now().since(begun).as_secs_f64() / f64::from(READINGS));
     let path = folder.join("fsync-probe");
-    if let Ok(mut file) = fs::File::create(&path) {
+    if let Ok(mut file) = crate::storage::private::create(&path) {
         let mut times: Vec<f64> = (0..64)
             .map(|_| {
                 let written = file.write_all(&[0; 4096]);

@@ -91,7 +91,7 @@ pub fn find_rates(
         slo_p99_s: theta_s,
         env: environment(folder, &Clock::monotonic()),
         git: git_state(),
-        config: super::config(plan),
+        config: super::config(plan, &super::identity::source_settings(&plan.source)?),
         strategies,
     })
 }

@@ -5,12 +5,15 @@ mod agreement;
 pub mod attach;
 mod cache_reader;
 mod case;
+pub mod cleanup;
 mod disposable;
 mod environment;
 mod figures;
 pub mod find_rate;
 pub mod fresh;
+pub mod identity;
 mod merge;
+mod owned;
 pub mod pairs;
 mod probe_target;
 pub mod race;
@@ -27,11 +30,12 @@ use crate::live::Feed;
 use crate::plan::{Plan, SourceChoice};
 use crate::report::headline::{bytes, sentence};
 use crate::report::{Case, Config, ReportError, RunResult, result, save_page, save_result};
-use crate::source::postgres::PgSource;
+use crate::source::postgres::{PgHold, PgSource};
 use crate::source::{SourceError, SourceOptions, SqliteSource};
 use crate::strategy::{StrategyError, StrategyKind};
 use disposable::Disposable;
 use fresh::{Note, WorkFolder};
+use identity::{HASH_VERSION, Settings, config_hash, run_settings, source_settings};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -161,6 +165,12 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
     Ok(Finished { result, folder, page, interrupted })
 }
 
+/// What tells a clean-up that folder and databases are in use, for as long as it is kept.
+struct InUse {
+    _mark: Option<std::fs::File>,
+    _hold: Option<PgHold>,
+}
+
 /// Where a run is.
 struct At {
     result: RunResult,
@@ -171,6 +181,7 @@ struct At {
     // The base before its folder: fields are dropped in this order.
     base: Disposable,
     work: WorkFolder,
+    _in_use: InUse,
     /// Whether this process began for the next case.
     is_fresh: bool,
 }
@@ -187,7 +198,9 @@ fn begin(plan: &Plan, clock: &Clock, progress: &dyn Progress) -> Result<At, RunE
     make(&folder)?;
     let work = match &plan.work {
         Some(path) => {
-            make(path)?;
+            // Copies of the source lie here.
+            crate::storage::private::create_folders(path)
+                .map_err(|cause| RunError::Io { path: path.clone(), cause })?;
             WorkFolder { path: path.clone(), temporary: false }
         }
         None => {
@@ -197,7 +210,14 @@ fn begin(plan: &Plan, clock: &Clock, progress: &dyn Progress) -> Result<At, RunE
             WorkFolder { path: made.keep(), temporary: true }
         }
     };
+    // Kept to the end: a clean-up leaves alone what is in use.
+    let mark = work.temporary.then(|| owned::mark(&work.path)).transpose()?;
+    let hold = match &plan.source {
+        SourceChoice::Sqlite => None,
+        SourceChoice::Postgres(server) => Some(owned::hold(server)?),
+    };
     let env = environment(&work.path, clock);
+    let source = source_settings(&plan.source)?;
     let base = load(plan, &work.path, progress)?;
     let result = RunResult {
         schema: result::SCHEMA.to_owned(),
@@ -208,13 +228,14 @@ fn begin(plan: &Plan, clock: &Clock, progress: &dyn Progress) -> Result<At, RunE
         git: git_state(),
         warnings: environment::warnings(&env),
         env,
-        config: config(plan),
+        config: config(plan, &source),
         strategies: Vec::new(),
     };
     // An older result in this folder must not stand for this run.
     save(&folder, &result, progress)?;
     let measured = plan.strategies.iter().map(|&kind| (kind, Vec::new())).collect();
-    Ok(At { result, measured, next: 0, folder, base, work, is_fresh: false })
+    let _in_use = InUse { _mark: mark, _hold: hold };
+    Ok(At { result, measured, next: 0, folder, base, work, _in_use, is_fresh: false })
 }
 
 /// Goes on where the process before this one was.
@@ -224,7 +245,10 @@ fn go_on(plan: &Plan, work: PathBuf) -> Result<At, RunError> {
     let options = SourceOptions { durability: plan.durability, ..SourceOptions::default() };
     let base = Disposable::file(&SqliteSource::open(&work.path.join(BASE), options)?);
     let measured = plan.strategies.iter().copied().zip(measured).collect();
-    Ok(At { result, measured, next, folder, base, work, is_fresh: true })
+    // The lock of the process before this one ended with it.
+    let mark = work.temporary.then(|| owned::mark(&work.path)).transpose()?;
+    let _in_use = InUse { _mark: mark, _hold: None };
+    Ok(At { result, measured, next, folder, base, work, _in_use, is_fresh: true })
 }
 
 impl At {
@@ -317,10 +341,10 @@ fn load(plan: &Plan, work: &Path, progress: &dyn Progress) -> Result<Disposable,
             Disposable::file(&base)
         }
         SourceChoice::Postgres(server) => {
-            let name = disposable::database_name("base");
+            let name = owned::database_name("base");
             let base = PgSource::create(server, &name, catalog, plan.durability)?;
             // Before the load, which may fail as well.
-            let disposable = Disposable::database(&base, server);
+            let disposable = Disposable::database(&base, server, work);
             base.load(&plan.workload, &mut at)?;
             disposable
         }
@@ -344,29 +368,16 @@ fn summarise(measured: &[(StrategyKind, Vec<Case>)]) -> Vec<Case> {
     cases
 }
 
-fn config(plan: &Plan) -> Config {
+fn config(plan: &Plan, source: &Settings) -> Config {
     let workload = &plan.workload;
     let settings = workload.settings();
     let offered = ((plan.warmup + plan.duration).as_secs_f64() * settings.rate_per_s).ceil() as u64;
-    let names: Vec<&str> = plan.strategies.iter().map(|kind| kind.name()).collect();
     let durability = format!("source {:?}, log fsync {:?}", plan.durability, plan.log_fsync).to_lowercase();
-    let identity = format!(
-        "{} {} {} {:?} {:?} {:?} {} {} {:?} {:?} {} {:?}",
-        workload.config_hash(),
-        plan.source.kind(),
-        names.join(","),
-        plan.warmup,
-        plan.duration,
-        plan.batch_interval,
-        plan.reps,
-        durability,
-        plan.sinks,
-        plan.search_interval,
-        plan.cache_in_words(),
-        plan.dual
-    );
+    let identity = run_settings(plan, source);
     Config {
-        hash: format!("{:032x}", xxhash_rust::xxh3::xxh3_128(identity.as_bytes())),
+        hash: config_hash(&identity),
+        hash_version: HASH_VERSION,
+        settings: identity,
         seed: settings.seed,
         workload: settings.name.clone(),
         stream_digest: workload.stream_digest(offered),

@@ -1,5 +1,6 @@
 //! Pairs of runs in fresh processes, in an order drawn by lot.
 
+use crate::decide::alike::schemas_differ;
 use crate::decide::{StoredError, read_result};
 use crate::report::RunResult;
 use crate::stats::SplitMix64;
@@ -86,6 +87,8 @@ pub enum PairsError {
     },
     /// Its result is of no use.
     Result(StoredError),
+    /// The results of A and B do not compare, and why.
+    Unlike(String),
     /// Ctrl-C.
     Interrupted,
 }
@@ -101,6 +104,7 @@ impl fmt::Display for PairsError {
                 write!(f, "the run of {} {how}: {said}", arm.name())
             }
             PairsError::Result(cause) => write!(f, "{cause}"),
+            PairsError::Unlike(why) => f.write_str(why),
             PairsError::Interrupted => f.write_str("interrupted"),
         }
     }
@@ -143,6 +147,11 @@ pub fn run_pairs(plan: &PairsPlan, stop: &AtomicBool, tell: &dyn Fn(u32, Arm)) -
                 Arm::B => b,
                 Arm::AgainA => again,
             } = Some(result?);
+        }
+        if let (Some(a), Some(b)) = (&results[0], &results[1])
+            && let Some(why) = schemas_differ(a, b)
+        {
+            return Err(PairsError::Unlike(format!("the binaries of A and B: {why}")));
         }
         // The first round warms disk and caches up, and meets a processor at another clock rate.
         if round == 0 {

@@ -65,7 +65,7 @@ fn sets(index: u64, value: &str) -> PlannedTxn {
 
 /// A source with one row: `X` holds `0`.
 fn one_row(folder: &Path) -> Result<SqliteSource, RunError> {
-    std::fs::create_dir_all(folder).map_err(|cause| RunError::Io { path: folder.to_owned(), cause })?;
+    crate::storage::private::create_folders(folder).map_err(|cause| RunError::Io { path: folder.to_owned(), cause })?;
     let columns = vec![Column::required("name", ColumnType::Text), Column::required("value", ColumnType::Text)];
     let schema = TableSchema::new("registers", columns, vec![0]).map_err(RunError::measuring)?;
     let source =
@@ -255,7 +255,7 @@ pub struct RaceCount {
 /// # Errors
 /// [`RunError`] when a stage fails, or when a row differs that no event accounts for.
 pub fn simulated(plan: &Plan, workload: &Workload, folder: &Path, versioned: bool) -> Result<RaceRow, RunError> {
-    std::fs::create_dir_all(folder).map_err(|cause| RunError::Io { path: folder.to_owned(), cause })?;
+    crate::storage::private::create_folders(folder).map_err(|cause| RunError::Io { path: folder.to_owned(), cause })?;
     let (settings, kind) = (workload.settings(), StrategyKind::DualWrite);
     // Nothing is timed, so nothing need be durable.
     let options = SourceOptions { durability: Durability::Off, ..SourceOptions::default() };

@@ -5,6 +5,7 @@ use super::sqlite::{SqliteSource, wall_clock};
 use super::table::quote;
 use super::value;
 use crate::model::{TableId, Value};
+use crate::storage::private;
 use crate::workload::Workload;
 use rusqlite::Connection;
 use std::path::Path;
@@ -76,6 +77,8 @@ impl SqliteSource {
             reason: "SQLite needs a path in UTF-8; choose another".to_owned(),
         })?;
         let connection = self.connect()?;
+        // SQLite fills the empty file that is there, which is the owner's alone.
+        private::create_new(path).map_err(SourceError::io("create the database", path))?;
         connection
             .execute("VACUUM INTO ?1", [name])
             .map_err(SourceError::sqlite("copy the database to", path.display()))?;

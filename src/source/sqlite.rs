@@ -98,7 +98,7 @@ impl SqliteSource {
     /// # Errors
     /// When the file exists already, can't be made, or a table can't be created.
     pub fn create(path: &Path, catalog: &Catalog, options: SourceOptions) -> Result<SqliteSource, SourceError> {
-        std::fs::File::create_new(path).map_err(SourceError::io("create the database", path))?;
+        crate::storage::private::create_new(path).map_err(SourceError::io("create the database", path))?;
         let tables = catalog.tables.iter().map(SourceTable::of_schema).collect::<Result<Vec<_>, _>>()?;
         let source = SqliteSource::assemble(path, catalog.clone(), tables, options);
         let connection = source.connect()?;

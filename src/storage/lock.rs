@@ -1,5 +1,6 @@
 //! One writer at a time: a lock file that names its holder.
 
+use super::private;
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ const OWN_TRIES: (u32, Duration) = (100, Duration::from_millis(5));
 /// Takes the lock of the file at `path`, which is made if it is missing. It is let go when the file is closed, also by a crash.
 pub(crate) fn lock(path: &Path) -> Result<File, LockFault> {
     let failed = |operation| move |cause| LockFault::Io { operation, path: path.to_owned(), cause };
-    let opened = File::options().read(true).write(true).create(true).truncate(false).open(path);
+    let opened = private::to_write().read(true).create(true).truncate(false).open(path).map_err(told_of_link);
     let mut file = opened.map_err(failed("open"))?;
     let own = format!("process {}", std::process::id());
     let mut tries = OWN_TRIES.0;
@@ -52,6 +53,14 @@ pub(crate) fn lock(path: &Path) -> Result<File, LockFault> {
     file.set_len(0).map_err(failed("write"))?;
     writeln!(file, "{own}").map_err(failed("write"))?;
     Ok(file)
+}
+
+/// The system's own words for a link that is not followed speak of too many.
+fn told_of_link(cause: io::Error) -> io::Error {
+    if cause.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+        return io::Error::other("it is a symbolic link, which is not followed; remove it");
+    }
+    cause
 }
 
 fn holder(path: &Path) -> String {

@@ -7,9 +7,10 @@
 pub(crate) mod faulty;
 mod folder;
 mod lock;
+pub(crate) mod private;
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -53,7 +54,7 @@ pub(crate) trait Storage: Send + Sync {
     /// Writes what the file has from byte `from` on once more, in place, for a later [`Storage::sync_file`]: the system
     /// forgets what a failed fsync was to save, and goes on showing it.
     fn rewrite(&self, path: &Path, from: u64) -> io::Result<()> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let file = private::to_write().read(true).open(path)?;
         let (mut at, end) = (from, file.metadata()?.len());
         let mut piece = vec![0; 1 << 16];
         while at < end {
@@ -68,7 +69,7 @@ pub(crate) trait Storage: Send + Sync {
 
     /// Makes an empty file where none may be.
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
-        Ok(Box::new(File::create_new(path)?))
+        Ok(Box::new(private::create_new(path)?))
     }
 
     /// Gives a file a second name.
@@ -78,7 +79,7 @@ pub(crate) trait Storage: Send + Sync {
 
     /// Makes a folder, and those above it.
     fn create_folder(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        private::create_folders(path)
     }
 
     /// Opens a file to read it.
@@ -162,7 +163,7 @@ impl ReadFile for File {
 
 impl Storage for Disk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
-        Ok(Box::new(File::create(path)?))
+        Ok(Box::new(private::create(path)?))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -174,13 +175,13 @@ impl Storage for Disk {
     }
 
     fn truncate(&self, path: &Path, bytes: u64) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).open(path)?;
+        let file = private::to_write().open(path)?;
         file.set_len(bytes)?;
         file.sync_all()
     }
 
     fn sync_file(&self, path: &Path) -> io::Result<()> {
-        OpenOptions::new().write(true).open(path)?.sync_all()
+        private::to_write().open(path)?.sync_all()
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {

@@ -124,6 +124,11 @@ fn log_source(setting: &Setting) -> Result<(&PgSource, LogCaptureOptions), Strat
     Ok((source, options))
 }
 
+/// The name of the slot.
+pub(super) fn slot_of(setting: &Setting) -> Result<String, StrategyError> {
+    Ok(log_source(setting)?.1.slot)
+}
+
 /// Follows the database's own log, from where a slot begins: the sinks are loaded from the very state at that position.
 pub(super) fn start_log(setting: &Setting) -> Result<Running, StrategyError> {
     let (source, options) = log_source(setting)?;

@@ -25,6 +25,7 @@ pub use running::{Batch, Outcome, Running, SinkOutcome, Traffic};
 pub use sinks::SinkReaders;
 
 use crate::capture::ChangeCapture;
+use crate::capture::postgres::PgTriggerCapture;
 use crate::clock::Clock;
 use crate::log::Fsync;
 use crate::model::Catalog;
@@ -259,6 +260,17 @@ impl Setting {
         let path = std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone());
         let hash = xxhash_rust::xxh3::xxh3_64(path.as_os_str().as_encoded_bytes()) & u64::from(u32::MAX);
         format!("{hash:08x}")
+    }
+
+    /// What this strategy puts into a database that it is attached to, as a name by which [`crate::source::postgres::PgHold`]
+    /// tells that it is in use; `None` where it puts nothing there.
+    pub fn name_at_source(&self, kind: StrategyKind) -> Option<String> {
+        let RecordSystem::Postgres(source) = &self.source else { return None };
+        match kind {
+            StrategyKind::CdcLog => cdc::slot_of(self).ok(),
+            StrategyKind::CdcTrigger => Some(PgTriggerCapture::hold_name(&source.options().database)),
+            _ => None,
+        }
     }
 
     fn search_folder(&self) -> PathBuf {

@@ -3,6 +3,7 @@
 //! the words of a slug, with its unit last.
 
 use super::{ExportError, Wanted, figures, json};
+use crate::foreign::terminal;
 use crate::report::RunResult;
 use serde_json::{Map, Value};
 
@@ -10,7 +11,7 @@ pub(super) fn bmf(result: &RunResult, wanted: Wanted<'_>) -> Result<String, Expo
     let mut benchmarks = Map::new();
     for figure in figures(result, wanted) {
         let sink = figure.metric.sink.as_deref().map_or(String::new(), |sink| format!("/{sink}"));
-        let benchmark = format!("{}/{}{sink}", result.config.workload, figure.case.name);
+        let benchmark = terminal(&format!("{}/{}{sink}", result.config.workload, figure.case.name)).into_owned();
         let mut metric = Map::from_iter([("value".to_owned(), Value::from(figure.value))]);
         if let Some([low, high]) = figure.metric.ci.filter(|ci| ci.iter().all(|end| end.is_finite())) {
             metric.insert("lower_value".to_owned(), Value::from(low));

@@ -3,6 +3,7 @@
 //! `customSmallerIsBetter` and `customBiggerIsBetter`.
 
 use super::{ExportError, ExportFile, Wanted, figures, is_lower, json};
+use crate::foreign::terminal;
 use crate::report::RunResult;
 use serde::Serialize;
 
@@ -22,13 +23,16 @@ pub(super) fn files(result: &RunResult, wanted: Wanted<'_>) -> Result<Vec<Export
         let chosen = figures(result, wanted).filter(|figure| is_lower(figure.metric.direction) == Some(lower));
         let entries: Vec<Entry> = chosen
             .map(|figure| Entry {
-                name: format!("{} {} {}", figure.case.name, figure.id(), figure.sink()).trim_end().to_owned(),
-                unit: figure.metric.unit.clone(),
+                name: terminal(format!("{} {} {}", figure.case.name, figure.id(), figure.sink()).trim_end())
+                    .into_owned(),
+                unit: terminal(&figure.metric.unit).into_owned(),
                 value: figure.value,
                 range: figure.metric.ci.map(|[low, high]| format!("{low:.6} .. {high:.6}")),
                 extra: format!(
                     "workload {}\nn {}\nconfig {}",
-                    result.config.workload, figure.metric.n, result.config.hash
+                    terminal(&result.config.workload),
+                    figure.metric.n,
+                    result.config.hash
                 ),
             })
             .collect();

@@ -7,7 +7,7 @@ mod openmetrics;
 mod otava;
 mod tables;
 
-pub use otava::{Point, files as otava_files, point_of};
+pub use otava::{Point, PointValue, files as otava_files, point_of};
 
 use super::result::{Case, Direction, Metric, RunResult};
 use std::fmt;

@@ -1,18 +1,10 @@
 //! CSV (RFC 4180, but for line ends) and Markdown: one row a figure.
 
 use super::{Wanted, figures};
+use crate::foreign::{csv_field, markdown as safe, markdown_code};
 use crate::report::RunResult;
 use crate::report::headline::{bytes, count, seconds};
 use std::fmt::Write as _;
-
-/// A field as RFC 4180 wants it: in quotes when it holds one, a comma or a line end.
-pub(super) fn quoted(field: &str) -> String {
-    if field.contains(['"', ',', '\n', '\r']) {
-        format!("\"{}\"", field.replace('"', "\"\""))
-    } else {
-        field.to_owned()
-    }
-}
 
 const COLUMNS: &str = "run_id,started_at,commit,config_hash,workload,strategy,sink,id,theta_s,unit,direction,value,ci_low,ci_high,n,lower_bound";
 
@@ -25,7 +17,7 @@ pub(super) fn csv(result: &RunResult, wanted: Wanted<'_>) -> String {
         &result.config.hash,
         &result.config.workload,
     ]
-    .map(|field| quoted(field))
+    .map(|field| csv_field(field))
     .join(",");
     for figure in figures(result, wanted) {
         let metric = figure.metric;
@@ -34,11 +26,11 @@ pub(super) fn csv(result: &RunResult, wanted: Wanted<'_>) -> String {
         let _ = writeln!(
             text,
             "{run},{},{},{},{},{},{},{},{},{},{},{}",
-            quoted(&figure.case.name),
-            quoted(figure.sink()),
-            quoted(&metric.id),
+            csv_field(&figure.case.name),
+            csv_field(figure.sink()),
+            csv_field(&metric.id),
             number(metric.theta_s),
-            quoted(&metric.unit),
+            csv_field(&metric.unit),
             format!("{:?}", metric.direction).to_lowercase(),
             figure.value,
             number(low),
@@ -51,10 +43,9 @@ pub(super) fn csv(result: &RunResult, wanted: Wanted<'_>) -> String {
 }
 
 pub(super) fn markdown(result: &RunResult, wanted: Wanted<'_>) -> String {
-    let cell = |text: &str| text.replace('|', "\\|").replace('\n', " ");
-    let mut text = format!("### freshbench: {}, {}\n\n", cell(&result.config.workload), result.started_at);
+    let mut text = format!("### freshbench: {}, {}\n\n", safe(&result.config.workload), safe(&result.started_at));
     for case in &result.strategies {
-        let _ = writeln!(text, "* **{}**: {}", case.name, cell(&case.sentence));
+        let _ = writeln!(text, "* **{}**: {}", safe(&case.name), safe(&case.sentence));
     }
     text.push_str("\n| strategy | sink | figure | value | 95 % interval |\n|---|---|---|---:|---:|\n");
     for figure in figures(result, wanted) {
@@ -63,7 +54,7 @@ pub(super) fn markdown(result: &RunResult, wanted: Wanted<'_>) -> String {
             "bytes" => bytes(value),
             "1/s" => format!("{}/s", count(value)),
             "ratio" => format!("{value:.3}"),
-            unit => format!("{} {unit}", count(value)),
+            unit => format!("{} {}", count(value), safe(unit)),
         };
         let interval =
             figure.metric.ci.map_or("-".to_owned(), |[low, high]| format!("{} to {}", said(low), said(high)));
@@ -71,12 +62,12 @@ pub(super) fn markdown(result: &RunResult, wanted: Wanted<'_>) -> String {
         let _ = writeln!(
             text,
             "| {} | {} | {} | {more}{} | {interval} |",
-            cell(&figure.case.name),
-            figure.sink(),
-            figure.id(),
+            safe(&figure.case.name),
+            safe(figure.sink()),
+            safe(&figure.id()),
             said(figure.value)
         );
     }
-    let _ = writeln!(text, "\n`{}`", result.config.command);
+    let _ = writeln!(text, "\n{}", markdown_code(&result.config.command));
     text
 }

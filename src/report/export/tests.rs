@@ -91,7 +91,6 @@ fn every_csv_row_has_every_column() {
     for line in text.lines() {
         assert_eq!(line.split(',').count(), columns, "{line}");
     }
-    assert_eq!(tables::quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
 }
 
 #[test]
@@ -99,14 +98,36 @@ fn otava_gets_rows_in_the_order_of_time() {
     let point = |time: &str, value: f64| Point {
         time: time.to_owned(),
         commit: "c".to_owned(),
-        values: [("x.p99".to_owned(), (true, value))].into(),
+        values: vec![value_of("x.p99", "s", true, value)],
     };
     let mut second = point("2026-01-02T00:00:00Z", 2.0);
-    second.values.insert("y".to_owned(), (false, 3.0));
+    second.values.push(value_of("y", "s", false, 3.0));
     let files = files_of(&[second, point("2026-01-01T00:00:00Z", 1.0)]);
     assert_eq!(files[0], "time,commit,x.p99,y\n2026-01-01T00:00:00Z,c,1,\n2026-01-02T00:00:00Z,c,2,3\n");
     assert!(files[1].contains("\"x.p99\":\n        column: \"x.p99\"\n        direction: -1"), "{}", files[1]);
     assert!(files[1].contains("\"y\":\n        column: \"y\"\n        direction: 1"), "{}", files[1]);
+}
+
+fn value_of(name: &str, unit: &str, is_lower: bool, value: f64) -> PointValue {
+    PointValue { name: name.to_owned(), unit: unit.to_owned(), is_lower, value }
+}
+
+#[test]
+fn otava_gets_a_column_for_each_unit_and_direction() {
+    let point = |n: u32, value: PointValue| Point {
+        time: format!("2026-01-0{n}T00:00:00Z"),
+        commit: String::new(),
+        values: vec![value],
+    };
+    let points = [
+        point(1, value_of("x", "s", true, 1.0)),
+        point(2, value_of("x", "ms", true, 1000.0)),
+        point(3, value_of("x", "s", false, 2.0)),
+    ];
+    let files = files_of(&points);
+    let lines: Vec<&str> = files[0].lines().collect();
+    assert_eq!(lines[0], "time,commit,x (ms),x (s) (more is better),x (s) (less is better)");
+    assert!(lines[1].ends_with(",,,1") && lines[2].ends_with(",1000,,") && lines[3].ends_with(",,2,"), "{lines:?}");
 }
 
 fn files_of(points: &[Point]) -> Vec<String> {

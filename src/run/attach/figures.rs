@@ -9,6 +9,7 @@ use crate::probe::{
 use crate::report::{Case, Config, Direction, Phase, Series, Validation};
 use crate::run::RunError;
 use crate::run::figures::{Sheet, histogram};
+use crate::run::identity::{HASH_VERSION, Pipeline, Settings, attach_settings, config_hash};
 use crate::sink::SinkKind;
 use crate::strategy::{Outcome, Setting, StrategyKind};
 use std::time::Duration;
@@ -254,11 +255,13 @@ impl Attached<'_> {
 }
 
 /// What was run, as a result has it: the load is somebody else's, so there is no seed and no rate.
-pub(super) fn config(plan: &AttachPlan, setting: &Setting, length: Duration) -> Config {
-    let tables: Vec<&str> = setting.output().tables.iter().map(|table| table.name.as_str()).collect();
-    let identity = format!("attach {} {} {:?}", plan.strategy.name(), tables.join(","), plan.batch_interval);
+pub(super) fn config(plan: &AttachPlan, setting: &Setting, length: Duration, source: &Settings) -> Config {
+    let tables: Vec<String> = setting.output().tables.iter().map(|table| table.name.clone()).collect();
+    let identity = attach_settings(plan, &tables, &Pipeline::of(setting), source);
     Config {
-        hash: format!("{:032x}", xxhash_rust::xxh3::xxh3_128(identity.as_bytes())),
+        hash: config_hash(&identity),
+        hash_version: HASH_VERSION,
+        settings: identity,
         seed: 0,
         workload: format!("attach: {}", tables.join(", ")),
         stream_digest: String::new(),

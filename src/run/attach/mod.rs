@@ -24,7 +24,7 @@ use crate::probe::{Meter, Prober, ProberOptions, ServerCpu, StallWatch, Window};
 use crate::report::{Case, RunResult, Validation, save_page, save_result};
 use crate::sink::{SinkKind, WarehouseReader};
 use crate::source::postgres::{
-    PgKeyOrigin, PgOptions, PgSource, PgTable, PgTableName, RECONNECT_PATIENCE, RECONNECT_PAUSE,
+    PgHold, PgKeyOrigin, PgOptions, PgSource, PgTable, PgTableName, RECONNECT_PATIENCE, RECONNECT_PAUSE,
 };
 use crate::source::{RecordSystem, SourceError};
 use crate::strategy::{self, Begin, Outcome, Running, Setting, StrategyError, StrategyKind};
@@ -99,7 +99,7 @@ impl Drop for Detach<'_> {
             return;
         }
         if let Err(cause) = patiently(self.stop, || strategy::detach(self.kind, self.setting)) {
-            eprintln!("freshbench: {cause}; run freshbench attach --cleanup");
+            eprintln!("freshbench: {}; run freshbench attach --cleanup", crate::foreign::terminal(&cause.to_string()));
         }
     }
 }
@@ -134,10 +134,17 @@ pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> 
     let source = PgSource::adopt(&plan.server, tables(plan)?);
     let setting = setting(plan, &source, &clock)?;
     let state = setting.folder.clone();
-    for path in [&folder, &state] {
-        std::fs::create_dir_all(path).map_err(|cause| RunError::Io { path: path.clone(), cause })?;
-    }
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |cause| RunError::Io { path, cause }
+    };
+    std::fs::create_dir_all(&folder).map_err(io(&folder))?;
+    crate::storage::private::create_folders(&state).map_err(io(&state))?;
+    // Kept to the end: a clean-up leaves alone what is in use.
+    let name = setting.name_at_source(plan.strategy);
+    let _hold = name.map(|name| PgHold::take(&plan.server, &name)).transpose()?;
     let env = environment(&state, &clock);
+    let server = super::identity::postgres(&plan.server)?;
     let offset = ClockOffset::estimate(&source, &clock)?;
     let name = plan.strategy.name();
     progress.begin(&format!("{name}: initial load"), 0);
@@ -151,7 +158,7 @@ pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> 
         git: git_state(),
         warnings: warnings(&env),
         env,
-        config: figures::config(plan, &setting, length),
+        config: figures::config(plan, &setting, length, &server),
         strategies: vec![case],
     };
     result.warnings.extend(warned);

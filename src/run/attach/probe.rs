@@ -27,6 +27,11 @@ impl EqualSums {
         Ok(EqualSums { columns })
     }
 
+    /// The columns, as they were given.
+    pub(crate) fn in_words(&self) -> String {
+        self.columns.join(",")
+    }
+
     /// Whether the catalog has them.
     pub(super) fn check(&self, catalog: &Catalog) -> Result<(), SourceError> {
         self.places(catalog).map(drop)

@@ -50,6 +50,7 @@ pub fn selftest(folder: &Path, stop: &AtomicBool, tell: &mut dyn FnMut(&Check)) 
         ("swapped updates are found", Box::new(|folder| faults::planted(folder, PlantedFault::SwapUpdates, stop))),
         ("two equal runs: no regression", Box::new(|folder| equal_runs::equal_runs(folder, stop))),
     ];
+    let _mark = super::owned::mark(folder)?;
     let mut checks = Vec::new();
     for (place, (name, test)) in tests.iter().enumerate() {
         let own = folder.join(format!("check-{place}"));

@@ -6,6 +6,7 @@
 use super::SearchError;
 use super::directory::{Written, sync_folder};
 use crate::model::Catalog;
+use crate::storage::private;
 use crate::storage::{self, LockFault};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -83,7 +84,7 @@ impl Current {
         let (path, temporary) = (current_path(dir), temporary_path(dir));
         let body = serde_json::to_vec(self).map_err(|error| SearchError::corrupt(&path, error.to_string()))?;
         let header = format!("{MAGIC} {} {:032x}\n", READABLE.1, xxh3_128(&body));
-        let mut file = File::create(&temporary).map_err(SearchError::io("create", &temporary))?;
+        let mut file = private::create(&temporary).map_err(SearchError::io("create", &temporary))?;
         file.write_all(header.as_bytes()).map_err(SearchError::io("write", &temporary))?;
         file.write_all(&body).map_err(SearchError::io("write", &temporary))?;
         file.sync_all().map_err(SearchError::io("make durable", &temporary))?;

@@ -4,6 +4,7 @@
 //! slow and not durable all the same. Here `meta.json` lives in memory between checkpoints. The files which the one on
 //! disk names are *held*: asked to delete one, the directory waits until a checkpoint has replaced that `meta.json`.
 
+use crate::storage::private;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -136,7 +137,7 @@ impl SearchDirectory {
             self.written.synced();
         }
         let temporary = self.dir.join("meta.json.new");
-        let mut file = File::create(&temporary)?;
+        let mut file = private::create(&temporary)?;
         file.write_all(&meta)?;
         file.sync_all()?;
         self.written.file(meta.len() as u64);
@@ -232,7 +233,7 @@ impl Directory for SearchDirectory {
     }
 
     fn open_write(&self, path: &Path) -> Result<WritePtr, OpenWriteError> {
-        let file = File::create_new(self.dir.join(path)).map_err(|error| match error.kind() {
+        let file = private::create_new(&self.dir.join(path)).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => OpenWriteError::FileAlreadyExists(path.to_owned()),
             _ => OpenWriteError::wrap_io_error(error, path.to_owned()),
         })?;
@@ -269,6 +270,12 @@ impl Directory for SearchDirectory {
     }
 
     fn acquire_lock(&self, lock: &Lock) -> Result<DirectoryLock, LockError> {
+        // tantivy makes the file as the umask has it, and follows a link; it is here first.
+        private::to_write()
+            .create(true)
+            .truncate(false)
+            .open(self.dir.join(&lock.filepath))
+            .map_err(|cause| LockError::IoError(Arc::new(cause)))?;
         self.inner.acquire_lock(lock)
     }
 

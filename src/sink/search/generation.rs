@@ -7,6 +7,7 @@ use super::shape::Shape;
 use super::view::SearchView;
 use super::{SearchError, SearchOptions};
 use crate::model::{KeyRef, Lsn, TableId};
+use crate::storage::private;
 use smallvec::SmallVec;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,7 +45,7 @@ impl Generation {
         options: &SearchOptions,
         written: &Arc<Written>,
     ) -> Result<Generation, SearchError> {
-        fs::create_dir(dir).map_err(SearchError::io("create", dir))?;
+        private::create_new_folder(dir).map_err(SearchError::io("create", dir))?;
         let made = || {
             let directory = SearchDirectory::open(dir, Arc::clone(written)).map_err(SearchError::io("open", dir))?;
             // The thread that indexes compresses too: a second one for each segment costs more than it brings here.

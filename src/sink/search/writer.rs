@@ -12,8 +12,9 @@ use super::{SearchError, SearchOptions, SearchReader};
 use crate::apply::edits::{CurrentRowError, CurrentRows, EditSet, TableEdits};
 use crate::model::{Catalog, KeyColumn, KeyRef, Lsn, TableId, Value};
 use crate::sink::{Sink, SinkCounters, SinkError, SinkKind};
+use crate::storage::private;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -57,7 +58,7 @@ impl SearchIndex {
     /// # Errors
     /// When there is one already, a schema breaks a rule, or the folder can't be written.
     pub fn create(dir: &Path, catalog: &Catalog, options: SearchOptions) -> Result<SearchIndex, SearchError> {
-        fs::create_dir_all(dir).map_err(SearchError::io("create", dir))?;
+        private::create_folders(dir).map_err(SearchError::io("create", dir))?;
         let lock = lock(dir)?;
         if current_path(dir).exists() {
             return Err(SearchError::Exists { path: dir.to_owned() });

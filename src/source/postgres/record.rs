@@ -160,6 +160,20 @@ impl PgSource {
         })
     }
 
+    /// Puts a comment on the database, for whoever finds it.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn say_of_it(&self, comment: &str) -> Result<(), SourceError> {
+        let name = &self.inner.options.database;
+        let comment = format!("'{}'", comment.replace('\'', "''"));
+        // A backslash is itself, whatever the server's settings say.
+        let failed = || SourceError::postgres("put a comment on the database", name);
+        let mut client = self.connect()?;
+        client.batch_execute("SET standard_conforming_strings = on").map_err(failed())?;
+        client.batch_execute(&format!("COMMENT ON DATABASE {} IS {comment}", quote(name))).map_err(failed())
+    }
+
     /// Removes the database, ending whoever is still connected to it, after the slots that were made for it.
     ///
     /// # Errors

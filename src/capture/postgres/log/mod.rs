@@ -63,7 +63,8 @@ pub use options::{LogCaptureOptions, SLOT_PREFIX};
 #[doc(hidden)]
 pub use pgoutput::read_pgoutput;
 pub use setup::{
-    Leftovers, LogSetup, SlotHealth, clean_up, find_leftovers, fit, log_tables, parse_lsn, show_lsn, slot_health,
+    Leftovers, LogSetup, SlotHealth, clean_up, drop_publication, drop_slot, find_leftovers, fit, log_tables, parse_lsn,
+    show_lsn, slot_health,
 };
 
 /// A poll to which nothing is delivered comes back after this, though bytes keep coming: its caller has more to do.

@@ -5,7 +5,9 @@ use super::state::{SlotState, shape};
 use super::{PgExported, slot_error};
 use crate::capture::CaptureError;
 use crate::model::Lsn;
-use crate::source::postgres::{Mode, PgKind, PgOptions, PgReplicaIdentity, PgTable, PgTableName, TextRow, Wire};
+use crate::source::postgres::{
+    Mode, PgHold, PgKind, PgOptions, PgReplicaIdentity, PgTable, PgTableName, TextRow, Wire,
+};
 use crate::source::{SourceError, quote};
 use ::postgres::Client;
 use std::time::{Duration, Instant};
@@ -14,6 +16,8 @@ use std::time::{Duration, Instant};
 const SLOT_SILENCE_MAX: Duration = Duration::from_secs(600);
 /// How long a slot may be in use by a connection that has just ended.
 const RELEASE_MAX: Duration = Duration::from_secs(15);
+/// What is said of a publication that this program made, on the server: the name alone could be anybody's.
+const MARK: &str = "made by freshbench, for the replication slot of this name";
 const SERVER_VERSION_MIN: i32 = 140_000;
 
 /// A slot that was made, with the snapshot that it begins at. The snapshot can be taken over until this is dropped.
@@ -46,10 +50,12 @@ pub struct SlotHealth {
 /// What was left behind by a process that was killed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leftovers {
-    /// Slots of this database with our prefix, each with whether somebody uses it.
+    /// Slots of this database that were made here, each with whether somebody uses it.
     pub slots: Vec<(String, bool)>,
-    /// Publications with our prefix.
+    /// Publications that were made here.
     pub publications: Vec<String>,
+    /// Slots and publications with our prefix that nothing shows to be ours, in words. They stay.
+    pub unproven: Vec<String>,
 }
 
 /// The tables of these names as the stream will have them, checked: see [`LogSetup::tables`].
@@ -104,15 +110,17 @@ pub(super) fn make_for(
 ) -> Result<LogSetup, CaptureError> {
     check_name(&options.slot)?;
     check_server(client, &options.server)?;
-    std::fs::create_dir_all(&options.folder).map_err(SourceError::io("make the folder", &options.folder))?;
+    crate::storage::private::create_folders(&options.folder)
+        .map_err(SourceError::io("make the folder", &options.folder))?;
     let own_publication = options.own_publication();
     if own_publication {
         check_leaves(client, &tables)?;
         let only = |table: &PgTable| if table.kind == PgKind::Partitioned { "" } else { "ONLY " };
         let list: Vec<String> = tables.iter().map(|table| format!("{}{}", only(table), table.quoted())).collect();
+        // One transaction: there is none of ours without its mark.
         let sql = format!(
-            "CREATE PUBLICATION {} FOR TABLE {} WITH (publish = 'insert, update, delete, truncate', \
-             publish_via_partition_root = true)",
+            "CREATE PUBLICATION {0} FOR TABLE {1} WITH (publish = 'insert, update, delete, truncate', \
+             publish_via_partition_root = true); COMMENT ON PUBLICATION {0} IS '{MARK}'",
             quote(&options.publication),
             list.join(", ")
         );
@@ -277,43 +285,58 @@ pub fn slot_health(client: &mut Client, slot: &str) -> Result<Option<SlotHealth>
     }))
 }
 
-/// Slots and publications with our prefix in the client's database.
+/// Slots and publications with our prefix in the client's database. A publication is ours by its mark, and a slot by the publication
+/// of its name, since a slot has no place for a mark.
 ///
 /// # Errors
 /// When the server refuses.
 pub fn find_leftovers(client: &mut Client) -> Result<Leftovers, CaptureError> {
     let failed = || SourceError::postgres("look for leftovers in", "the database");
-    let slots = "SELECT slot_name::text, active FROM pg_replication_slots \
-        WHERE starts_with(slot_name::text, $1) AND database = current_database() ORDER BY 1";
-    let publications = "SELECT pubname::text FROM pg_publication WHERE starts_with(pubname::text, $1) ORDER BY 1";
-    let mut found = Leftovers { slots: Vec::new(), publications: Vec::new() };
-    for row in client.query(slots, &[&SLOT_PREFIX]).map_err(failed())? {
-        found.slots.push((row.try_get(0).map_err(failed())?, row.try_get(1).map_err(failed())?));
+    let slots = "SELECT s.slot_name::text, s.active, s.plugin = 'pgoutput' AND EXISTS (SELECT FROM pg_publication p \
+        WHERE p.pubname = s.slot_name AND obj_description(p.oid, 'pg_publication') = $2) FROM pg_replication_slots s \
+        WHERE starts_with(s.slot_name::text, $1) AND s.database = current_database() ORDER BY 1";
+    let publications = "SELECT pubname::text, coalesce(obj_description(oid, 'pg_publication') = $2, false) \
+        FROM pg_publication WHERE starts_with(pubname::text, $1) ORDER BY 1";
+    let mut found = Leftovers { slots: Vec::new(), publications: Vec::new(), unproven: Vec::new() };
+    for row in client.query(slots, &[&SLOT_PREFIX, &MARK]).map_err(failed())? {
+        let (name, active): (String, bool) = (row.try_get(0).map_err(failed())?, row.try_get(1).map_err(failed())?);
+        match row.try_get(2).map_err(failed())? {
+            // Whoever uses one uses it, by whatever publication.
+            _ if active => found.slots.push((name, true)),
+            Some(true) => {
+                let used = PgHold::is_taken(client, &name)?;
+                found.slots.push((name, used));
+            }
+            _ => found.unproven.push(format!("replication slot {name}")),
+        }
     }
-    for row in client.query(publications, &[&SLOT_PREFIX]).map_err(failed())? {
-        found.publications.push(row.try_get(0).map_err(failed())?);
+    for row in client.query(publications, &[&SLOT_PREFIX, &MARK]).map_err(failed())? {
+        let (name, ours): (String, bool) = (row.try_get(0).map_err(failed())?, row.try_get(1).map_err(failed())?);
+        if ours { found.publications.push(name) } else { found.unproven.push(format!("publication {name}")) }
     }
     Ok(found)
 }
 
-/// Drops the slots that nobody uses, and the publications when no slot is left. Returns what was dropped.
+/// Drops the slots that nobody uses, and the publications but those whose slot somebody uses. Returns what was dropped.
 ///
 /// # Errors
 /// When the server refuses.
 pub fn clean_up(client: &mut Client) -> Result<Leftovers, CaptureError> {
     let mut dropped = find_leftovers(client)?;
-    let in_use = dropped.slots.iter().any(|(_, active)| *active);
-    dropped.slots.retain(|(_, active)| !active);
+    let used: Vec<String> = dropped.slots.iter().filter(|(_, used)| *used).map(|(name, _)| name.clone()).collect();
+    dropped.slots.retain(|(_, used)| !used);
     for (slot, _) in &dropped.slots {
         drop_slot(client, slot)?;
     }
-    if in_use {
-        // Whoever uses the slot needs its publication as well.
-        dropped.publications.clear();
+    let mut publications = Vec::new();
+    for publication in std::mem::take(&mut dropped.publications) {
+        // Whoever uses the slot needs its publication as well, also one who is about to make the slot.
+        if !used.contains(&publication) && !PgHold::is_taken(client, &publication)? {
+            drop_publication(client, &publication)?;
+            publications.push(publication);
+        }
     }
-    for publication in &dropped.publications {
-        drop_publication(client, publication)?;
-    }
+    dropped.publications = publications;
     Ok(dropped)
 }
 
@@ -341,12 +364,20 @@ pub(super) fn remove(options: &LogCaptureOptions) -> Result<(), CaptureError> {
     Ok(())
 }
 
-fn drop_slot(client: &mut Client, slot: &str) -> Result<(), CaptureError> {
+/// Drops a slot that nobody uses.
+///
+/// # Errors
+/// When the server refuses.
+pub fn drop_slot(client: &mut Client, slot: &str) -> Result<(), CaptureError> {
     let dropped = client.execute("SELECT pg_drop_replication_slot($1)", &[&slot]);
     dropped.map(drop).map_err(SourceError::postgres("drop the replication slot", slot)).map_err(CaptureError::from)
 }
 
-fn drop_publication(client: &mut Client, publication: &str) -> Result<(), CaptureError> {
+/// Drops a publication, if it is there.
+///
+/// # Errors
+/// When the server refuses.
+pub fn drop_publication(client: &mut Client, publication: &str) -> Result<(), CaptureError> {
     let dropped = client.batch_execute(&format!("DROP PUBLICATION IF EXISTS {}", quote(publication)));
     dropped.map_err(SourceError::postgres("drop the publication", publication)).map_err(CaptureError::from)
 }

@@ -7,6 +7,7 @@ use crate::capture::CaptureError;
 use crate::model::Lsn;
 use crate::source::SourceError;
 use crate::source::postgres::PgTable;
+use crate::storage::private;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::Write;
@@ -57,7 +58,7 @@ impl SlotState {
         let (path, new) = (folder.join(FILE), folder.join(NEW_FILE));
         let failed = || SourceError::io("write", &path);
         let text = serde_json::to_vec_pretty(self).map_err(std::io::Error::other).map_err(failed())?;
-        let mut file = File::create(&new).map_err(failed())?;
+        let mut file = private::create(&new).map_err(failed())?;
         file.write_all(&text).and_then(|()| file.sync_all()).map_err(failed())?;
         fs::rename(&new, &path).map_err(failed())?;
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed())?;

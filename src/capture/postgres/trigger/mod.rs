@@ -92,6 +92,12 @@ impl PgTriggerCapture {
         Ok(!free)
     }
 
+    /// By which name [`crate::source::postgres::PgHold`] tells that the changelog of a database is in use, also while the rows
+    /// are loaded, when nobody reads it yet.
+    pub fn hold_name(database: &str) -> String {
+        format!("changelog of {database}")
+    }
+
     /// Whether there is a changelog in the database.
     ///
     /// # Errors

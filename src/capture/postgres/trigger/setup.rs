@@ -79,7 +79,7 @@ pub(super) fn tear_down(client: &mut Client) -> Result<(), ::postgres::Error> {
     let sql = "SELECT pg_catalog.split_part(p.proname, '_', 2), pg_catalog.string_agg(
             'DROP FUNCTION ' || p.oid::pg_catalog.regprocedure::text || ' CASCADE', '; ')
         FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-        WHERE n.nspname = '_freshbench' AND p.proname LIKE 'capture\\_%' GROUP BY 1";
+        WHERE n.nspname = '_freshbench' AND p.proname ~ '^capture_[0-9]+_[a-z]+$' GROUP BY 1";
     for row in client.query(sql, &[])? {
         with_locks(client, row.get(1))?;
     }
@@ -87,7 +87,7 @@ pub(super) fn tear_down(client: &mut Client) -> Result<(), ::postgres::Error> {
         "DO $$ DECLARE name text; BEGIN
             FOR name IN SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c
                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                WHERE n.nspname = '_freshbench' AND c.relkind = 'r' AND c.relname LIKE 'changelog\\_%' LOOP
+                WHERE n.nspname = '_freshbench' AND c.relkind = 'r' AND c.relname ~ '^changelog_[0-9]+$' LOOP
                 EXECUTE 'DROP TABLE ' || name;
             END LOOP;
         END $$;
