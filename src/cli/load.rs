@@ -28,9 +28,6 @@ pub(super) fn load(arguments: &LoadArgs) -> Result<Exit, Failure> {
         // Not repeated: it may hold a password.
         return Err(Failure::usage("--source is a URL of another kind; give a SQLite file or postgres://..."));
     }
-    if !arguments.key.is_empty() {
-        return Err(Failure::usage("--key is for PostgreSQL; a SQLite table without a key has its rowid"));
-    }
     load_from_file(arguments)
 }
 
@@ -62,7 +59,7 @@ fn readers(arguments: &LoadArgs) -> usize {
 fn load_from_file(arguments: &LoadArgs) -> Result<Exit, Failure> {
     let begun = Instant::now();
     let source = DynSqlite::open(&arguments.source).map_err(Failure::usage)?;
-    let table = source.table(&arguments.table).map_err(Failure::usage)?;
+    let table = source.table_by(&arguments.table, &arguments.key).map_err(Failure::usage)?;
     into_warehouse(arguments, begun, &file_catalog(&table), |warehouse| {
         load_file(&source, &table, readers(arguments), warehouse)
     })

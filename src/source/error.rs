@@ -58,6 +58,15 @@ pub enum SourceError {
         found: String,
         /// What the column should hold.
         wanted: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// Rows were read, and not as many as the database itself counts, or its own check finds its pages wrong.
+    Damaged {
+        /// The table.
+        table: String,
+        /// What does not agree.
+        what: String,
     },
     /// A value that SQLite would store as another one.
     Unstorable {
@@ -153,11 +162,13 @@ impl fmt::Display for SourceError {
             }
             SourceError::Options { what } | SourceError::Table { what } => f.write_str(what),
             SourceError::Io { operation, path, source } => write!(f, "can't {operation} {}: {source}", path.display()),
-            SourceError::Value { table, column, key, found, wanted } => write!(
+            SourceError::Value { table, column, key, found, wanted, remedy } => write!(
                 f,
-                "table {table:?}, column {column:?}, row {key}: found {found} where the column holds {wanted}; \
-                 correct the row, or declare the column with a type that holds it"
+                "table {table:?}, column {column:?}, row {key}: found {found} where the column holds {wanted}; {remedy}"
             ),
+            SourceError::Damaged { table, what } => {
+                write!(f, "table {table:?}: {what}; nothing of it was kept")
+            }
             SourceError::Unstorable { what } => f.write_str(what),
             SourceError::Schema(error) => error.fmt(f),
             SourceError::NoTable { table, path, known } => {

@@ -302,6 +302,7 @@ impl PgTable {
             key: self.key_text(fields),
             found: misfit.found,
             wanted: misfit.wanted,
+            remedy: "correct the row, or declare the column with a type that holds it",
         }
     }
 }
