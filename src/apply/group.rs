@@ -241,7 +241,7 @@ impl TableGroup {
                 Kept::FilteredOut if self.truncated => Ok(()),
                 Kept::FilteredOut => deletes.push(key),
             };
-            added.map_err(|cause| ApplyError::Key { table: output.name.clone(), key: format!("{key:?}"), cause })?;
+            added.map_err(|cause| ApplyError::Key { table: output.name.clone(), key: key.describe(), cause })?;
         }
         let upserts = builders.finish()?;
         Ok(TableEdits { table: self.transform.table(), truncate: self.truncated, deletes, upsert_keys, upserts })

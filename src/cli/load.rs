@@ -58,11 +58,16 @@ fn readers(arguments: &LoadArgs) -> usize {
 
 fn load_from_file(arguments: &LoadArgs) -> Result<Exit, Failure> {
     let begun = Instant::now();
-    let source = DynSqlite::open(&arguments.source).map_err(Failure::usage)?;
-    let table = source.table_by(&arguments.table, &arguments.key).map_err(Failure::usage)?;
+    let source = DynSqlite::open(&arguments.source).map_err(of_file)?;
+    let table = source.table_by(&arguments.table, &arguments.key).map_err(of_file)?;
     into_warehouse(arguments, begun, &file_catalog(&table), |warehouse| {
         load_file(&source, &table, readers(arguments), warehouse)
     })
+}
+
+/// What can't be opened or is not there is bad input; a damaged file is an error.
+fn of_file(cause: SourceError) -> Failure {
+    if cause.is_of_damage() { Failure::error(cause) } else { Failure::usage(cause) }
 }
 
 fn into_warehouse(
@@ -79,7 +84,13 @@ fn into_warehouse(
         Err(cause) => {
             drop(warehouse);
             before.restore(&arguments.warehouse);
-            return Err(if is_bad_input(&cause) { Failure::usage(cause) } else { Failure::error(cause) });
+            return Err(match &cause {
+                StrategyError::Warehouse(WarehouseError::DuplicateKey { .. }) => {
+                    Failure::usage(format!("{cause}; {}", other_key(arguments)))
+                }
+                _ if is_bad_input(&cause) => Failure::usage(cause),
+                _ => Failure::error(cause),
+            });
         }
     };
     let took = begun.elapsed().as_secs_f64();
@@ -95,13 +106,27 @@ fn into_warehouse(
     Ok(Exit::Ok)
 }
 
+/// What to do where two rows have one key.
+fn other_key(arguments: &LoadArgs) -> &'static str {
+    let is_server = PgOptions::is_url(arguments.source.to_str().unwrap_or_default());
+    match (is_server, arguments.key.is_empty()) {
+        (true, true) => {
+            "the columns of the primary key do not tell its rows apart: repair them, or add columns with --key"
+        }
+        (_, false) => "these columns do not tell its rows apart: give --key more of them",
+        (false, true) => {
+            "SQLite tells a number from its text (1 from '1') in a column without a type, and as text they are the same: \
+             load by the rowid (--key rowid), by other columns, or convert the values"
+        }
+    }
+}
+
 /// Whether the remedy is a row of the user's database: a value that does not fit its column.
 fn is_bad_input(cause: &StrategyError) -> bool {
     match cause {
         StrategyError::Source(cause) | StrategyError::Capture(CaptureError::Source(cause)) => {
             matches!(cause, SourceError::Value { .. })
         }
-        StrategyError::Warehouse(WarehouseError::DuplicateKey { .. }) => true,
         StrategyError::Transform(cause) => {
             matches!(cause, TransformError::Row { fault, .. } if !matches!(fault, ValueFault::ChunkFull { .. }))
         }

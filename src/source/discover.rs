@@ -82,7 +82,9 @@ fn other_kind(connection: &Connection, path: &Path, name: &str) -> Result<Option
         .map_err(SourceError::sqlite("read the schema of", path.display()))?;
     let Some((name, kind)) = found else { return Ok(None) };
     Ok(Some(match kind.as_str() {
-        "view" => format!("{name:?} is a view, and only tables are read; CREATE TABLE ... AS SELECT makes a table of it"),
+        "view" => {
+            format!("{name:?} is a view, and only tables are read; CREATE TABLE ... AS SELECT makes a table of it")
+        }
         "virtual" => {
             let module = virtual_module(connection, &name).map_or_else(String::new, |module| format!(" of {module}"));
             format!(
@@ -93,7 +95,9 @@ fn other_kind(connection: &Connection, path: &Path, name: &str) -> Result<Option
         "shadow" => format!(
             "{name:?} is a shadow table, in which a virtual table keeps its own data, and only ordinary tables are read"
         ),
-        _ if name.to_ascii_lowercase().starts_with("sqlite_") => format!("{name:?} is SQLite's own table; choose another"),
+        _ if name.to_ascii_lowercase().starts_with("sqlite_") => {
+            format!("{name:?} is SQLite's own table; choose another")
+        }
         _ if name.starts_with(OWN_PREFIX) => format!("{name:?} is freshbench's own table; choose another"),
         _ => return Ok(None),
     }))

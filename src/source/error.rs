@@ -111,6 +111,17 @@ impl SourceError {
         }
     }
 
+    /// Whether a database's own pages are at fault.
+    pub fn is_of_damage(&self) -> bool {
+        match self {
+            SourceError::Sqlite { source, .. } => {
+                source.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseCorrupt)
+            }
+            SourceError::Damaged { .. } => true,
+            _ => false,
+        }
+    }
+
     /// For `map_err`: SQLite refused `operation` on `place`.
     pub(crate) fn sqlite(operation: &'static str, place: impl fmt::Display) -> impl FnOnce(rusqlite::Error) -> Self {
         let place = place.to_string();

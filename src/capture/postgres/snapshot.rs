@@ -347,8 +347,9 @@ impl PgSnapshot {
         }
         let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
         let row = holder.query_one(&format!("SELECT count(*) FROM {}", table.quoted()), &[]);
-        let counted: i64 =
-            row.and_then(|row| row.try_get(0)).map_err(SourceError::postgres("count the rows of", &table.schema.name))?;
+        let counted: i64 = row
+            .and_then(|row| row.try_get(0))
+            .map_err(SourceError::postgres("count the rows of", &table.schema.name))?;
         if counted.unsigned_abs() != read {
             let what = format!("{read} rows were read, and the server counts {counted} in the same snapshot");
             return Err(CaptureError::Source(SourceError::Damaged { table: table.schema.name.clone(), what }));

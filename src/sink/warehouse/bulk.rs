@@ -2,7 +2,7 @@
 
 use super::addresses::Addresses;
 use super::chunk::{Chunk, Keys, Slot};
-use super::columns::{TableShape, key_text};
+use super::columns::TableShape;
 use super::commit::Durable;
 use super::counters::Written;
 use super::segment::{Segment, write_segment};
@@ -10,7 +10,7 @@ use super::table::{IndexState, Table};
 use super::version::{TableVersion, Version};
 use super::writer::Warehouse;
 use super::{WarehouseError, WarehouseOptions};
-use crate::model::{Lsn, TableId};
+use crate::model::{KeyRef, Lsn, TableId};
 use crate::storage::{Mistake, Storage};
 use arrow_array::RecordBatch;
 use arrow_select::concat::concat_batches;
@@ -307,7 +307,8 @@ fn slots_of(load: &mut LoadedTable, mut next: u64) -> Result<Vec<Slot>, Warehous
 /// otherwise all keys are sorted.
 fn check_unique(shape: &TableShape, slots: &[Slot]) -> Result<(), WarehouseError> {
     let mut keys: Vec<Keys<'_>> = slots.par_iter().map(|slot| slot.chunk.keys()).collect::<Result<_, _>>()?;
-    let twice = |key| Err(WarehouseError::DuplicateKey { table: shape.name().to_owned(), key: key_text(key) });
+    let twice =
+        |key: KeyRef<'_>| Err(WarehouseError::DuplicateKey { table: shape.name().to_owned(), key: key.describe() });
     keys.sort_by_key(|keys| keys.get(0));
     let ascending = keys.par_iter().all(|keys| keys.is_ascending());
     let apart = keys.windows(2).all(|pair| match pair {
@@ -321,7 +322,7 @@ fn check_unique(shape: &TableShape, slots: &[Slot]) -> Result<(), WarehouseError
         let mut all = ints.concat();
         all.par_sort_unstable();
         return match all.windows(2).find(|pair| pair.first() == pair.last()).and_then(|pair| pair.first()) {
-            Some(&key) => twice(crate::model::KeyRef::Int(key)),
+            Some(&key) => twice(KeyRef::Int(key)),
             None => Ok(()),
         };
     }

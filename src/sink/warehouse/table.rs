@@ -3,7 +3,7 @@
 use super::WarehouseError;
 use super::addresses::Addresses;
 use super::chunk::{Chunk, Keys, Slot, locate};
-use super::columns::{TableShape, key_text};
+use super::columns::TableShape;
 use super::index::{Address, KeyIndex};
 use super::merged::Merged;
 use crate::apply::edits::TableEdits;
@@ -275,7 +275,7 @@ pub(super) fn build_index(shape: &TableShape, slots: &[Slot]) -> Result<KeyIndex
             let Some(address) = addresses.next().filter(|_| !slot.deleted.contains(row)) else { return Ok(()) };
             match index.insert(word, address, |at| places.has_key(at, key))? {
                 None => Ok(()),
-                Some(_) => Err(WarehouseError::DuplicateKey { table: shape.name().to_owned(), key: key_text(key) }),
+                Some(_) => Err(WarehouseError::DuplicateKey { table: shape.name().to_owned(), key: key.describe() }),
             }
         })?;
     }
