@@ -7,6 +7,12 @@
 //! A module imports only from modules above it in this list, and a test keeps it so.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+// See `output`: the standard macros panic where nobody reads.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
+pub(crate) mod output;
+
+pub(crate) mod bounded;
 
 pub mod model;
 

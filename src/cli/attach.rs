@@ -6,6 +6,7 @@ use super::run::{command_line, told};
 use super::{Exit, Failure};
 use crate::capture::CaptureError;
 use crate::capture::postgres::{PgTriggerCapture, clean_up, parse_lsn};
+use crate::output::answer;
 use crate::run::RunError;
 use crate::run::attach::{AttachPlan, EqualSums, Until};
 use crate::source::SourceError;
@@ -13,6 +14,7 @@ use crate::source::postgres::{PgOptions, PgSource, PgTableName};
 use crate::strategy::{Begin, StrategyError, StrategyKind};
 use crate::workload::parse_duration;
 use clap::Args;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -167,18 +169,17 @@ fn plan(arguments: &AttachArgs, server: PgOptions) -> Result<AttachPlan, Failure
 fn cleanup(server: &PgOptions) -> Result<Exit, Failure> {
     let mut client = server.connect().map_err(Failure::error)?;
     let removed = clean_up(&mut client).map_err(Failure::error)?;
-    for (name, _) in &removed.slots {
-        println!("removed slot {name}");
-    }
-    for name in &removed.publications {
-        println!("removed publication {name}");
-    }
+    let slots = removed.slots.iter().map(|(name, _)| format!("removed slot {name}\n"));
+    let mut said: String = slots.collect();
+    said.extend(removed.publications.iter().map(|name| format!("removed publication {name}\n")));
     if PgTriggerCapture::is_set_up(&mut client).map_err(Failure::error)? {
         if PgTriggerCapture::is_in_use(&mut client).map_err(Failure::error)? {
             return Err(Failure::error("the changelog and its triggers are in use; end that attach first"));
         }
         PgTriggerCapture::teardown(&PgSource::adopt(server, Vec::new())).map_err(Failure::error)?;
-        println!("removed the changelog and its triggers");
+        said.push_str("removed the changelog and its triggers\n");
     }
+    // At the end, so that nothing stays because it could not be said.
+    answer().write_all(said.as_bytes())?;
     Ok(Exit::Ok)
 }

@@ -5,9 +5,10 @@ use super::report::{check_out, write_page_of};
 use super::{Exit, Failure};
 use crate::decide::stored::{machine_in_words, write_whole};
 use crate::decide::{Comparison, Verdict, read_result, words};
+use crate::output::{answer, say};
 use crate::report::RunResult;
 use clap::{Args, ValueEnum};
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// What makes a command fail.
@@ -109,21 +110,16 @@ pub(super) fn finish(
     if github_summary {
         add_to_step_summary(&words::markdown(comparison))?;
     }
-    let mut out = io::stdout().lock();
-    let printed = match format {
-        OutputFormat::Human => write!(out, "{}", words::human(comparison)),
-        OutputFormat::Json => out.write_all(&json),
-    };
-    match printed {
-        // A reader that went away must not hide the verdict.
-        Err(cause) if cause.kind() != io::ErrorKind::BrokenPipe => return Err(cause.into()),
-        _ => {}
+    let mut out = answer();
+    match format {
+        OutputFormat::Human => write!(out, "{}", words::human(comparison))?,
+        OutputFormat::Json => out.write_all(&json)?,
     }
     if let Some(path) = save.filter(|_| !quiet) {
-        eprintln!("saved in {}", path.display());
+        say!("saved in {}", path.display());
     }
     if let Some(page) = page.filter(|_| !quiet) {
-        eprintln!("look at {}", page.display());
+        say!("look at {}", page.display());
     }
     Ok(exit_of(comparison.verdict, fail_on))
 }

@@ -6,10 +6,11 @@ use super::{Exit, Failure};
 use crate::decide::judged::JUDGED;
 use crate::decide::read_result;
 use crate::decide::stored::write_whole;
+use crate::output::{say, stream};
 use crate::report::export::{ExportFile, Format, export as export_result, otava_files, point_of};
 use crate::report::{Metric, RunResult};
 use clap::{Args, ValueEnum};
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -110,13 +111,15 @@ pub(super) fn export(arguments: &ExportArgs, quiet: bool) -> Result<Exit, Failur
 
 fn warn_of_failed(result: &RunResult) {
     for case in result.strategies.iter().filter(|case| !case.validation.passed) {
-        eprintln!("freshbench: {} did not pass its validation: its figures are left out", case.name);
+        say!("freshbench: {} did not pass its validation: its figures are left out", case.name);
     }
 }
 
 fn deliver(files: &[ExportFile], arguments: &ExportArgs, quiet: bool) -> Result<Exit, Failure> {
     if let ([file], None) = (files, &arguments.out) {
-        io::stdout().lock().write_all(file.text.as_bytes())?;
+        let mut out = stream();
+        out.write_all(file.text.as_bytes())?;
+        out.flush()?;
         return Ok(Exit::Ok);
     }
     let folder = arguments.out.clone().unwrap_or_else(|| PathBuf::from("."));
@@ -124,7 +127,7 @@ fn deliver(files: &[ExportFile], arguments: &ExportArgs, quiet: bool) -> Result<
         let path = folder.join(&file.name);
         write_whole(&path, file.text.as_bytes()).map_err(Failure::error)?;
         if !quiet {
-            eprintln!("wrote {}", path.display());
+            say!("wrote {}", path.display());
         }
     }
     Ok(Exit::Ok)

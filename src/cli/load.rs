@@ -6,6 +6,7 @@ use crate::capture::CaptureError;
 use crate::capture::postgres::PgSnapshot;
 use crate::clock::Clock;
 use crate::model::Catalog;
+use crate::output::answer;
 use crate::report::headline::{bytes, count, seconds};
 use crate::sink::warehouse::Loaded;
 use crate::sink::{Warehouse, WarehouseError, WarehouseOptions};
@@ -16,6 +17,7 @@ use crate::transform::{TransformError, ValueFault};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
@@ -94,7 +96,8 @@ fn into_warehouse(
         }
     };
     let took = begun.elapsed().as_secs_f64();
-    println!(
+    writeln!(
+        answer(),
         "{}: {} rows in {}, {} rows/s, {} of Parquet in {} segments",
         arguments.table,
         count(loaded.rows as f64),
@@ -102,7 +105,7 @@ fn into_warehouse(
         count((loaded.rows as f64 / took).round()),
         bytes(loaded.segment_bytes as f64),
         loaded.segments
-    );
+    )?;
     Ok(Exit::Ok)
 }
 

@@ -23,6 +23,7 @@ mod warehouse_rows;
 
 pub use args::Cli;
 
+use crate::output::{self, say};
 use crate::run::name_allocator;
 use crate::sink::WarehouseError;
 use args::{Command, WarehouseCommand};
@@ -101,14 +102,30 @@ impl From<io::Error> for Failure {
 /// Parses the process's arguments, does what they say and tells how it ended. `allocator` is the program's, for the record.
 pub fn main(allocator: &'static str) -> ExitCode {
     name_allocator(allocator);
-    let cli = Cli::parse();
-    match dispatch(&cli) {
+    let ended = parsed().and_then(|cli| {
+        let exit = cli.as_ref().map_or(Ok(Exit::Ok), dispatch)?;
+        output::end()?;
+        Ok(exit)
+    });
+    match ended {
         Ok(exit) => exit.into(),
         Err(failure) => {
             if !failure.message.is_empty() {
-                eprintln!("freshbench: {}", failure.message);
+                say!("freshbench: {}", failure.message);
             }
             failure.exit.into()
+        }
+    }
+}
+
+/// The command line; `None` where it asked for help or the version, which is printed.
+fn parsed() -> Result<Option<Cli>, Failure> {
+    match Cli::try_parse() {
+        Ok(cli) => Ok(Some(cli)),
+        Err(wrong) if wrong.use_stderr() => wrong.exit(),
+        Err(asked) => {
+            asked.print()?;
+            Ok(None)
         }
     }
 }
@@ -120,7 +137,7 @@ fn stop_on_ctrl_c(at_once: &'static str) -> Result<Arc<AtomicBool>, Failure> {
     ctrlc::set_handler(move || {
         if heard.swap(true, Ordering::Relaxed) {
             if !at_once.is_empty() {
-                eprintln!("freshbench: ended at once{at_once}");
+                say!("freshbench: ended at once{at_once}");
             }
             std::process::exit(Exit::Interrupted as i32);
         }
@@ -150,16 +167,21 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "freshbench", &mut script);
-            io::stdout().write_all(&script)?;
-            Ok(Exit::Ok)
+            print_all(&script)
         }
         Command::Man => {
             let mut page = Vec::new();
             clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-            io::stdout().write_all(&page)?;
-            Ok(Exit::Ok)
+            print_all(&page)
         }
     }
+}
+
+fn print_all(bytes: &[u8]) -> Result<Exit, Failure> {
+    let mut out = output::stream();
+    out.write_all(bytes)?;
+    out.flush()?;
+    Ok(Exit::Ok)
 }
 
 #[cfg(test)]

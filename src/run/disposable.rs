@@ -1,5 +1,6 @@
 //! A record system that is gone when nobody needs it any more.
 
+use crate::output::say;
 use crate::source::postgres::{PgOptions, PgSource};
 use crate::source::{RecordSystem, SourceError, SqliteSource};
 use std::path::Path;
@@ -16,7 +17,7 @@ impl Drop for Disposable {
     fn drop(&mut self) {
         if let Err(cause) = self.system.remove(self.server.as_ref()) {
             // Nobody is left to hand it to, and the figures are what they are.
-            eprintln!("freshbench: {cause}; drop the database by hand");
+            say!("freshbench: {cause}; drop the database by hand");
         }
     }
 }

@@ -80,6 +80,11 @@ impl DynSqlite {
 fn open_read_only(path: &Path) -> Result<Connection, SourceError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let failed = |operation| SourceError::sqlite(operation, path.display());
+    // A pipe would be waited for.
+    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        let reason = "it is no file, and a SQLite database is one; give its path".to_owned();
+        return Err(SourceError::NotASource { path: path.to_owned(), reason });
+    }
     let connection = Connection::open_with_flags(path, flags).map_err(failed("open"))?;
     connection.busy_timeout(Duration::from_secs(10)).map_err(failed("configure"))?;
     // Opening reads nothing yet; this does, and tells a file that is no database.

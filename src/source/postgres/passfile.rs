@@ -2,6 +2,7 @@
 
 use super::options::{Environment, PgHost, PgOptions};
 use super::secret::Secret;
+use crate::bounded;
 use crate::source::SourceError;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -23,7 +24,8 @@ pub(super) fn look_up(
         let what = format!("the password file {0} is open to others; run: chmod 600 {0}", path.display());
         return Err(SourceError::Options { what });
     }
-    let text = std::fs::read_to_string(&path).map_err(SourceError::io("read the password file", &path))?;
+    let text = bounded::read_text(&path, bounded::SETTINGS_BYTES_MAX)
+        .map_err(SourceError::io("read the password file", &path))?;
     let host = match &options.host {
         PgHost::Tcp(host) => host.clone(),
         // The default folder goes by the name of the host that it stands for.

@@ -1,6 +1,7 @@
 //! The connection service file.
 
 use super::options::Environment;
+use crate::bounded;
 use crate::source::SourceError;
 use std::path::PathBuf;
 
@@ -12,7 +13,7 @@ pub(super) fn read(name: &str, environment: Environment<'_>) -> Result<Vec<(Stri
         .or_else(|| environment("HOME").map(|home| PathBuf::from(home).join(".pg_service.conf")));
     let system = environment("PGSYSCONFDIR").map(|folder| PathBuf::from(folder).join("pg_service.conf"));
     for path in [own, system].into_iter().flatten() {
-        match std::fs::read_to_string(&path) {
+        match bounded::read_text(&path, bounded::SETTINGS_BYTES_MAX) {
             Ok(text) => {
                 if let Some(parameters) = section(&text, name) {
                     return Ok(parameters);
