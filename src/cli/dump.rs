@@ -10,6 +10,9 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use std::io::{self, Write};
 
+/// Bytes of a row group that are gathered in memory before it ends.
+const ROW_GROUP_BYTES_MAX: usize = 128 << 20;
+
 pub(super) fn dump(arguments: &DumpArgs) -> Result<Exit, Failure> {
     let version = open_version(&arguments.warehouse, arguments.at)?;
     let Some((table, schema)) = version.catalog().find(&arguments.table) else {
@@ -39,6 +42,9 @@ pub(super) fn dump(arguments: &DumpArgs) -> Result<Exit, Failure> {
         let mut writer = ArrowWriter::try_new(stream(), arrow.clone(), Some(properties)).map_err(unwritten)?;
         for batch in rows {
             writer.write(&batch.map_err(Failure::error)?).map_err(unwritten)?;
+            if writer.in_progress_size() > ROW_GROUP_BYTES_MAX {
+                writer.flush().map_err(unwritten)?;
+            }
         }
         writer.into_inner().map_err(unwritten)?.flush()?;
         return Ok(Exit::Ok);

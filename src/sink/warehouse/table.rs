@@ -60,11 +60,14 @@ pub(super) struct Table {
     pub(super) changed: bool,
     /// Merged chunks that wait for a publish to take the places of their sources.
     pub(super) waiting: Vec<Arc<Merged>>,
+    /// Chunks that become one take no more bytes than this.
+    pub(super) chunk_bytes_max: usize,
 }
 
 impl Table {
-    pub(super) fn new(shape: Arc<TableShape>, slots: Vec<Slot>, next: Address) -> Table {
-        Table { shape, slots, next, shared: Arc::default(), changed: false, waiting: Vec::new() }
+    pub(super) fn new(shape: Arc<TableShape>, slots: Vec<Slot>, next: Address, chunk_bytes_max: usize) -> Table {
+        let (shared, changed, waiting) = (Arc::default(), false, Vec::new());
+        Table { shape, slots, next, shared, changed, waiting, chunk_bytes_max }
     }
 
     /// Live rows.
