@@ -230,7 +230,11 @@ fn quick_check(connection: &Connection, table: &SourceTable) -> Result<(), Sourc
     match told.iter().find(|line| *line != "ok" && !of_values(line)) {
         Some(line) => {
             let remedy = if line.contains(" index ") { REINDEX } else { RECOVER };
-            Err(damaged(table, &format!("SQLite's own check says: {}", line.trim()), remedy))
+            Err(damaged(
+                table,
+                &format!("SQLite's own check says: {}", line.lines().last().unwrap_or_default()),
+                remedy,
+            ))
         }
         None => Ok(()),
     }
