@@ -56,10 +56,8 @@ pub enum SourceError {
         key: String,
         /// What is stored.
         found: String,
-        /// What the column should hold.
+        /// What the column should hold, and what to do about it.
         wanted: String,
-        /// What to do about it.
-        remedy: &'static str,
     },
     /// Rows were read, and not as many as the database itself counts, or its own check finds its pages wrong.
     Damaged {
@@ -173,9 +171,9 @@ impl fmt::Display for SourceError {
             }
             SourceError::Options { what } | SourceError::Table { what } => f.write_str(what),
             SourceError::Io { operation, path, source } => write!(f, "can't {operation} {}: {source}", path.display()),
-            SourceError::Value { table, column, key, found, wanted, remedy } => write!(
+            SourceError::Value { table, column, key, found, wanted } => write!(
                 f,
-                "table {table:?}, column {column:?}, row {key}: found {found} where the column holds {wanted}; {remedy}"
+                "table {table:?}, column {column:?}, row {key}: found {found} where the column holds {wanted}"
             ),
             SourceError::Damaged { table, what } => {
                 write!(f, "table {table:?}: {what}; nothing of it was kept")

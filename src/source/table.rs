@@ -213,13 +213,13 @@ impl SourceTable {
             }
             (true, _) => "give the row a value there, or choose other columns with --key",
         };
+        let never = if is_null { ", never NULL since it is in the key" } else { "" };
         SourceError::Value {
             table: self.schema.name.clone(),
             column: self.schema.columns.get(column).map_or_else(String::new, |c| c.name.clone()),
             key,
             found: value::describe(stored),
-            wanted: if is_null { format!("{wanted}, never NULL since it is in the key") } else { wanted },
-            remedy,
+            wanted: format!("{wanted}{never}; {remedy}"),
         }
     }
 }

@@ -331,7 +331,7 @@ fn a_group_that_is_too_wide_for_one_batch_comes_in_parts() {
         changes.push_insert(T, [Int(id), Int(id), Text(&text)]).unwrap();
     }
     changes.push_delete(T, [Int(20)]).unwrap();
-    let txn = Transaction { lsn: Lsn(1), committed_at: CommitTime(0), changes, ..Transaction::default() };
+    let txn = Transaction { lsn: Lsn(1), committed_at: CommitTime(0), changes };
     let old = Sink::with(&[(1, 0, "old"), (30, 0, "old")]);
     let edits_of = |bytes: usize| {
         let mut folder = folder("").with_part_bytes(bytes);
