@@ -7,10 +7,16 @@
 //! A module imports only from modules above it in this list, and a test keeps it so.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
-
-pub mod model;
+// See `output`: the standard macros panic where nobody reads.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod foreign;
+
+pub(crate) mod output;
+
+pub(crate) mod bounded;
+
+pub mod model;
 
 pub mod clock;
 

@@ -10,6 +10,7 @@ use crate::sink::{CacheFill, CacheOptions, CacheStore, SinkKind, WarehouseOption
 use crate::source::Durability;
 use crate::source::postgres::PgOptions;
 use crate::strategy::{DualWrite, PlantedFault, StrategyKind};
+use crate::transform::TransformSet;
 use crate::workload::{Arrivals, KeyDistribution, Overrides, Workload, WorkloadError, parse_duration, parse_rate};
 use std::fmt;
 use std::path::PathBuf;
@@ -415,6 +416,15 @@ fn arrivals(given: Option<&str>) -> Result<Option<Arrivals>, PlanError> {
     }
 }
 
+/// The workload, with transforms that can be compiled: what is wrong with one has its line in the file.
+fn load_workload(name: &str, overrides: &Overrides) -> Result<Workload, PlanError> {
+    let workload = Workload::load(name, overrides).map_err(PlanError::Workload)?;
+    match TransformSet::first_wrong(workload.catalog(), workload.transforms()) {
+        Some((place, why)) => Err(PlanError::Workload(workload.transform_error(place, why.to_string()))),
+        None => Ok(workload),
+    }
+}
+
 impl RawPlan {
     /// The workload with another popularity of keys and number of clients.
     ///
@@ -426,7 +436,7 @@ impl RawPlan {
             KeyPopularity::Uniform => (KeyDistribution::Uniform, None),
         };
         let overrides = Overrides { keys: Some(keys), theta, clients: Some(clients), ..self.overrides()? };
-        Workload::load(self.workload.as_deref().unwrap_or("orders"), &overrides).map_err(PlanError::Workload)
+        load_workload(self.workload.as_deref().unwrap_or("orders"), &overrides)
     }
 
     fn overrides(&self) -> Result<Overrides, PlanError> {
@@ -458,7 +468,7 @@ impl RawPlan {
         let given = |value: &Option<String>, short: &str| value.clone().or_else(|| quick(short));
         let overrides = self.overrides()?;
         let name = self.workload.as_deref().unwrap_or("orders");
-        let workload = Workload::load(name, &overrides).map_err(PlanError::Workload)?;
+        let workload = load_workload(name, &overrides)?;
         let batch_interval = duration("--batch-interval", given(&self.batch_interval, "500ms").as_deref())?
             .unwrap_or(Duration::from_secs(2));
         let warmup = duration("--warmup", given(&self.warmup, "500ms").as_deref())?.unwrap_or(Duration::from_secs(1));

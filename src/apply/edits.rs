@@ -22,7 +22,8 @@ pub struct TableEdits {
     pub upserts: RecordBatch,
 }
 
-/// What a commit group does to all tables: each table at most once.
+/// What a commit group does to all tables. A table is there more than once only where its rows are too wide for one batch:
+/// the parts have different keys, and only the first one truncates.
 #[derive(Clone, Debug)]
 pub struct EditSet {
     /// The last commit of the group.

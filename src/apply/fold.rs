@@ -31,13 +31,23 @@ pub struct Folder {
     through: Lsn,
     changes: u64,
     poisoned: bool,
+    part_bytes_max: usize,
 }
+
+/// A table's edits are cut into parts of about so many bytes.
+const PART_BYTES_MAX: usize = 256 << 20;
 
 impl Folder {
     /// A folder for the tables of `transforms`, without changes.
     pub fn new(transforms: Arc<TransformSet>) -> Folder {
         let groups = transforms.iter().map(TableGroup::new).collect();
-        Folder { transforms, groups, through: Lsn::ZERO, changes: 0, poisoned: false }
+        Folder { transforms, groups, through: Lsn::ZERO, changes: 0, poisoned: false, part_bytes_max: PART_BYTES_MAX }
+    }
+
+    /// The same folder with parts that end at other sizes.
+    #[must_use]
+    pub fn with_part_bytes(self, part_bytes_max: usize) -> Folder {
+        Folder { part_bytes_max, ..self }
     }
 
     /// The transforms it applies.
@@ -92,9 +102,8 @@ impl Folder {
         }
         let mut tables: Vec<TableEdits> = Vec::new();
         for group in self.groups.iter().filter(|group| !group.is_empty()) {
-            match group.edits(current) {
-                Ok(edits) if edits.is_empty() => {}
-                Ok(edits) => tables.push(edits),
+            match group.edits(current, self.part_bytes_max) {
+                Ok(parts) => tables.extend(parts),
                 Err(error) => {
                     self.poisoned = true;
                     return Err(error);

@@ -7,6 +7,8 @@ use crate::model::key::KeyError;
 use crate::model::row::encode_row;
 use crate::model::{ChangeRef, CodecError, KeyColumn, KeyRef, RowRef, RowValues, ValueRef, text};
 use crate::transform::{Kept, RowBuilders, TableTransform};
+use arrow_array::RecordBatch;
+use std::mem;
 use std::ops::Range;
 
 /// What a key comes to at the end of the group, so far.
@@ -224,16 +226,22 @@ impl TableGroup {
         ApplyError::Row { table: source.name.clone(), key, cause }
     }
 
-    /// The edits that the folded changes come to.
-    pub(super) fn edits(&self, current: &dyn CurrentRows) -> Result<TableEdits, ApplyError> {
+    /// The edits that the folded changes come to, in parts that end at the row that reaches `bytes_max` bytes: a column of
+    /// text holds 2 GiB, and a transaction may bring more.
+    pub(super) fn edits(&self, current: &dyn CurrentRows, bytes_max: usize) -> Result<Vec<TableEdits>, ApplyError> {
         let output = self.transform.output();
         let mut builders = self.transform.builders(self.images.len());
         let (mut deletes, mut upsert_keys) = (KeyColumn::for_table(output), KeyColumn::for_table(output));
+        let (mut parts, mut bytes) = (Vec::new(), 0);
         for (key, image) in self.index.keys().iter().zip(&self.images) {
             let kept = match image {
                 Image::Untouched => continue,
                 Image::Absent => Kept::FilteredOut,
-                Image::Row { at, base } => self.push_row(&mut builders, at, *base, current)?,
+                Image::Row { at, base } => {
+                    let (kept, width) = self.push_row(&mut builders, at, *base, current)?;
+                    bytes += width;
+                    kept
+                }
             };
             let added = match kept {
                 Kept::Yes => upsert_keys.push(key),
@@ -241,10 +249,23 @@ impl TableGroup {
                 Kept::FilteredOut if self.truncated => Ok(()),
                 Kept::FilteredOut => deletes.push(key),
             };
-            added.map_err(|cause| ApplyError::Key { table: output.name.clone(), key: format!("{key:?}"), cause })?;
+            added.map_err(|cause| ApplyError::Key { table: output.name.clone(), key: key.describe(), cause })?;
+            if bytes >= bytes_max {
+                let empty = || KeyColumn::for_table(output);
+                let (deletes, upsert_keys) =
+                    (mem::replace(&mut deletes, empty()), mem::replace(&mut upsert_keys, empty()));
+                parts.push(self.part(parts.is_empty(), deletes, upsert_keys, builders.finish()?));
+                bytes = 0;
+            }
         }
-        let upserts = builders.finish()?;
-        Ok(TableEdits { table: self.transform.table(), truncate: self.truncated, deletes, upsert_keys, upserts })
+        parts.push(self.part(parts.is_empty(), deletes, upsert_keys, builders.finish()?));
+        parts.retain(|part| !part.is_empty());
+        Ok(parts)
+    }
+
+    fn part(&self, is_first: bool, deletes: KeyColumn, upsert_keys: KeyColumn, upserts: RecordBatch) -> TableEdits {
+        let (table, truncate) = (self.transform.table(), self.truncated && is_first);
+        TableEdits { table, truncate, deletes, upsert_keys, upserts }
     }
 
     fn push_row(
@@ -253,7 +274,8 @@ impl TableGroup {
         at: &Range<usize>,
         base: Option<usize>,
         current: &dyn CurrentRows,
-    ) -> Result<Kept, ApplyError> {
+    ) -> Result<(Kept, usize), ApplyError> {
+        let mut width = at.len();
         let image = RowRef::new(self.arena.get(at.clone()).unwrap_or_default());
         // Columns beside the key are first read here, and which commit of the group brought the row is not known.
         let unreadable = |cause| self.unreadable(image, cause);
@@ -261,9 +283,11 @@ impl TableGroup {
             None => builders.push_encoded(image).map_err(unreadable)?,
             Some(key) => {
                 let row = current.current_row(self.transform.table(), key)?;
+                let values = row.iter().flatten().map(|value| value.as_ref().width_bytes() as usize);
+                width += values.sum::<usize>();
                 builders.push_over(&image.values().map_err(unreadable)?, row.as_deref())
             }
         };
-        Ok(kept?)
+        Ok((kept?, width))
     }
 }

@@ -82,6 +82,14 @@ impl Snapshot {
         self.readers.scan(reader, table, range, each, |error| E::from(CaptureError::from(error)))
     }
 
+    /// Holds the number of rows that were read of a whole table against the database's own; see [`Readers::check_count`].
+    ///
+    /// # Errors
+    /// When they differ, or the table can't be read.
+    pub fn check_count(&self, table: TableId, read: u64) -> Result<(), CaptureError> {
+        Ok(self.readers.check_count(self.source.table(table)?, read)?)
+    }
+
     pub(super) fn source(&self) -> &SqliteSource {
         &self.source
     }

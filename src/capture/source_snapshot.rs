@@ -144,6 +144,17 @@ impl SourceSnapshot {
             _ => Ok(0),
         }
     }
+
+    /// Holds the number of rows that were read of a whole table against what the database counts in the same state.
+    ///
+    /// # Errors
+    /// When they differ, or the table can't be counted.
+    pub fn check_count(&self, table: TableId, read: u64) -> Result<(), CaptureError> {
+        match &self.kind {
+            Kind::Sqlite(snapshot) => snapshot.check_count(table, read),
+            Kind::Postgres(snapshot) => snapshot.check_count(table, read),
+        }
+    }
 }
 
 /// Rows whose cursor column moved, from whichever database.

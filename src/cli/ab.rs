@@ -5,6 +5,7 @@ use super::compare::{FailOn, finish};
 use super::run::shareable;
 use super::{Exit, Failure, stop_on_ctrl_c};
 use crate::decide::Comparison;
+use crate::output::say;
 use crate::run::pairs::{PairsError, PairsPlan, Recipe, run_pairs};
 use crate::run::utc_now;
 use clap::Args;
@@ -93,7 +94,7 @@ pub(super) fn ab(arguments: &AbArgs, quiet: bool) -> Result<Exit, Failure> {
     let tell = |round: u32, arm: crate::run::pairs::Arm| {
         if !quiet {
             let round = if round == 0 { "warm-up".to_owned() } else { format!("pair {round} of {}", plan.pairs) };
-            eprintln!("{:5.0} s  {round}: {}", begun.elapsed().as_secs_f64(), arm.name());
+            say!("{:5.0} s  {round}: {}", begun.elapsed().as_secs_f64(), arm.name());
         }
     };
     let run = match run_pairs(&plan, &stop, &tell) {

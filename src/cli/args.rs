@@ -272,7 +272,7 @@ pub(super) struct LoadArgs {
     /// The table; of PostgreSQL also a view, and [SCHEMA.]NAME with "double quotes" where needed
     #[arg(long, value_name = "NAME")]
     pub(super) table: String,
-    /// PostgreSQL: the columns that tell rows apart, where the table declares no key [default: the primary key]
+    /// The columns that tell rows apart; of SQLite also rowid [default: the primary key, or SQLite's rowid]
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub(super) key: Vec<String>,
     /// The warehouse folder, which must not hold a warehouse yet

@@ -7,6 +7,7 @@ use super::{Exit, Failure};
 use crate::capture::CaptureError;
 use crate::capture::postgres::parse_lsn;
 use crate::foreign::terminal;
+use crate::output::{answer, say};
 use crate::run::RunError;
 use crate::run::attach::{AttachPlan, EqualSums, Until};
 use crate::run::cleanup::{Leftover, find_in_database, remove};
@@ -15,6 +16,7 @@ use crate::source::postgres::{PgOptions, PgTableName};
 use crate::strategy::{Begin, StrategyError, StrategyKind};
 use crate::workload::parse_duration;
 use clap::Args;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -174,17 +176,21 @@ pub(super) fn plan(arguments: &AttachArgs, server: PgOptions) -> Result<AttachPl
 /// Removes slots, publications, triggers and tables of this program's that nobody uses any more.
 fn cleanup(server: &PgOptions) -> Result<Exit, Failure> {
     let mut client = server.connect().map_err(Failure::error)?;
+    let (mut said, mut in_use) = (String::new(), false);
     for found in find_in_database(server, &mut client).map_err(Failure::error)? {
         match (&found.what, &found.stays) {
-            (Leftover::Changelog, Some(_)) => {
-                return Err(Failure::error("the changelog and its triggers are in use; end that attach first"));
-            }
-            (what, Some(why)) => eprintln!("freshbench: {}", terminal(&format!("{what} stays: {why}"))),
+            (Leftover::Changelog, Some(_)) => in_use = true,
+            (what, Some(why)) => say!("freshbench: {what} stays: {why}"),
             (what, None) => {
                 remove(Some(server), &found).map_err(Failure::error)?;
-                println!("removed {}", terminal(&what.to_string()));
+                said.push_str(&format!("removed {}\n", terminal(&what.to_string())));
             }
         }
+    }
+    // At the end, so that nothing stays because it could not be said.
+    answer().write_all(said.as_bytes())?;
+    if in_use {
+        return Err(Failure::error("the changelog and its triggers are in use; end that attach first"));
     }
     Ok(Exit::Ok)
 }

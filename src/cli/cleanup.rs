@@ -2,10 +2,11 @@
 
 use super::{Exit, Failure};
 use crate::foreign::terminal;
+use crate::output::{answer, say};
 use crate::run::cleanup::{Found, find_at, find_below, remove};
 use crate::source::postgres::PgOptions;
 use clap::Args;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -37,7 +38,7 @@ pub(super) fn cleanup(arguments: &CleanupArgs) -> Result<Exit, Failure> {
         let known: Vec<Option<PathBuf>> = found.iter().map(place).collect();
         found.extend(find_below(folder).into_iter().filter(|one| !known.contains(&place(one))));
     }
-    let mut out = io::stdout().lock();
+    let mut out = answer();
     for one in &found {
         let state = one.stays.as_ref().map_or("left behind".to_owned(), |why| format!("stays: {why}"));
         writeln!(out, "{}", terminal(&format!("{}: {state}", one.what)))?;
@@ -57,7 +58,7 @@ pub(super) fn cleanup(arguments: &CleanupArgs) -> Result<Exit, Failure> {
             Ok(()) => writeln!(out, "removed {}", terminal(&one.what.to_string()))?,
             Err(cause) => {
                 failures += 1;
-                eprintln!("freshbench: {}", terminal(&cause.to_string()));
+                say!("freshbench: {cause}");
             }
         }
     }

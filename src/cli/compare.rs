@@ -6,9 +6,10 @@ use super::{Exit, Failure};
 use crate::decide::alike::{configurations_differ, schemas_differ};
 use crate::decide::stored::{machine_in_words, write_whole};
 use crate::decide::{Comparison, Verdict, read_result, words};
+use crate::output::{answer, say};
 use crate::report::RunResult;
 use clap::{Args, ValueEnum};
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// What makes a command fail.
@@ -114,21 +115,16 @@ pub(super) fn finish(
     if github_summary {
         add_to_step_summary(&words::markdown(comparison))?;
     }
-    let mut out = io::stdout().lock();
-    let printed = match format {
-        OutputFormat::Human => write!(out, "{}", words::human(comparison)),
-        OutputFormat::Json => out.write_all(&json),
-    };
-    match printed {
-        // A reader that went away must not hide the verdict.
-        Err(cause) if cause.kind() != io::ErrorKind::BrokenPipe => return Err(cause.into()),
-        _ => {}
+    let mut out = answer();
+    match format {
+        OutputFormat::Human => write!(out, "{}", words::human(comparison))?,
+        OutputFormat::Json => out.write_all(&json)?,
     }
     if let Some(path) = save.filter(|_| !quiet) {
-        eprintln!("saved in {}", crate::foreign::terminal(&path.display().to_string()));
+        say!("saved in {}", path.display());
     }
     if let Some(page) = page.filter(|_| !quiet) {
-        eprintln!("look at {}", crate::foreign::terminal(&page.display().to_string()));
+        say!("look at {}", page.display());
     }
     Ok(exit_of(comparison.verdict, fail_on))
 }

@@ -4,6 +4,7 @@ use super::args::{DoctorArgs, OutputFormat};
 use super::{Exit, Failure};
 use crate::clock::Clock;
 use crate::foreign::terminal;
+use crate::output::answer;
 use crate::report::headline::{bytes, seconds};
 use crate::run::environment;
 use crate::source::postgres::{PgFinding, PgOptions, PgTableName, PgVerdict, examine};
@@ -37,7 +38,7 @@ fn source(arguments: &DoctorArgs, url: &str) -> Result<Exit, Failure> {
         }]
     });
     let missing = findings.iter().filter(|finding| finding.verdict == PgVerdict::Missing).count();
-    let mut out = io::stdout().lock();
+    let mut out = answer();
     match arguments.format {
         OutputFormat::Json => {
             let list: Vec<Value> = findings.iter().map(as_json).collect();
@@ -99,7 +100,7 @@ fn machine(format: OutputFormat) -> Result<Exit, Failure> {
     let fsync = found.calibration.get("fsync_p50_s").copied();
     let services: Vec<(&str, &str, Option<PathBuf>)> =
         SERVICES.iter().map(|&(name, what)| (name, what, program(name))).collect();
-    let mut out = io::stdout().lock();
+    let mut out = answer();
     match format {
         OutputFormat::Json => {
             let services: Vec<Value> = services

@@ -3,10 +3,15 @@
 use super::args::{DumpArgs, DumpFormat};
 use super::warehouse_rows::{Line, open_version, print_lines};
 use super::{Exit, Failure};
+use crate::output::stream;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
-use std::io::{self, BufWriter};
+use std::io::{self, Write};
+
+/// Bytes of a row group that are gathered in memory before it ends.
+const ROW_GROUP_BYTES_MAX: usize = 128 << 20;
 
 pub(super) fn dump(arguments: &DumpArgs) -> Result<Exit, Failure> {
     let version = open_version(&arguments.warehouse, arguments.at)?;
@@ -34,12 +39,14 @@ pub(super) fn dump(arguments: &DumpArgs) -> Result<Exit, Failure> {
     if arguments.format == DumpFormat::Parquet {
         let level = ZstdLevel::try_new(3).map_err(Failure::error)?;
         let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
-        let mut writer = ArrowWriter::try_new(BufWriter::new(io::stdout()), arrow.clone(), Some(properties))
-            .map_err(Failure::error)?;
+        let mut writer = ArrowWriter::try_new(stream(), arrow.clone(), Some(properties)).map_err(unwritten)?;
         for batch in rows {
-            writer.write(&batch.map_err(Failure::error)?).map_err(Failure::error)?;
+            writer.write(&batch.map_err(Failure::error)?).map_err(unwritten)?;
+            if writer.in_progress_size() > ROW_GROUP_BYTES_MAX {
+                writer.flush().map_err(unwritten)?;
+            }
         }
-        writer.close().map_err(Failure::error)?;
+        writer.into_inner().map_err(unwritten)?.flush()?;
         return Ok(Exit::Ok);
     }
     let form = match arguments.format {
@@ -48,4 +55,15 @@ pub(super) fn dump(arguments: &DumpArgs) -> Result<Exit, Failure> {
     };
     print_lines(rows.map(|batch| batch.map_err(Failure::error)), &names, form)?;
     Ok(Exit::Ok)
+}
+
+/// What stdout says goes through Parquet's own errors.
+fn unwritten(error: ParquetError) -> Failure {
+    match error {
+        ParquetError::External(cause) => match cause.downcast::<io::Error>() {
+            Ok(cause) => Failure::from(*cause),
+            Err(cause) => Failure::error(cause),
+        },
+        error => Failure::error(error),
+    }
 }

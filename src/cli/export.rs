@@ -7,11 +7,11 @@ use crate::decide::alike::{configurations_differ, schemas_differ};
 use crate::decide::judged::JUDGED;
 use crate::decide::read_result;
 use crate::decide::stored::{machine_key, write_whole};
-use crate::foreign::terminal;
+use crate::output::{say, stream};
 use crate::report::export::{ExportFile, Format, export as export_result, otava_files, point_of};
 use crate::report::{Metric, RunResult};
 use clap::{Args, ValueEnum};
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -122,13 +122,15 @@ fn one_series(first: &RunResult, other: &RunResult) -> Result<(), Failure> {
 
 fn warn_of_failed(result: &RunResult) {
     for case in result.strategies.iter().filter(|case| !case.validation.passed) {
-        eprintln!("freshbench: {} did not pass its validation: its figures are left out", terminal(&case.name));
+        say!("freshbench: {} did not pass its validation: its figures are left out", case.name);
     }
 }
 
 fn deliver(files: &[ExportFile], arguments: &ExportArgs, quiet: bool) -> Result<Exit, Failure> {
     if let ([file], None) = (files, &arguments.out) {
-        io::stdout().lock().write_all(file.text.as_bytes())?;
+        let mut out = stream();
+        out.write_all(file.text.as_bytes())?;
+        out.flush()?;
         return Ok(Exit::Ok);
     }
     let folder = arguments.out.clone().unwrap_or_else(|| PathBuf::from("."));
@@ -136,7 +138,7 @@ fn deliver(files: &[ExportFile], arguments: &ExportArgs, quiet: bool) -> Result<
         let path = folder.join(&file.name);
         write_whole(&path, file.text.as_bytes()).map_err(Failure::error)?;
         if !quiet {
-            eprintln!("wrote {}", crate::foreign::terminal(&path.display().to_string()));
+            say!("wrote {}", path.display());
         }
     }
     Ok(Exit::Ok)

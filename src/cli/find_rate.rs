@@ -5,13 +5,14 @@ use super::progress::Bars;
 use super::{Exit, Failure, live, stop_on_ctrl_c};
 use crate::decide::rate_search::{Trial, is_out_of_reach};
 use crate::decide::stored::write_whole;
+use crate::output::{answer, say};
 use crate::plan::{Plan, RawPlan};
 use crate::report::headline::{count, seconds};
 use crate::run::find_rate::{Rates, Sustainable, find_rates};
 use crate::run::{RunError, utc_now};
 use crate::workload::parse_duration;
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 
 /// `p99=100ms` in seconds.
@@ -35,7 +36,7 @@ pub(super) fn find_rate(
     let (feed, _view) = live::start(watched)?;
     let tell = |strategy: &str, trial: &Trial| {
         if !quiet {
-            eprintln!("{strategy}: {}", told_trial(trial));
+            say!("{strategy}: {}", told_trial(trial));
         }
     };
     let rates = match find_rates((raw, plan), theta_s, &folder, (&Bars::new(quiet, feed), &stop), &tell) {
@@ -46,13 +47,13 @@ pub(super) fn find_rate(
     json.push(b'\n');
     let path = folder.join("rates.json");
     write_whole(&path, &json).map_err(Failure::error)?;
-    let mut out = io::stdout().lock();
+    let mut out = answer();
     match format {
         OutputFormat::Human => write!(out, "{}", crate::foreign::terminal_lines(&told(&rates)))?,
         OutputFormat::Json => out.write_all(&json)?,
     }
     if !quiet {
-        eprintln!("saved in {}", crate::foreign::terminal(&path.display().to_string()));
+        say!("saved in {}", path.display());
     }
     Ok(Exit::Ok)
 }

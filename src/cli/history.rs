@@ -10,11 +10,12 @@ use crate::decide::judged::JUDGED;
 use crate::decide::stored::write_whole;
 use crate::decide::{read_result, words};
 use crate::foreign::{markdown_block, terminal};
+use crate::output::{answer, say};
 use crate::report::export::{Point, PointValue};
 use crate::run::{environment, git_state, utc_now};
 use clap::{Args, Subcommand};
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Subcommand)]
@@ -94,7 +95,7 @@ fn add(arguments: &AddArgs, quiet: bool) -> Result<Exit, Failure> {
     }
     append_history(&arguments.history, &entries).map_err(Failure::usage)?;
     if !quiet {
-        eprintln!("added {} to {}", entries.len(), terminal(&arguments.history.display().to_string()));
+        say!("added {} to {}", entries.len(), arguments.history.display());
     }
     Ok(Exit::Ok)
 }
@@ -123,15 +124,15 @@ fn look(arguments: &AnalyzeArgs, quiet: bool) -> Result<Exit, Failure> {
         write_whole(path, &json).map_err(Failure::error)?;
         let page = write_page_of(path)?;
         if !quiet {
-            eprintln!("saved in {}", crate::foreign::terminal(&path.display().to_string()));
-            eprintln!("look at {}", crate::foreign::terminal(&page.display().to_string()));
+            say!("saved in {}", path.display());
+            say!("look at {}", page.display());
         }
     }
     let said = told(&analysis);
     if arguments.github_summary {
         add_to_step_summary(&format!("### freshbench: history\n\n{}", markdown_block(&said)))?;
     }
-    let mut out = io::stdout().lock();
+    let mut out = answer();
     match arguments.format {
         OutputFormat::Human => write!(out, "{said}")?,
         OutputFormat::Json => out.write_all(&json)?,

@@ -3,6 +3,7 @@
 use super::Failure;
 use super::args::LiveArgs;
 use crate::live::{Feed, View};
+use crate::output::say;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Starts the view that was asked for, if one was; it ends when it is dropped.
@@ -12,6 +13,6 @@ pub(super) fn start(arguments: &LiveArgs) -> Result<(Option<Feed>, Option<View>)
     let feed = Feed::new();
     let view = View::start(address, feed.clone()).map_err(Failure::usage)?;
     // Said even if nothing else is: whoever asks for any free port has to hear which.
-    eprintln!("live view: http://{}/", view.address());
+    say!("live view: http://{}/", view.address());
     Ok((Some(feed), Some(view)))
 }

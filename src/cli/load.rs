@@ -7,6 +7,7 @@ use crate::capture::postgres::PgSnapshot;
 use crate::clock::Clock;
 use crate::foreign::terminal;
 use crate::model::Catalog;
+use crate::output::answer;
 use crate::report::headline::{bytes, count, seconds};
 use crate::sink::warehouse::Loaded;
 use crate::sink::{Warehouse, WarehouseError, WarehouseOptions};
@@ -17,6 +18,7 @@ use crate::transform::{TransformError, ValueFault};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
@@ -28,9 +30,6 @@ pub(super) fn load(arguments: &LoadArgs) -> Result<Exit, Failure> {
     if source.contains("://") {
         // Not repeated: it may hold a password.
         return Err(Failure::usage("--source is a URL of another kind; give a SQLite file or postgres://..."));
-    }
-    if !arguments.key.is_empty() {
-        return Err(Failure::usage("--key is for PostgreSQL; a SQLite table without a key has its rowid"));
     }
     load_from_file(arguments)
 }
@@ -62,11 +61,16 @@ fn readers(arguments: &LoadArgs) -> usize {
 
 fn load_from_file(arguments: &LoadArgs) -> Result<Exit, Failure> {
     let begun = Instant::now();
-    let source = DynSqlite::open(&arguments.source).map_err(Failure::usage)?;
-    let table = source.table(&arguments.table).map_err(Failure::usage)?;
+    let source = DynSqlite::open(&arguments.source).map_err(of_file)?;
+    let table = source.table_by(&arguments.table, &arguments.key).map_err(of_file)?;
     into_warehouse(arguments, begun, &file_catalog(&table), |warehouse| {
         load_file(&source, &table, readers(arguments), warehouse)
     })
+}
+
+/// What can't be opened or is not there is bad input; a damaged file is an error.
+fn of_file(cause: SourceError) -> Failure {
+    if cause.is_of_damage() { Failure::error(cause) } else { Failure::usage(cause) }
 }
 
 fn into_warehouse(
@@ -83,11 +87,18 @@ fn into_warehouse(
         Err(cause) => {
             drop(warehouse);
             before.restore(&arguments.warehouse);
-            return Err(if is_bad_input(&cause) { Failure::usage(cause) } else { Failure::error(cause) });
+            return Err(match &cause {
+                StrategyError::Warehouse(WarehouseError::DuplicateKey { .. }) => {
+                    Failure::usage(format!("{cause}; {}", other_key(arguments)))
+                }
+                _ if is_bad_input(&cause) => Failure::usage(cause),
+                _ => Failure::error(cause),
+            });
         }
     };
     let took = begun.elapsed().as_secs_f64();
-    println!(
+    writeln!(
+        answer(),
         "{}: {} rows in {}, {} rows/s, {} of Parquet in {} segments",
         terminal(&arguments.table),
         count(loaded.rows as f64),
@@ -95,8 +106,23 @@ fn into_warehouse(
         count((loaded.rows as f64 / took).round()),
         bytes(loaded.segment_bytes as f64),
         loaded.segments
-    );
+    )?;
     Ok(Exit::Ok)
+}
+
+/// What to do where two rows have one key.
+fn other_key(arguments: &LoadArgs) -> &'static str {
+    let is_server = PgOptions::is_url(arguments.source.to_str().unwrap_or_default());
+    match (is_server, arguments.key.is_empty()) {
+        (true, true) => {
+            "the columns of the primary key do not tell its rows apart: repair them, or add columns with --key"
+        }
+        (_, false) => "these columns do not tell its rows apart: give --key more of them",
+        (false, true) => {
+            "SQLite tells a number from its text (1 from '1') in a column without a type, and as text they are the same: \
+             load by the rowid (--key rowid), by other columns, or convert the values"
+        }
+    }
 }
 
 /// Whether the remedy is a row of the user's database: a value that does not fit its column.
@@ -105,7 +131,6 @@ fn is_bad_input(cause: &StrategyError) -> bool {
         StrategyError::Source(cause) | StrategyError::Capture(CaptureError::Source(cause)) => {
             matches!(cause, SourceError::Value { .. })
         }
-        StrategyError::Warehouse(WarehouseError::DuplicateKey { .. }) => true,
         StrategyError::Transform(cause) => {
             matches!(cause, TransformError::Row { fault, .. } if !matches!(fault, ValueFault::ChunkFull { .. }))
         }

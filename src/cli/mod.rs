@@ -26,7 +26,8 @@ mod warehouse_rows;
 
 pub use args::Cli;
 
-use crate::foreign::{is_plain, terminal, terminal_lines};
+use crate::foreign::is_plain;
+use crate::output::{self, say};
 use crate::run::name_allocator;
 use crate::sink::WarehouseError;
 use args::{Command, WarehouseCommand};
@@ -105,29 +106,44 @@ impl From<io::Error> for Failure {
 /// Parses the process's arguments, does what they say and tells how it ended. `allocator` is the program's, for the record.
 pub fn main(allocator: &'static str) -> ExitCode {
     name_allocator(allocator);
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return wrong_usage(&error),
-    };
-    match dispatch(&cli) {
+    let ended = parsed().and_then(|cli| {
+        let exit = cli.as_ref().map_or(Ok(Exit::Ok), dispatch)?;
+        output::end()?;
+        Ok(exit)
+    });
+    match ended {
         Ok(exit) => exit.into(),
         Err(failure) => {
             if !failure.message.is_empty() {
-                eprintln!("freshbench: {}", terminal(&failure.message));
+                say!("freshbench: {}", failure.message);
             }
             failure.exit.into()
         }
     }
 }
 
-/// Says what is wrong with the arguments, which it repeats, or gives the help that was asked for.
-fn wrong_usage(error: &clap::Error) -> ExitCode {
-    let plain = std::env::args_os().all(|argument| is_plain(&argument.to_string_lossy()));
-    if plain || !error.use_stderr() {
+/// Says what is wrong with the arguments, which it repeats.
+fn wrong_usage(error: &clap::Error) -> Failure {
+    if std::env::args_os().all(|argument| is_plain(&argument.to_string_lossy())) {
+        // In colours, where they are wanted.
         error.exit();
     }
-    eprint!("{}", terminal_lines(&error.render().to_string()));
-    Exit::Usage.into()
+    for line in error.render().to_string().trim_end().lines() {
+        say!("{line}");
+    }
+    Failure { exit: Exit::Usage, message: String::new() }
+}
+
+/// The command line; `None` where it asked for help or the version, which is printed.
+fn parsed() -> Result<Option<Cli>, Failure> {
+    match Cli::try_parse() {
+        Ok(cli) => Ok(Some(cli)),
+        Err(wrong) if wrong.use_stderr() => Err(wrong_usage(&wrong)),
+        Err(asked) => {
+            asked.print()?;
+            Ok(None)
+        }
+    }
 }
 
 /// A flag that Ctrl-C raises. A second Ctrl-C ends at once.
@@ -137,7 +153,7 @@ fn stop_on_ctrl_c(at_once: &'static str) -> Result<Arc<AtomicBool>, Failure> {
     ctrlc::set_handler(move || {
         if heard.swap(true, Ordering::Relaxed) {
             if !at_once.is_empty() {
-                eprintln!("freshbench: ended at once{at_once}");
+                say!("freshbench: ended at once{at_once}");
             }
             std::process::exit(Exit::Interrupted as i32);
         }
@@ -168,16 +184,21 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "freshbench", &mut script);
-            io::stdout().write_all(&script)?;
-            Ok(Exit::Ok)
+            print_all(&script)
         }
         Command::Man => {
             let mut page = Vec::new();
             clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-            io::stdout().write_all(&page)?;
-            Ok(Exit::Ok)
+            print_all(&page)
         }
     }
+}
+
+fn print_all(bytes: &[u8]) -> Result<Exit, Failure> {
+    let mut out = output::stream();
+    out.write_all(bytes)?;
+    out.flush()?;
+    Ok(Exit::Ok)
 }
 
 #[cfg(test)]

@@ -67,6 +67,7 @@ mod reading {
     use super::{Exit, Failure, QueryArgs, QueryFormat};
     use crate::model::ValueRef;
     use crate::model::text::write_text;
+    use crate::output::answer;
     use crate::sink::warehouse::sql::{SqlError, SqlOptions, SqlRows, SqlSession};
     use crate::sink::warehouse::{row_values, versions};
     use arrow_schema::{DataType, Schema};
@@ -169,7 +170,7 @@ mod reading {
                 break;
             }
         }
-        let mut out = io::stdout().lock();
+        let mut out = answer();
         writeln!(out, "{table}")?;
         match (shown, more) {
             (_, true) => writeln!(out, "the first {shown} rows; --format csv or json gives all")?,

@@ -2,6 +2,7 @@
 
 use super::args::{OutputFormat, RaceArgs};
 use super::{Exit, Failure};
+use crate::output::{answer, say};
 use crate::plan::{KeyPopularity, RawPlan, client_counts};
 use crate::report::headline::count;
 use crate::run::race::{RaceRow, Textbook, simulated, textbook};
@@ -37,7 +38,7 @@ pub(super) fn race(arguments: &RaceArgs, quiet: bool) -> Result<Exit, Failure> {
     for popularity in KeyPopularity::BOTH {
         for &clients in &counts {
             if !quiet {
-                eprintln!("{}, {clients} clients ...", popularity.name());
+                say!("{}, {clients} clients ...", popularity.name());
             }
             let workload = raw.workload_with(popularity, clients).map_err(Failure::usage)?;
             let place = folder.path().join(format!("{}-{clients}", popularity.name().replace(' ', "-")));
@@ -46,7 +47,7 @@ pub(super) fn race(arguments: &RaceArgs, quiet: bool) -> Result<Exit, Failure> {
             let _ = std::fs::remove_dir_all(&place);
         }
     }
-    let mut out = io::stdout().lock();
+    let mut out = answer();
     match arguments.format {
         OutputFormat::Human => write!(out, "{}{}", crate::foreign::terminal_lines(&told(&book)), tabled(&rows))?,
         OutputFormat::Json => {

@@ -2,6 +2,7 @@
 
 use super::args::ReportArgs;
 use super::{Exit, Failure};
+use crate::output::{answer, say};
 use crate::report::html::{self, Input, InputError, input};
 use crate::report::{ReportError, save};
 use std::io::Write;
@@ -92,10 +93,7 @@ fn index(arguments: &ReportArgs, quiet: bool) -> Result<Exit, Failure> {
             Ok(Input::Run(run)) => listed.push(html::Listed { link, run: *run }),
             Ok(other) => others.push(html::OtherListed::of(&other, name, link)),
             // One result of another version must not hide the others.
-            Err(InputError { path, why }) => {
-                let line = format!("left out: {}: {why}", path.display());
-                eprintln!("freshbench: {}", crate::foreign::terminal(&line));
-            }
+            Err(InputError { path, why }) => say!("freshbench: left out: {}: {why}", path.display()),
         }
     }
     if listed.is_empty() && others.is_empty() {
@@ -113,9 +111,9 @@ fn write(path: &Path, page: &str, quiet: bool) -> Result<Exit, Failure> {
     save::replace_file(path, page.as_bytes()).map_err(|error: ReportError| {
         Failure::usage(format!("can't write {}: {}; name another file with -o", error.path.display(), error.cause))
     })?;
-    writeln!(std::io::stdout(), "{}", path.display())?;
+    writeln!(answer(), "{}", path.display())?;
     if !quiet {
-        eprintln!("{} bytes; open it in a browser", page.len());
+        say!("{} bytes; open it in a browser", page.len());
     }
     Ok(Exit::Ok)
 }

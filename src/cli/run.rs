@@ -4,6 +4,7 @@ use super::args::{OutputFormat, RunArgs};
 use super::find_rate::find_rate;
 use super::progress::Bars;
 use super::{Exit, Failure, live, stop_on_ctrl_c};
+use crate::output::{answer, say};
 use crate::plan::{Plan, RawPlan, SourceChoice};
 use crate::report::{RunResult, terminal};
 use crate::run::{Finished, fresh};
@@ -32,14 +33,10 @@ pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
 
 /// Prints the result, says where it is saved, and how it ended.
 pub(super) fn told(finished: &Finished, format: OutputFormat, quiet: bool) -> Result<Exit, Failure> {
-    match print(&finished.result, format) {
-        // A reader that went away must not hide how the run ended.
-        Err(cause) if cause.kind() != io::ErrorKind::BrokenPipe => return Err(cause.into()),
-        _ => {}
-    }
+    print(&finished.result, format)?;
     if !quiet {
-        eprintln!("saved in {}", crate::foreign::terminal(&finished.folder.display().to_string()));
-        eprintln!("look at {}", crate::foreign::terminal(&finished.page.display().to_string()));
+        say!("saved in {}", finished.folder.display());
+        say!("look at {}", finished.page.display());
     }
     let kept = finished.result.strategies.iter().all(|case| case.validation.passed);
     Ok(match (finished.interrupted, kept) {
@@ -50,7 +47,7 @@ pub(super) fn told(finished: &Finished, format: OutputFormat, quiet: bool) -> Re
 }
 
 fn print(result: &RunResult, format: OutputFormat) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = answer();
     match format {
         OutputFormat::Human => {
             let color = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

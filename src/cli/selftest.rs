@@ -2,6 +2,7 @@
 
 use super::args::OutputFormat;
 use super::{Exit, Failure, stop_on_ctrl_c};
+use crate::output::{answer, say};
 use crate::run::RunError;
 use crate::run::selftest::{Check, selftest as run_selftest};
 use clap::Args;
@@ -30,9 +31,9 @@ pub(super) fn selftest(arguments: &SelftestArgs, quiet: bool) -> Result<Exit, Fa
     let mut tell = |check: &Check| {
         if human {
             // A reader that went away does not end the checks: the exit code is what they are for.
-            let _ = write!(io::stdout().lock(), "{}", crate::foreign::terminal_lines(&told(check)));
+            let _ = write!(answer(), "{}", crate::foreign::terminal_lines(&told(check)));
         } else if !quiet {
-            eprintln!("{}: {}", if check.passed { "passed" } else { "FAILED" }, check.name);
+            say!("{}: {}", if check.passed { "passed" } else { "FAILED" }, check.name);
         }
     };
     let checks = match run_selftest(folder.path(), &stop, &mut tell) {
@@ -41,7 +42,7 @@ pub(super) fn selftest(arguments: &SelftestArgs, quiet: bool) -> Result<Exit, Fa
     };
     let passed = checks.iter().filter(|check| check.passed).count();
     let seconds = begun.elapsed().as_secs_f64();
-    let mut out = io::stdout().lock();
+    let mut out = answer();
     if human {
         writeln!(out, "\n{passed} of {} checks passed in {seconds:.0} s", checks.len())?;
     } else {

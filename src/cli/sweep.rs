@@ -6,6 +6,7 @@ use super::report::write_page_of;
 use super::run::command_line;
 use super::{Exit, Failure, live, stop_on_ctrl_c};
 use crate::decide::stored::write_whole;
+use crate::output::{answer, say};
 use crate::plan::{RawPlan, parse_count};
 use crate::report::headline::{count, seconds};
 use crate::run::sweep::{Sweep, SweepPlan, SweepRun, sweep as run_sweep};
@@ -14,7 +15,7 @@ use crate::workload::parse_duration;
 use clap::Args;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use std::fmt::{Display, Write as _};
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -164,7 +165,7 @@ pub(super) fn sweep(arguments: &SweepArgs, quiet: bool) -> Result<Exit, Failure>
     let (feed, _view) = live::start(&arguments.live)?;
     let mut tell = |run: &SweepRun| {
         if !quiet {
-            eprintln!("{}", told_run(run));
+            say!("{}", told_run(run));
         }
     };
     let swept = match run_sweep(&plan, command_line(), (&Bars::new(quiet, feed), &stop), &mut tell) {
@@ -176,14 +177,14 @@ pub(super) fn sweep(arguments: &SweepArgs, quiet: bool) -> Result<Exit, Failure>
     let path = plan.folder.join("sweep.json");
     write_whole(&path, &json).map_err(Failure::error)?;
     let page = write_page_of(&path)?;
-    let mut out = io::stdout().lock();
+    let mut out = answer();
     match arguments.format {
         OutputFormat::Human => write!(out, "{}", crate::foreign::terminal_lines(&told(&swept)))?,
         OutputFormat::Json => out.write_all(&json)?,
     }
     if !quiet {
-        eprintln!("saved in {}", crate::foreign::terminal(&path.display().to_string()));
-        eprintln!("look at {}", crate::foreign::terminal(&page.display().to_string()));
+        say!("saved in {}", path.display());
+        say!("look at {}", page.display());
     }
     Ok(Exit::Ok)
 }

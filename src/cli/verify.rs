@@ -5,6 +5,7 @@ use super::{Exit, Failure};
 use crate::foreign::terminal;
 use crate::model::ValueRef;
 use crate::model::text::write_text;
+use crate::output::answer;
 use crate::report::headline::{bytes, count};
 use crate::sink::warehouse::{Verification, VersionInfo, verify as verify_folder, versions as versions_of};
 use clap::Args;
@@ -34,7 +35,7 @@ pub(super) struct VersionsArgs {
 
 pub(super) fn verify(arguments: &VerifyArgs) -> Result<Exit, Failure> {
     let found = verify_folder(&arguments.folder).map_err(Failure::opening)?;
-    let mut out = io::stdout().lock();
+    let mut out = answer();
     match arguments.format {
         OutputFormat::Json => print_json(&mut out, &verification_json(&arguments.folder, &found))?,
         OutputFormat::Human => print_verification(&mut out, &arguments.folder, &found)?,
@@ -92,7 +93,7 @@ fn verification_json(folder: &Path, found: &Verification) -> Value {
 
 pub(super) fn versions(arguments: &VersionsArgs) -> Result<Exit, Failure> {
     let all = versions_of(&arguments.folder).map_err(Failure::opening)?;
-    let mut out = io::stdout().lock();
+    let mut out = answer();
     match arguments.format {
         OutputFormat::Json => {
             let list: Vec<Value> = all.iter().map(version_json).collect();

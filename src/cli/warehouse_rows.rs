@@ -3,10 +3,11 @@
 use super::Failure;
 use crate::model::Value;
 use crate::model::text::{write_csv_header, write_csv_row, write_json_row};
+use crate::output::stream;
 use crate::sink::warehouse::{VersionAt, row_values};
 use crate::sink::{WarehouseReader, WarehouseVersion};
 use arrow_array::RecordBatch;
-use std::io::{self, BufWriter, Write};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ pub(super) fn print_lines(
     names: &[&str],
     form: Line,
 ) -> Result<(), Failure> {
-    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let mut out = stream();
     let mut line = String::new();
     let unwritable = |_| Failure::error("a row can't be written as text");
     if form == (Line::Csv { header: true }) {

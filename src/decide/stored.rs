@@ -1,5 +1,6 @@
 //! Reading stored results back.
 
+use crate::bounded;
 use crate::report::{Environment, RunResult, result};
 use std::fmt;
 use std::fs;
@@ -37,15 +38,7 @@ impl StoredError {
 /// # Errors
 /// [`StoredError`] when it can't be read, or is larger.
 pub fn read_text(path: &Path, bytes_max: u64) -> Result<String, StoredError> {
-    let size = fs::metadata(path).map_err(|cause| StoredError::new(path, format!("can't be read: {cause}")))?;
-    if size.is_dir() {
-        return Err(StoredError::new(path, "is a folder; name the file in it"));
-    }
-    if size.len() > bytes_max {
-        let why = format!("{} bytes are more than the limit of {bytes_max}; is it the right file?", size.len());
-        return Err(StoredError::new(path, why));
-    }
-    fs::read_to_string(path).map_err(|cause| StoredError::new(path, format!("can't be read: {cause}")))
+    bounded::read_text(path, bytes_max).map_err(|cause| StoredError::new(path, format!("can't be read: {cause}")))
 }
 
 /// Reads a `result.json`; of a folder, the one in it. Also of an older version of the schema, which can be shown; whether two results

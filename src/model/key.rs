@@ -5,7 +5,8 @@
 //! bytes with `00` escaped as `00 FF` and ended by `00 00`.
 
 use super::schema::TableSchema;
-use super::value::ValueRef;
+use super::text;
+use super::value::{Decimal, Value, ValueRef};
 use std::fmt;
 
 /// A key that owns its bytes.
@@ -90,6 +91,99 @@ impl<'a> KeyRef<'a> {
         match self {
             KeyRef::Int(v) => Key::Int(v),
             KeyRef::Encoded(bytes) => Key::Encoded(bytes.into()),
+        }
+    }
+}
+
+/// Characters of a text, or bytes, of a key's value that a message shows.
+const SHOWN_MAX: usize = 60;
+
+impl KeyRef<'_> {
+    /// The values that the key was made of, in key order; `None` if its bytes are no key's.
+    pub fn values(self) -> Option<Vec<Value>> {
+        let mut rest = match self {
+            KeyRef::Int(v) => return Some(vec![Value::Int(v)]),
+            KeyRef::Encoded(bytes) => bytes,
+        };
+        let mut values = Vec::new();
+        while let Some((&tag, behind)) = rest.split_first() {
+            let (value, behind) = decode(tag, behind)?;
+            values.push(value);
+            rest = behind;
+        }
+        Some(values)
+    }
+
+    /// The key for a message: its values, long ones cut, `, ` between.
+    pub fn describe(self) -> String {
+        let Some(values) = self.values() else { return "whose bytes are damaged".to_owned() };
+        let shown = values.into_iter().map(|value| match value {
+            Value::Text(text) if text.chars().nth(SHOWN_MAX).is_some() => {
+                let head: String = text.chars().take(SHOWN_MAX).collect();
+                format!("{head:?}... ({} bytes)", text.len())
+            }
+            Value::Bytes(bytes) if bytes.len() > SHOWN_MAX => {
+                let head = Value::Bytes(bytes.iter().copied().take(SHOWN_MAX).collect());
+                format!("{}... ({} bytes)", text::describe(&head), bytes.len())
+            }
+            value => text::describe(&value),
+        });
+        shown.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// One value of an encoded key, and what is behind it; undoes [`encode`].
+fn decode(tag: u8, bytes: &[u8]) -> Option<(Value, &[u8])> {
+    fn fixed<const N: usize>(bytes: &[u8]) -> Option<([u8; N], &[u8])> {
+        bytes.split_first_chunk::<N>().map(|(head, rest)| (*head, rest))
+    }
+    let signed = |bytes| fixed::<8>(bytes).map(|(v, rest)| ((u64::from_be_bytes(v) ^ (1 << 63)) as i64, rest));
+    Some(match tag {
+        2 => fixed::<1>(bytes).map(|([v], rest)| (Value::Bool(v == 1), rest))?,
+        3 => signed(bytes).map(|(v, rest)| (Value::Int(v), rest))?,
+        4 => {
+            let (bits, rest) = fixed::<8>(bytes).map(|(v, rest)| (u64::from_be_bytes(v), rest))?;
+            let bits = if bits >> 63 == 1 { bits & !(1 << 63) } else { !bits };
+            (Value::Float(f64::from_bits(bits)), rest)
+        }
+        5 => {
+            let ([scale], rest) = fixed::<1>(bytes)?;
+            let (unscaled, rest) = fixed::<16>(rest)?;
+            let unscaled = (u128::from_be_bytes(unscaled) ^ (1 << 127)) as i128;
+            (Value::Decimal(Box::new(Decimal { unscaled, scale: (scale ^ 0x80) as i8 })), rest)
+        }
+        6 => {
+            let (text, rest) = unescaped(bytes)?;
+            (Value::Text(String::from_utf8(text).ok()?.into()), rest)
+        }
+        7 => unescaped(bytes).map(|(bytes, rest)| (Value::Bytes(bytes.into()), rest))?,
+        8 => fixed::<4>(bytes).map(|(v, rest)| (Value::Date((u32::from_be_bytes(v) ^ (1 << 31)) as i32), rest))?,
+        9 => signed(bytes).map(|(v, rest)| (Value::Timestamp(v), rest))?,
+        10 => {
+            let (bits, rest) = fixed::<4>(bytes).map(|(v, rest)| (u32::from_be_bytes(v), rest))?;
+            let bits = if bits >> 31 == 1 { bits & !(1 << 31) } else { !bits };
+            (Value::Float32(f32::from_bits(bits)), rest)
+        }
+        11 => signed(bytes).map(|(v, rest)| (Value::LocalTimestamp(v), rest))?,
+        _ => return None,
+    })
+}
+
+/// Bytes that [`escaped`] wrote, and what is behind their end.
+fn unescaped(mut bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let mut out = Vec::new();
+    loop {
+        match bytes {
+            [0, 0, rest @ ..] => return Some((out, rest)),
+            [0, 0xFF, rest @ ..] => {
+                out.push(0);
+                bytes = rest;
+            }
+            [0, ..] | [] => return None,
+            [byte, rest @ ..] => {
+                out.push(*byte);
+                bytes = rest;
+            }
         }
     }
 }
@@ -243,6 +337,30 @@ mod tests {
         assert_eq!(key(&[ValueRef::Int(-7)]), Key::Int(-7));
         assert_eq!(Key::from_values(&[]), Err(KeyError::Missing));
         assert_eq!(Key::from_values(&[ValueRef::Null]), Err(KeyError::Missing));
+    }
+
+    #[test]
+    fn a_key_is_shown_as_its_values() {
+        let decimal = Decimal { unscaled: -150, scale: 2 };
+        let values = [
+            ValueRef::Text("a\0b"),
+            ValueRef::Int(i64::MIN),
+            ValueRef::Bool(true),
+            ValueRef::Float(-0.0),
+            ValueRef::Float32(1.5),
+            ValueRef::Decimal(decimal),
+            ValueRef::Bytes(&[0, 255, 0]),
+            ValueRef::Date(-1),
+            ValueRef::Timestamp(-1),
+            ValueRef::LocalTimestamp(1),
+        ];
+        let own: Vec<Value> = values.iter().map(|value| value.to_value().expect("sent")).collect();
+        assert_eq!(key(&values).as_ref().values(), Some(own));
+        assert_eq!(key(&[ValueRef::Text("1"), ValueRef::Int(-7)]).as_ref().describe(), "\"1\", -7");
+        assert_eq!(Key::Int(3).as_ref().describe(), "3");
+        assert_eq!(KeyRef::Encoded(&[6, 49]).describe(), "whose bytes are damaged");
+        let long = "x".repeat(1_000);
+        assert!(key(&[ValueRef::Text(&long)]).as_ref().describe().ends_with("x\"... (1000 bytes)"));
     }
 
     proptest! {

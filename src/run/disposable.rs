@@ -1,7 +1,7 @@
 //! A record system that is gone when nobody needs it any more.
 
 use super::owned::{comment, database_name};
-use crate::foreign::terminal;
+use crate::output::say;
 use crate::source::postgres::{PgOptions, PgSource};
 use crate::source::{RecordSystem, SourceError, SqliteSource};
 use std::path::Path;
@@ -17,7 +17,7 @@ impl Drop for Disposable {
     fn drop(&mut self) {
         if let Err(cause) = self.system.remove(self.server.as_ref()) {
             // Nobody is left to hand it to, and the figures are what they are.
-            eprintln!("freshbench: {}; run freshbench cleanup", terminal(&cause.to_string()));
+            say!("freshbench: {cause}; run freshbench cleanup");
         }
     }
 }

@@ -154,6 +154,7 @@ fn of_pipeline(
     put("warehouse.checkpoint_interval", span(*checkpoint_interval));
     let WarehouseOptions {
         chunk_rows_max,
+        chunk_bytes_max,
         zstd_level,
         versions_kept,
         compaction_threads,
@@ -162,6 +163,7 @@ fn of_pipeline(
         memory_bytes_max,
     } = warehouse;
     put("warehouse.chunk_rows", chunk_rows_max.to_string());
+    put("warehouse.chunk_bytes", chunk_bytes_max.to_string());
     put("warehouse.zstd_level", zstd_level.to_string());
     put("warehouse.versions_kept", versions_kept.to_string());
     put("warehouse.compaction_threads", compaction_threads.to_string());

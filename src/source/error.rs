@@ -56,8 +56,15 @@ pub enum SourceError {
         key: String,
         /// What is stored.
         found: String,
-        /// What the column should hold.
+        /// What the column should hold, and what to do about it.
         wanted: String,
+    },
+    /// Rows were read, and not as many as the database itself counts, or its own check finds its pages wrong.
+    Damaged {
+        /// The table.
+        table: String,
+        /// What does not agree.
+        what: String,
     },
     /// A value that SQLite would store as another one.
     Unstorable {
@@ -98,6 +105,17 @@ impl SourceError {
             SourceError::Postgres { sqlstate: Some(state), .. } => {
                 state.starts_with("08") || matches!(state.as_str(), "57P01" | "57P02" | "57P03" | "57P05")
             }
+            _ => false,
+        }
+    }
+
+    /// Whether a database's own pages are at fault.
+    pub fn is_of_damage(&self) -> bool {
+        match self {
+            SourceError::Sqlite { source, .. } => {
+                source.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseCorrupt)
+            }
+            SourceError::Damaged { .. } => true,
             _ => false,
         }
     }
@@ -155,9 +173,11 @@ impl fmt::Display for SourceError {
             SourceError::Io { operation, path, source } => write!(f, "can't {operation} {}: {source}", path.display()),
             SourceError::Value { table, column, key, found, wanted } => write!(
                 f,
-                "table {table:?}, column {column:?}, row {key}: found {found} where the column holds {wanted}; \
-                 correct the row, or declare the column with a type that holds it"
+                "table {table:?}, column {column:?}, row {key}: found {found} where the column holds {wanted}"
             ),
+            SourceError::Damaged { table, what } => {
+                write!(f, "table {table:?}: {what}; nothing of it was kept")
+            }
             SourceError::Unstorable { what } => f.write_str(what),
             SourceError::Schema(error) => error.fmt(f),
             SourceError::NoTable { table, path, known } => {

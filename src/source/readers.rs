@@ -9,8 +9,12 @@ use rusqlite::{Connection, params_from_iter};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+/// Files up to this size are checked as SQLite checks them, beside the counting: it reads the table once more.
+const CHECK_BYTES_MAX: i64 = 256 << 20;
+
 /// A part of a table: the rows whose rowid (or, in a WITHOUT ROWID table, first key column) is at least `low` and
-/// below `high`. The ranges that [`Readers::ranges`] gives cover every row once.
+/// below `high`. The ranges that [`Readers::ranges`] gives cover every row once; neither can be NULL there. A table whose
+/// rowid has no name left is one range.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RowRange {
     low: Option<Bound>,
@@ -92,7 +96,7 @@ impl Readers {
     /// # Errors
     /// When the table can't be read.
     pub fn ranges(&self, table: &SourceTable, parts: usize) -> Result<Vec<RowRange>, SourceError> {
-        let axis = axis(table);
+        let Some(axis) = axis(table) else { return Ok(vec![RowRange::ALL]) };
         let sql = format!("SELECT min({axis}) FROM {table} AS t", table = table.quoted());
         let last = format!("SELECT max({axis}) FROM {table} AS t", table = table.quoted());
         let edges = self.with(0, |connection| -> rusqlite::Result<(Bound, Bound)> {
@@ -118,15 +122,16 @@ impl Readers {
         each: &mut dyn FnMut(&[ValueRef<'_>]) -> Result<(), E>,
         wrap: fn(SourceError) -> E,
     ) -> Result<u64, E> {
-        let order = if table.rowid().is_some() { axis(table) } else { table.key_sql() };
-        let scanned = self.with(reader, |connection| scan(connection, table, range, &order, each, wrap));
+        let order = if table.rowid().is_some() { axis(table) } else { Some(table.tree_sql().join(", ")) };
+        let order = order.filter(|order| !order.is_empty());
+        let scanned = self.with(reader, |connection| scan(connection, table, range, order.as_deref(), each, wrap));
         scanned.unwrap_or_else(|| Err(wrap(self.no_reader())))
     }
 
-    /// Reads a whole table in key order. Returns how many rows.
+    /// Reads a whole table in key order. Returns how many rows: as many as [`Readers::check_count`] wants.
     ///
     /// # Errors
-    /// As [`Readers::scan`].
+    /// As [`Readers::scan`] and [`Readers::check_count`].
     pub fn scan_by_key<E>(
         &self,
         table: &SourceTable,
@@ -134,8 +139,50 @@ impl Readers {
         wrap: fn(SourceError) -> E,
     ) -> Result<u64, E> {
         let order = table.key_sql();
-        let scanned = self.with(0, |connection| scan(connection, table, &RowRange::ALL, &order, each, wrap));
-        scanned.unwrap_or_else(|| Err(wrap(self.no_reader())))
+        let scanned = self.with(0, |connection| scan(connection, table, &RowRange::ALL, Some(&order), each, wrap));
+        let rows = scanned.unwrap_or_else(|| Err(wrap(self.no_reader())))?;
+        self.check_count(table, rows).map_err(wrap)?;
+        Ok(rows)
+    }
+
+    /// Holds the number of rows that were read of a whole table against what the database counts in the same state: in
+    /// the tree of the rows, and in the index that `SELECT count(*)` takes. With keys told apart afterwards, that leaves no
+    /// room for a row that was passed over, whatever the reason. Reads each leaf page once and no row of it.
+    ///
+    /// # Errors
+    /// [`SourceError::Damaged`] when the numbers differ.
+    pub fn check_count(&self, table: &SourceTable, read: u64) -> Result<(), SourceError> {
+        let counted = self.with(0, |connection| -> Result<(), SourceError> {
+            let in_tree = count(connection, table, "NOT INDEXED")?;
+            if in_tree != read {
+                return Err(damaged(table, &format!("{read} rows were read, and its tree holds {in_tree}"), RECOVER));
+            }
+            let counted = count(connection, table, "")?;
+            if counted == read {
+                return Ok(());
+            }
+            let what = format!("{read} rows were read, and SELECT count(*) gives {counted}, since an index differs");
+            Err(damaged(table, &what, REINDEX))
+        });
+        counted.unwrap_or_else(|| Err(self.no_reader()))
+    }
+
+    /// As [`Readers::check_count`]; in files up to 256 MiB SQLite also checks the table's pages and counts its indexes
+    /// (`PRAGMA quick_check`). What it says of values that break a constraint is no damage.
+    ///
+    /// # Errors
+    /// [`SourceError::Damaged`].
+    pub fn check(&self, table: &SourceTable, read: u64) -> Result<(), SourceError> {
+        self.check_count(table, read)?;
+        let checked = self.with(0, |connection| -> Result<(), SourceError> {
+            let pages = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+            let bytes = pages("page_count").and_then(|count| Ok(count.saturating_mul(pages("page_size")?)));
+            if bytes.map_err(SourceError::sqlite("read the size of", self.path.display()))? > CHECK_BYTES_MAX {
+                return Ok(());
+            }
+            quick_check(connection, table)
+        });
+        checked.unwrap_or_else(|| Err(self.no_reader()))
     }
 
     fn no_reader(&self) -> SourceError {
@@ -150,11 +197,54 @@ fn begin_read(connection: &Connection, path: &Path) -> Result<(), SourceError> {
         .map_err(SourceError::sqlite("begin to read", path.display()))
 }
 
-// What ranges are made of.
-fn axis(table: &SourceTable) -> String {
-    match (table.rowid(), table.schema().key.first()) {
-        (None, Some(&first)) => table.column_sql(first),
-        (rowid, _) => format!("t.{}", quote(rowid.unwrap_or("rowid"))),
+const RECOVER: &str =
+    "the file is damaged: restore it from a backup, or make another with the sqlite3 shell's .recover";
+const REINDEX: &str =
+    "the file is damaged: run REINDEX and PRAGMA integrity_check in the sqlite3 shell, then load again";
+
+fn damaged(table: &SourceTable, what: &str, remedy: &str) -> SourceError {
+    SourceError::Damaged { table: table.schema().name.clone(), what: format!("{what}; {remedy}") }
+}
+
+/// The rows as SQLite counts them; `how` names where.
+fn count(connection: &Connection, table: &SourceTable, how: &str) -> Result<u64, SourceError> {
+    let sql = format!("SELECT count(*) FROM {} {how}", table.quoted());
+    let rows = connection.query_row(&sql, [], |row| row.get::<_, i64>(0));
+    rows.map(i64::unsigned_abs).map_err(SourceError::sqlite("count the rows of table", &table.schema().name))
+}
+
+fn quick_check(connection: &Connection, table: &SourceTable) -> Result<(), SourceError> {
+    let name = table.schema().name.replace('\'', "''");
+    let read = || -> rusqlite::Result<Vec<String>> {
+        connection.prepare(&format!("PRAGMA quick_check('{name}')"))?.query_map([], |row| row.get(0))?.collect()
+    };
+    let told = match read() {
+        Ok(told) => told,
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseCorrupt) => {
+            return Err(SourceError::sqlite("check table", &table.schema().name)(error));
+        }
+        // A collation or a function of the application's own, say; what was counted stands.
+        Err(_) => return Ok(()),
+    };
+    let of_values = |line: &str| line.contains(" value in ") || line.starts_with("CHECK constraint failed");
+    match told.iter().find(|line| *line != "ok" && !of_values(line)) {
+        Some(line) => {
+            let remedy = if line.contains(" index ") { REINDEX } else { RECOVER };
+            Err(damaged(
+                table,
+                &format!("SQLite's own check says: {}", line.lines().last().unwrap_or_default()),
+                remedy,
+            ))
+        }
+        None => Ok(()),
+    }
+}
+
+// What ranges are made of: the rowid, if SQL can name it, or the first column of the tree's key.
+fn axis(table: &SourceTable) -> Option<String> {
+    match table.rowid() {
+        Some(rowid) => Some(format!("t.{}", quote(rowid))),
+        None => table.tree_sql().into_iter().next(),
     }
 }
 
@@ -162,12 +252,16 @@ fn scan<E>(
     connection: &Connection,
     table: &SourceTable,
     range: &RowRange,
-    order: &str,
+    order: Option<&str>,
     each: &mut dyn FnMut(&[ValueRef<'_>]) -> Result<(), E>,
     wrap: fn(SourceError) -> E,
 ) -> Result<u64, E> {
-    let axis = axis(table);
+    let axis = axis(table).unwrap_or_default();
     let mut sql = table.select_sql();
+    if order.is_none_or(|order| order == axis) {
+        // From the tree of the rows, never from an index that happens to hold all columns.
+        sql.push_str(" NOT INDEXED");
+    }
     let mut bounds = Vec::with_capacity(2);
     for (bound, operator) in [(&range.low, ">="), (&range.high, "<")] {
         if let Some(bound) = bound {
@@ -176,7 +270,9 @@ fn scan<E>(
             sql.push_str(&format!(" {word} {axis} {operator} ?{}", bounds.len()));
         }
     }
-    sql.push_str(&format!(" ORDER BY {order}"));
+    if let Some(order) = order {
+        sql.push_str(&format!(" ORDER BY {order}"));
+    }
     let failed =
         |source| wrap(SourceError::Sqlite { operation: "read table", place: table.schema().name.clone(), source });
     let mut statement = connection.prepare_cached(&sql).map_err(failed)?;

@@ -143,8 +143,10 @@ impl SqliteSource {
     /// When a table is missing or can't be followed, or the file can't be written.
     pub fn adopt(path: &Path, names: &[&str], options: SourceOptions) -> Result<SqliteSource, SourceError> {
         let probe = open_existing(path)?;
-        let tables =
-            names.iter().map(|name| discover::table(&probe, path, name)).collect::<Result<Vec<_>, SourceError>>()?;
+        let tables = names
+            .iter()
+            .map(|name| discover::table(&probe, path, name, &[]))
+            .collect::<Result<Vec<_>, SourceError>>()?;
         drop(probe);
         let catalog = Catalog { tables: tables.iter().map(|table| table.schema().clone()).collect() };
         let source = SqliteSource::assemble(path, catalog, tables, options);

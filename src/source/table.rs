@@ -21,6 +21,8 @@ pub struct SourceTable {
     codings: Vec<Coding>,
     columns: Vec<usize>,
     rowid: Option<String>,
+    /// The key of the tree that holds the rows of a WITHOUT ROWID table, else nothing.
+    tree_key: Vec<usize>,
     any_as_text: bool,
 }
 
@@ -34,7 +36,14 @@ impl SourceTable {
         schema.check()?;
         let columns = (0..schema.columns.len()).collect();
         let any_as_text = codings.contains(&Coding::AsText);
-        Ok(SourceTable { schema, codings, columns, rowid, any_as_text })
+        let tree_key = if rowid.is_none() { schema.key.clone() } else { Vec::new() };
+        Ok(SourceTable { schema, codings, columns, rowid, tree_key, any_as_text })
+    }
+
+    /// The same table, whose rows lie in a tree by these columns, whatever tells rows apart downstream. None: it has a
+    /// rowid that no SQL can name, since columns took all of its names.
+    pub(crate) fn in_tree_of(self, tree_key: Vec<usize>) -> SourceTable {
+        SourceTable { rowid: None, tree_key, ..self }
     }
 
     /// A table that [`create_sql`] makes.
@@ -56,7 +65,14 @@ impl SourceTable {
         &self.schema
     }
 
-    /// The name by which SQL reaches the rowid, unquoted; `None` for a WITHOUT ROWID table.
+    /// The columns by which the rows of a WITHOUT ROWID table lie in its tree, in that order, as [`Self::key_sql`]; none
+    /// of them is ever NULL. Empty for a table with a rowid.
+    pub(crate) fn tree_sql(&self) -> Vec<String> {
+        self.tree_key.iter().map(|&index| self.column_sql(index)).collect()
+    }
+
+    /// The name by which SQL reaches the rowid, unquoted; `None` for a WITHOUT ROWID table, and where columns took all
+    /// of its names.
     pub fn rowid(&self) -> Option<&str> {
         self.rowid.as_deref()
     }
@@ -188,14 +204,22 @@ impl SourceTable {
             // Writing to a String can't fail.
             let _ = write!(key, "{}{name}={shown}", if key.is_empty() { "" } else { ", " });
         }
-        let required = self.schema.key.contains(&column);
+        let is_null = self.schema.key.contains(&column) && stored == rusqlite::types::ValueRef::Null;
         let wanted = self.codings.get(column).map_or_else(String::new, |coding| coding.wanted());
+        let remedy = match (is_null, self.tree_key.is_empty()) {
+            (false, _) => "correct the row, or declare the column with a type that holds it",
+            (true, true) if self.rowid.is_some() => {
+                "give the row a value there, or load by the rowid instead: --key rowid (or _rowid_, oid)"
+            }
+            (true, _) => "give the row a value there, or choose other columns with --key",
+        };
+        let never = if is_null { ", never NULL since it is in the key" } else { "" };
         SourceError::Value {
             table: self.schema.name.clone(),
             column: self.schema.columns.get(column).map_or_else(String::new, |c| c.name.clone()),
             key,
             found: value::describe(stored),
-            wanted: if required { format!("{wanted}, never NULL since it is in the key") } else { wanted },
+            wanted: format!("{wanted}{never}; {remedy}"),
         }
     }
 }
@@ -204,10 +228,13 @@ fn is_number(stored: rusqlite::types::ValueRef<'_>) -> bool {
     matches!(stored, rusqlite::types::ValueRef::Integer(_) | rusqlite::types::ValueRef::Real(_))
 }
 
+/// By these SQL knows the rowid, unless a column has the name.
+pub(crate) const ROWID_NAMES: [&str; 3] = ["rowid", "_rowid_", "oid"];
+
 /// A name of the rowid that is no column's.
 pub(crate) fn rowid_alias<'a>(columns: impl Iterator<Item = &'a str> + Clone) -> Option<&'static str> {
     let taken = |alias: &str| columns.clone().any(|column| column.eq_ignore_ascii_case(alias));
-    ["rowid", "_rowid_", "oid"].into_iter().find(|alias| !taken(alias))
+    ROWID_NAMES.into_iter().find(|alias| !taken(alias))
 }
 
 enum Layout {

@@ -9,7 +9,9 @@ use crate::sink::{Bulk, Sink, Warehouse};
 use crate::source::{DynSqlite, Readers, RowRange, SourceTable};
 use crate::transform::TableTransform;
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Rows of one Arrow batch on its way into a segment.
 const BATCH_ROWS: usize = 16_384;
@@ -40,11 +42,13 @@ pub fn load_tables<S: Sink>(
     let bulk = sink.bulk()?;
     let readers = snapshot.readers();
     let mut work: Vec<Vec<(TableId, Part)>> = vec![Vec::new(); readers];
+    let mut read: BTreeMap<TableId, AtomicU64> = BTreeMap::new();
     for (table, _) in setting.source.catalog().iter() {
         bulk.include(table)?;
         if !sink.keeps(table) {
             continue;
         }
+        read.insert(table, AtomicU64::new(0));
         for (place, range) in snapshot.ranges(table, readers)?.into_iter().enumerate() {
             if let Some(ranges) = work.get_mut(place % readers) {
                 ranges.push((table, range));
@@ -59,6 +63,9 @@ pub fn load_tables<S: Sink>(
                 let mut sum = Loaded::default();
                 for (table, range) in ranges {
                     let part = load_range(setting, snapshot, &bulk, (reader, table, &range))?;
+                    if let Some(rows) = read.get(&table) {
+                        rows.fetch_add(part.rows, Ordering::Relaxed);
+                    }
                     sum.rows += part.rows;
                     sum.bytes += part.bytes;
                 }
@@ -66,6 +73,9 @@ pub fn load_tables<S: Sink>(
             })
             .collect();
         let parts = parts?;
+        for (&table, rows) in &read {
+            snapshot.check_count(table, rows.load(Ordering::Relaxed))?;
+        }
         sink.install(bulk, snapshot.position())?;
         Ok(Loaded { rows: parts.iter().map(|p| p.rows).sum(), bytes: parts.iter().map(|p| p.bytes).sum() })
     })
@@ -119,7 +129,13 @@ pub fn load_file(
         .build()
         .map_err(|cause| StrategyError::Thread(io::Error::other(cause)))?;
     pool.install(|| {
-        ranges.par_iter().try_for_each(|range| load_file_range(&readers, table, range, &transform, &bulk))?;
+        let rows = AtomicU64::new(0);
+        ranges.par_iter().try_for_each(|range| -> Result<(), StrategyError> {
+            let read = load_file_range(&readers, table, range, &transform, &bulk)?;
+            rows.fetch_add(read, Ordering::Relaxed);
+            Ok(())
+        })?;
+        readers.check(table, rows.into_inner())?;
         let next = Lsn(warehouse.visible().0 + 1);
         Ok(bulk.publish(warehouse, next)?)
     })
@@ -131,7 +147,7 @@ fn load_file_range(
     range: &RowRange,
     transform: &TableTransform,
     bulk: &BulkLoad,
-) -> Result<(), StrategyError> {
+) -> Result<u64, StrategyError> {
     let mut stream = BatchStream::new(transform, BATCH_ROWS);
     // Each thread of the pool has a reader of its own.
     let reader = rayon::current_thread_index().unwrap_or(0);
@@ -141,11 +157,11 @@ fn load_file_range(
         }
         Ok(())
     };
-    readers.scan(reader, table, range, &mut each, StrategyError::from)?;
+    let rows = readers.scan(reader, table, range, &mut each, StrategyError::from)?;
     if let Some(batch) = stream.finish()? {
         bulk.write(FILE_TABLE, batch)?;
     }
-    Ok(())
+    Ok(rows)
 }
 
 /// Bytes of a row's values.

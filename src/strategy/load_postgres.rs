@@ -9,6 +9,7 @@ use crate::source::postgres::PgTable;
 use crate::transform::{PgBatchStream, TableTransform};
 use rayon::prelude::*;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Rows of one Arrow batch on its way into a segment.
 const BATCH_ROWS: usize = 16_384;
@@ -42,17 +43,27 @@ pub fn load_postgres(snapshot: &PgSnapshot, warehouse: &mut Warehouse) -> Result
         .build()
         .map_err(|cause| StrategyError::Thread(io::Error::other(cause)))?;
     pool.install(|| {
-        work.par_iter().with_max_len(1).try_for_each(|(table, range)| load_range(snapshot, *table, range, &bulk))?;
+        let read: Vec<AtomicU64> = snapshot.tables().iter().map(|_| AtomicU64::new(0)).collect();
+        work.par_iter().with_max_len(1).try_for_each(|(table, range)| -> Result<(), StrategyError> {
+            let rows = load_range(snapshot, *table, range, &bulk)?;
+            if let Some(read) = read.get(table.index()) {
+                read.fetch_add(rows, Ordering::Relaxed);
+            }
+            Ok(())
+        })?;
+        for (place, read) in read.iter().enumerate() {
+            snapshot.check_count(TableId(place as u32), read.load(Ordering::Relaxed))?;
+        }
         let next = snapshot.position().max(Lsn(warehouse.visible().0 + 1));
         Ok(bulk.publish(warehouse, next)?)
     })
 }
 
-fn load_range(snapshot: &PgSnapshot, table: TableId, range: &PgRange, bulk: &BulkLoad) -> Result<(), StrategyError> {
+fn load_range(snapshot: &PgSnapshot, table: TableId, range: &PgRange, bulk: &BulkLoad) -> Result<u64, StrategyError> {
     let mut stream = PgBatchStream::new(snapshot.table(table)?, BATCH_ROWS);
     // Each thread of the pool has a reader of its own.
     let reader = rayon::current_thread_index().unwrap_or(0);
-    snapshot.copy::<StrategyError>(reader, table, range, &mut |fields| {
+    let rows = snapshot.copy::<StrategyError>(reader, table, range, &mut |fields| {
         if let Some(batch) = stream.push(fields)? {
             bulk.write(table, batch)?;
         }
@@ -61,5 +72,5 @@ fn load_range(snapshot: &PgSnapshot, table: TableId, range: &PgRange, bulk: &Bul
     if let Some(batch) = stream.finish()? {
         bulk.write(table, batch)?;
     }
-    Ok(())
+    Ok(rows)
 }

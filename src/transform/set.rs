@@ -42,6 +42,13 @@ impl TransformSet {
         Ok(set)
     }
 
+    /// The first definition that can't be compiled, by its place, and why; `None` if [`TransformSet::compile`] takes them all.
+    pub fn first_wrong(catalog: &Catalog, specs: &[TransformSpec]) -> Option<(usize, TransformError)> {
+        // One that is right alone may be the second of a table, or give a name that is taken.
+        let up_to = |place: usize| TransformSet::compile(catalog, specs.get(..=place)?).err().map(|why| (place, why));
+        (0..specs.len()).find_map(up_to)
+    }
+
     fn from_tables(tables: Vec<TableTransform>) -> TransformSet {
         let output = Catalog { tables: tables.iter().map(|t| t.output().clone()).collect() };
         TransformSet { tables, output }

@@ -6,6 +6,7 @@ use super::error::{WorkloadError, closest};
 use super::quantity;
 use super::settings::{Model, Settings, Shares, check_shares};
 use super::transform_spec::{Literal, TransformSpec};
+use crate::bounded;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
@@ -140,8 +141,8 @@ fn scan_rows_max<'de, D: Deserializer<'de>>(input: D) -> Result<u32, D::Error> {
 pub(super) struct Definition {
     pub(super) settings: Settings,
     pub(super) transforms: Vec<TransformSpec>,
-    transform_lines: Vec<usize>,
-    file: String,
+    pub(super) transform_lines: Vec<usize>,
+    pub(super) file: String,
 }
 
 impl Definition {
@@ -152,8 +153,8 @@ impl Definition {
         }
         let path = Path::new(name_or_path);
         let read = |cause| WorkloadError::Read { path: path.to_owned(), cause };
-        let metadata = match std::fs::metadata(path) {
-            Ok(metadata) => metadata,
+        let text = match bounded::read_text(path, DEFINITION_BYTES_MAX) {
+            Ok(text) => text,
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
                 return Err(WorkloadError::Unknown {
                     name: name_or_path.to_owned(),
@@ -161,13 +162,11 @@ impl Definition {
                     suggestion: closest(name_or_path, built_in_names()).map(str::to_owned),
                 });
             }
+            Err(cause) if cause.kind() == std::io::ErrorKind::FileTooLarge => {
+                return Err(WorkloadError::TooLarge { path: path.to_owned(), limit_bytes: DEFINITION_BYTES_MAX });
+            }
             Err(cause) => return Err(read(cause)),
         };
-        if metadata.len() > DEFINITION_BYTES_MAX {
-            let (path, bytes) = (path.to_owned(), metadata.len());
-            return Err(WorkloadError::TooLarge { path, bytes, limit_bytes: DEFINITION_BYTES_MAX });
-        }
-        let text = std::fs::read_to_string(path).map_err(read)?;
         let name = path.file_stem().map_or_else(|| name_or_path.into(), |stem| stem.to_string_lossy());
         Definition::parse(&name, name_or_path, &text)
     }
@@ -209,9 +208,14 @@ impl Definition {
 
     /// An error at the transform with this place in the list.
     pub(super) fn transform_error(&self, place: usize, message: String) -> WorkloadError {
-        let line = self.transform_lines.get(place).copied().unwrap_or(1);
-        WorkloadError::Definition { file: self.file.clone(), line, message }
+        transform_error(&self.file, &self.transform_lines, place, message)
     }
+}
+
+/// An error at the transform with this place in the list; `lines` are those where they begin.
+pub(super) fn transform_error(file: &str, lines: &[usize], place: usize, message: String) -> WorkloadError {
+    let line = lines.get(place).copied().unwrap_or(1);
+    WorkloadError::Definition { file: file.to_owned(), line, message }
 }
 
 fn shares(

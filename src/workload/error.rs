@@ -26,8 +26,6 @@ pub enum WorkloadError {
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// Its size.
-        bytes: u64,
         /// The largest size read.
         limit_bytes: u64,
     },
@@ -62,9 +60,9 @@ impl fmt::Display for WorkloadError {
             WorkloadError::Read { path, cause } => {
                 write!(f, "cannot read the workload {}: {cause}; check the path and its permissions", path.display())
             }
-            WorkloadError::TooLarge { path, bytes, limit_bytes } => write!(
+            WorkloadError::TooLarge { path, limit_bytes } => write!(
                 f,
-                "the workload {} has {bytes} bytes; a definition has at most {limit_bytes}, is it another file?",
+                "the workload {} has more than the {limit_bytes} bytes that a definition may have; is it another file?",
                 path.display()
             ),
             WorkloadError::Definition { file, line, message } => write!(f, "{file}:{line}: {message}"),

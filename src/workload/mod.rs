@@ -51,6 +51,9 @@ use stream::Rows;
 pub struct Workload {
     settings: Settings,
     transforms: Vec<TransformSpec>,
+    /// Where the definition stands, and in which lines its transforms begin.
+    file: String,
+    transform_lines: Vec<usize>,
     catalog: Catalog,
     rows: Rows,
     invariants: OnceLock<Vec<Invariant>>,
@@ -81,8 +84,14 @@ impl Workload {
         for (place, spec) in definition.transforms.iter().enumerate() {
             check_transform(spec, &catalog).map_err(|message| definition.transform_error(place, message))?;
         }
-        let Definition { settings, transforms, .. } = definition;
-        Ok(Workload { settings, transforms, catalog, rows, invariants: OnceLock::new(), items: OnceLock::new() })
+        let Definition { settings, transforms, transform_lines, file } = definition;
+        let (invariants, items) = (OnceLock::new(), OnceLock::new());
+        Ok(Workload { settings, transforms, file, transform_lines, catalog, rows, invariants, items })
+    }
+
+    /// What is wrong with the transform at `place` of [`Workload::transforms`], with the file and the line.
+    pub fn transform_error(&self, place: usize, message: String) -> WorkloadError {
+        definition::transform_error(&self.file, &self.transform_lines, place, message)
     }
 
     /// The resolved settings.

@@ -321,3 +321,45 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_group_that_is_too_wide_for_one_batch_comes_in_parts() {
+    let text = "x".repeat(100);
+    let mut changes = ChangeBuf::default();
+    changes.push_truncate(T);
+    for id in 0..10 {
+        changes.push_insert(T, [Int(id), Int(id), Text(&text)]).unwrap();
+    }
+    changes.push_delete(T, [Int(20)]).unwrap();
+    let txn = Transaction { lsn: Lsn(1), committed_at: CommitTime(0), changes };
+    let old = Sink::with(&[(1, 0, "old"), (30, 0, "old")]);
+    let edits_of = |bytes: usize| {
+        let mut folder = folder("").with_part_bytes(bytes);
+        folder.push(&txn).unwrap();
+        folder.finish(&old).unwrap()
+    };
+    let (whole, parts) = (edits_of(usize::MAX), edits_of(300));
+    assert_eq!(whole.tables.len(), 1);
+    let rows: Vec<usize> = parts.tables.iter().map(|part| part.upserts.num_rows()).collect();
+    assert_eq!(rows, [3, 3, 3, 1], "three encoded rows of 125 bytes reach 300");
+    let truncates: Vec<bool> = parts.tables.iter().map(|part| part.truncate).collect();
+    assert_eq!(truncates, [true, false, false, false]);
+    let (mut one, mut other) = (old.clone(), old.clone());
+    one.apply(&whole);
+    other.apply(&parts);
+    assert_eq!(one, other);
+    assert_eq!(one.0.len(), 10);
+}
+
+#[test]
+fn a_stream_of_wide_rows_ends_its_batches_early() {
+    let set = TransformSet::compile(&catalog(), &[]).unwrap();
+    let mut stream = crate::apply::BatchStream::new(set.table(T).unwrap(), 100).with_batch_bytes(250);
+    let text = "x".repeat(100);
+    let mut rows = Vec::new();
+    for id in 0..10 {
+        rows.extend(stream.push(&[Int(id), Int(id), Text(&text)]).unwrap().map(|batch| batch.num_rows()));
+    }
+    rows.extend(stream.finish().unwrap().map(|batch| batch.num_rows()));
+    assert_eq!(rows, [3, 3, 3, 1]);
+}

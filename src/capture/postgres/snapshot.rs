@@ -15,6 +15,9 @@ use std::time::Duration;
 /// Blocks of one range are not fewer than this (8 MiB): each range is a statement of its own.
 const RANGE_BLOCKS_MIN: u32 = 1_024;
 
+/// Tables up to this size (64 MiB) are counted once more by the server.
+const COUNT_BLOCKS_MAX: u64 = 8_192;
+
 /// How long a lock is waited for before all of them are let go for a moment.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(200);
@@ -317,7 +320,41 @@ impl PgSnapshot {
         let mut wire = wire.lock().unwrap_or_else(PoisonError::into_inner);
         let copied = wire.copy_out::<Through<E>>(&sql, &mut |payload| rows.feed(payload, &mut lent, wrap));
         copied.map_err(|Through(error)| error)?;
-        rows.finish().map_err(|error| E::from(CaptureError::Source(error)))
+        let sent = wire.copied_rows();
+        let read = rows.finish().map_err(|error| E::from(CaptureError::Source(error)))?;
+        if sent != Some(read) {
+            let sent = sent.map_or_else(|| "not how many it sent".to_owned(), |sent| format!("that it sent {sent}"));
+            let what = format!("{read} rows arrived, and the server says {sent}; this is a bug: report it");
+            return Err(CaptureError::Source(SourceError::Damaged { table: table.schema.name.clone(), what }).into());
+        }
+        Ok(read)
+    }
+
+    /// Holds the number of rows that were read of a whole table against the server's own `count(*)` in the same state, of
+    /// the table by its name: so a partition that was left out is found, too. Only of tables up to 64 MiB: counting reads a
+    /// table once more. What each COPY sent is held against its own count in any case.
+    ///
+    /// # Errors
+    /// When the numbers differ, or the server fails.
+    pub fn check_count(&self, table: TableId, read: u64) -> Result<(), CaptureError> {
+        let table = self.table(table)?;
+        if !matches!(table.kind, PgKind::Table | PgKind::Partitioned) {
+            return Ok(());
+        }
+        let blocks = table.leaves.iter().map(|leaf| self.blocks(leaf.oid).map(u64::from));
+        if blocks.sum::<Result<u64, CaptureError>>()? > COUNT_BLOCKS_MAX {
+            return Ok(());
+        }
+        let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        let row = holder.query_one(&format!("SELECT count(*) FROM {}", table.quoted()), &[]);
+        let counted: i64 = row
+            .and_then(|row| row.try_get(0))
+            .map_err(SourceError::postgres("count the rows of", &table.schema.name))?;
+        if counted.unsigned_abs() != read {
+            let what = format!("{read} rows were read, and the server counts {counted} in the same snapshot");
+            return Err(CaptureError::Source(SourceError::Damaged { table: table.schema.name.clone(), what }));
+        }
+        Ok(())
     }
 
     /// Reads the rows of a range with reader `reader` and hands each to `each`, in column order. Returns how many.

@@ -21,6 +21,7 @@ pub use shapes::{
 };
 
 use self::lines::lines;
+use crate::bounded;
 use crate::report::result::{self, RunResult};
 use serde_json::Value;
 use std::fmt;
@@ -96,11 +97,7 @@ pub fn read(path: &Path) -> Result<Input, InputError> {
             "can't be read: {cause}; name the folder or the result file of run, sweep, ab, compare or history"
         ))
     };
-    let size = std::fs::metadata(&path).map_err(unread)?.len();
-    if size > FILE_BYTES_MAX {
-        return Err(wrong(format!("is {size} bytes long; at most {FILE_BYTES_MAX} are read")));
-    }
-    let bytes = std::fs::read(&path).map_err(unread)?;
+    let bytes = bounded::read(&path, FILE_BYTES_MAX).map_err(unread)?;
     parse(&bytes).map_err(wrong)
 }
 

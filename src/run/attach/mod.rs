@@ -20,6 +20,7 @@ use crate::capture::{CaptureError, SourceSnapshot};
 use crate::clock::Clock;
 use crate::live::Sample;
 use crate::model::{Lsn, Moment};
+use crate::output::say;
 use crate::probe::{Meter, Prober, ProberOptions, ServerCpu, StallWatch, Window};
 use crate::report::{Case, RunResult, Validation, save_page, save_result};
 use crate::sink::{SinkKind, WarehouseReader};
@@ -99,7 +100,7 @@ impl Drop for Detach<'_> {
             return;
         }
         if let Err(cause) = patiently(self.stop, || strategy::detach(self.kind, self.setting)) {
-            eprintln!("freshbench: {}; run freshbench attach --cleanup", crate::foreign::terminal(&cause.to_string()));
+            say!("freshbench: {cause}; run freshbench attach --cleanup");
         }
     }
 }
@@ -291,9 +292,7 @@ fn follow(
             // A stream that stopped can be gone on with when its cause is mended; the slot keeps what comes.
             guard.keep |= kind == StrategyKind::CdcLog;
             if guard.keep {
-                eprintln!(
-                    "freshbench: slot and publication stay: go on with --resume, or run freshbench attach --cleanup"
-                );
+                say!("freshbench: slot and publication stay: go on with --resume, or run freshbench attach --cleanup");
             }
             return Err(failed(cause));
         }

@@ -1,7 +1,6 @@
 //! Rows of an Arrow batch become encoded rows; encoded rows become values.
 
 use super::CacheError;
-use super::map_key::key_text;
 use crate::model::row::encode_row;
 use crate::model::{ColumnType, Decimal, Key, KeyColumn, KeyRef, RowRef, TableSchema, Value, ValueRef};
 use arrow_array::types::{
@@ -201,7 +200,7 @@ impl<'a> BatchView<'a> {
 
 /// The values of an encoded row that the cache itself put there.
 pub(super) fn decode(schema: &TableSchema, key: KeyRef<'_>, row: &[u8]) -> Result<Vec<Value>, CacheError> {
-    let corrupt = |cause| CacheError::Corrupt { table: schema.name.clone(), key: key_text(key), cause };
+    let corrupt = |cause| CacheError::Corrupt { table: schema.name.clone(), key: key.describe(), cause };
     let values = RowRef::new(row).values().map_err(corrupt)?;
     let unchanged = || corrupt(crate::model::CodecError::UnknownTag { tag: 1 });
     values.iter().map(|value| value.to_value().ok_or_else(unchanged)).collect()
@@ -222,7 +221,7 @@ pub(super) fn encode_values(
     }
     let own = Key::of_row(schema, row).map_err(|error| wrong(error.to_string()))?;
     if own.as_ref() != key {
-        return Err(wrong(format!("it has key {}, not {}", key_text(own.as_ref()), key_text(key))));
+        return Err(wrong(format!("it has key {}, not {}", own.as_ref().describe(), key.describe())));
     }
     let mut bytes = Vec::with_capacity(16 * row.len());
     encode_row(&mut bytes, row.iter().copied()).map_err(|error| wrong(error.to_string()))?;

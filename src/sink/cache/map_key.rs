@@ -107,14 +107,3 @@ impl Hasher for KeyHasher {
         self.0
     }
 }
-
-/// A key in words, for messages.
-pub(super) fn key_text(key: KeyRef<'_>) -> String {
-    match key {
-        KeyRef::Int(key) => key.to_string(),
-        KeyRef::Encoded(bytes) => {
-            let shown: String = bytes.iter().take(64).map(|byte| format!("{byte:02x}")).collect();
-            format!("0x{shown}{}", if bytes.len() > 64 { "…" } else { "" })
-        }
-    }
-}

@@ -1,6 +1,5 @@
 //! Entries on a Redis server.
 
-use super::map_key::key_text;
 use super::redis_server::{Server, position_bytes, position_of, suffix_of};
 use super::slot::Content;
 use super::staged::{Change, StagedSet};
@@ -385,5 +384,5 @@ fn parsed(entry: &[u8], floor: Lsn) -> Result<(Lsn, Content), CodecError> {
 }
 
 fn corrupt(table: TableId, key: KeyRef<'_>, cause: CodecError) -> CacheError {
-    CacheError::Corrupt { table: format!("number {}", table.0), key: key_text(key), cause }
+    CacheError::Corrupt { table: format!("number {}", table.0), key: key.describe(), cause }
 }

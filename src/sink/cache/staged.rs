@@ -131,6 +131,6 @@ impl StagedTable {
 
 /// What the edits staged last say of a key: `None` is nothing, `Some(None)` is that it has no row.
 pub(super) fn find_staged(sets: &[StagedSet], table: TableId, key: KeyRef<'_>) -> Option<Option<Vec<Value>>> {
-    let newest_first = sets.iter().rev().flat_map(|set| &set.tables);
+    let newest_first = sets.iter().rev().flat_map(|set| set.tables.iter().rev());
     newest_first.filter(|staged| staged.table == table).find_map(|staged| staged.find(key))
 }

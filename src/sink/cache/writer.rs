@@ -1,7 +1,6 @@
 //! The one writer of a cache.
 
 use super::bulk::CacheBulk;
-use super::map_key::key_text;
 use super::slot::Content;
 use super::staged::{StagedSet, StagedTable, find_staged};
 use super::store::{Rules, Store};
@@ -130,7 +129,7 @@ impl Cache {
             Content::Row(row) => super::columns::decode(schema, key, &row).map(Some),
             Content::Gone => Ok(None),
             Content::Unknown if complete => Ok(None),
-            Content::Unknown => Err(CacheError::Unknown { table: schema.name.clone(), key: key_text(key) }),
+            Content::Unknown => Err(CacheError::Unknown { table: schema.name.clone(), key: key.describe() }),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::SearchError;
 use super::current::{Current, generation_path};
-use super::document::{Rows, document_of_row, key_bytes, key_text};
+use super::document::{Rows, document_of_row, key_bytes};
 use super::generation::Generation;
 use super::keys::Keys;
 use super::shape::{Shape, TableShape};
@@ -85,7 +85,7 @@ impl SearchBulk {
         for key in &keys {
             check_length(table, key.as_ref())?;
             if !known.insert(table.id, key.as_ref()) {
-                let (table, key) = (table.name().to_owned(), key_text(key.as_ref()));
+                let (table, key) = (table.name().to_owned(), key.as_ref().describe());
                 return Err(SearchError::DuplicateKey { table, key });
             }
         }

@@ -4,7 +4,7 @@
 //! version stands in front so that a build can refuse a newer format before it reads anything else.
 
 use super::SearchError;
-use super::directory::{Written, sync_folder};
+use super::directory::{Written, generation_in_name, sync_folder};
 use crate::model::Catalog;
 use crate::storage::private;
 use crate::storage::{self, LockFault};
@@ -39,6 +39,18 @@ fn temporary_path(dir: &Path) -> PathBuf {
 /// The folder of a generation.
 pub(super) fn generation_path(dir: &Path, generation: u64) -> PathBuf {
     dir.join(format!("generation-{generation:010}"))
+}
+
+/// A generation's folder must be the one that its name says: `says` is the number inside, which older builds did not write.
+pub(super) fn check_generation(dir: &Path, says: Option<u64>) -> Result<(), SearchError> {
+    match (generation_in_name(dir), says) {
+        (Some(named), Some(says)) if named != says => {
+            let what =
+                format!("its name says generation {named}, and it holds generation {says}: it was renamed or copied");
+            Err(SearchError::corrupt(dir, what))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Current {

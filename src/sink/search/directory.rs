@@ -20,6 +20,8 @@ use tantivy::directory::{
 };
 
 const META: &str = "meta.json";
+/// The field of `meta.json` that says of which generation it is.
+const GENERATION: &str = "freshbench_generation";
 const MANAGED: &str = ".managed.json";
 
 /// Counts what reached files. Writers on several threads add to it.
@@ -112,6 +114,12 @@ impl SearchDirectory {
         state.held = state.live.clone();
     }
 
+    /// The generation that `meta.json` says it is of.
+    pub(super) fn generation(&self) -> io::Result<Option<u64>> {
+        let state = self.state();
+        state.meta.as_deref().map_or(Ok(None), generation_of)
+    }
+
     /// The watermark in `meta.json`.
     pub(super) fn watermark(&self) -> io::Result<u64> {
         let state = self.state();
@@ -131,7 +139,7 @@ impl SearchDirectory {
             state.held.extend(named.iter().cloned());
             (meta, std::mem::take(&mut state.unsynced), named)
         };
-        let meta = with_watermark(&meta, watermark)?;
+        let meta = with_watermark(&meta, watermark, generation_in_name(&self.dir))?;
         for path in &unsynced {
             File::open(self.dir.join(path))?.sync_all()?;
             self.written.synced();
@@ -170,10 +178,24 @@ pub(super) fn watermark_of(meta: &[u8]) -> io::Result<u64> {
     watermark.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "meta.json names no watermark"))
 }
 
-fn with_watermark(meta: &[u8], watermark: u64) -> io::Result<Vec<u8>> {
+/// The number in the name of a generation's folder.
+pub(super) fn generation_in_name(dir: &Path) -> Option<u64> {
+    dir.file_name()?.to_str()?.strip_prefix("generation-")?.parse().ok()
+}
+
+/// The generation that a `meta.json` is of; older builds did not write it, and tantivy passes over it.
+pub(super) fn generation_of(meta: &[u8]) -> io::Result<Option<u64>> {
+    let meta: serde_json::Value = serde_json::from_slice(meta)?;
+    Ok(meta.get(GENERATION).and_then(serde_json::Value::as_u64))
+}
+
+fn with_watermark(meta: &[u8], watermark: u64, generation: Option<u64>) -> io::Result<Vec<u8>> {
     let mut meta: serde_json::Value = serde_json::from_slice(meta)?;
     let fields = meta.as_object_mut().ok_or_else(|| io::Error::other("meta.json is no object"))?;
     fields.insert("payload".to_owned(), watermark.to_string().into());
+    if let Some(generation) = generation {
+        fields.insert(GENERATION.to_owned(), generation.into());
+    }
     Ok(serde_json::to_vec(&meta)?)
 }
 

@@ -10,7 +10,6 @@ use arrow_array::types::{
 use arrow_array::{Array, BinaryArray, BooleanArray, PrimitiveArray, RecordBatch, StringArray};
 use arrow_schema::DataType;
 use smallvec::SmallVec;
-use std::fmt::Write;
 use std::path::Path;
 use tantivy::schema::Value as _;
 use tantivy::{TantivyDocument, Term};
@@ -53,20 +52,6 @@ pub(super) fn key_of_term(term: &[u8]) -> Option<(TableId, Key)> {
         }
         (&ENCODED, key) => Some((table, Key::Encoded(key.into()))),
         _ => None,
-    }
-}
-
-/// A key in words, for messages.
-pub(super) fn key_text(key: KeyRef<'_>) -> String {
-    match key {
-        KeyRef::Int(key) => key.to_string(),
-        KeyRef::Encoded(bytes) => {
-            let mut text = String::from("0x");
-            for byte in bytes.iter().take(64) {
-                let _ = write!(text, "{byte:02x}");
-            }
-            text
-        }
     }
 }
 

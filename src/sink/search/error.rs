@@ -166,7 +166,7 @@ impl fmt::Display for SearchError {
             ),
             SearchError::NoTable { table } => write!(f, "the search index has no table number {table}"),
             SearchError::DuplicateKey { table, key } => {
-                write!(f, "table {table:?}: the bulk load has two rows with key {key}; load from one snapshot")
+                write!(f, "table {table:?}: there are two rows of key {key}")
             }
             SearchError::WatermarkBack { asked, present } => {
                 write!(f, "watermark {asked} lies before {present}, and a watermark never goes back")

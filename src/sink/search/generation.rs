@@ -1,5 +1,6 @@
 //! One generation: a folder with one tantivy index, and its writer.
 
+use super::current::check_generation;
 use super::directory::{SearchDirectory, Written};
 use super::document::{key_bytes, table_term};
 use super::merges::Merges;
@@ -69,6 +70,7 @@ impl Generation {
         written: &Arc<Written>,
     ) -> Result<Generation, SearchError> {
         let directory = SearchDirectory::open(dir, Arc::clone(written)).map_err(SearchError::io("open", dir))?;
+        check_generation(dir, directory.generation().map_err(SearchError::io("read", dir))?)?;
         let index = Index::open(directory.clone()).map_err(SearchError::engine("open the index in", dir))?;
         if index.schema() != shape.schema {
             return Err(SearchError::corrupt(dir, "its fields are not those of this format"));

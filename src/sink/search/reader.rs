@@ -1,8 +1,8 @@
 //! Readers: a handle that gives the newest view.
 
 use super::SearchError;
-use super::current::{Current, generation_path};
-use super::directory::watermark_of;
+use super::current::{Current, check_generation, generation_path};
+use super::directory::{generation_of, watermark_of};
 use super::shape::Shape;
 use super::view::SearchView;
 use crate::model::Lsn;
@@ -59,6 +59,7 @@ fn open_view(dir: &Path) -> Result<SearchView, SearchError> {
     let meta_path = dir.join("meta.json");
     let read = || std::fs::read(&meta_path).map_err(SearchError::io("read", &meta_path));
     let meta = read()?;
+    check_generation(&dir, generation_of(&meta).map_err(SearchError::io("read", &meta_path))?)?;
     let directory =
         MmapDirectory::open(&dir).map_err(|error| SearchError::engine("open the index in", &dir)(error.into()))?;
     let index = Index::open(directory).map_err(SearchError::engine("open the index in", &dir))?;

@@ -2,7 +2,7 @@
 
 use super::addresses::Addresses;
 use super::chunk::{Chunk, Keys, Slot};
-use super::columns::{TableShape, key_text};
+use super::columns::TableShape;
 use super::commit::Durable;
 use super::counters::Written;
 use super::segment::{Segment, write_segment};
@@ -10,7 +10,7 @@ use super::table::{IndexState, Table};
 use super::version::{TableVersion, Version};
 use super::writer::Warehouse;
 use super::{WarehouseError, WarehouseOptions};
-use crate::model::{Lsn, TableId};
+use crate::model::{KeyRef, Lsn, TableId};
 use crate::storage::{Mistake, Storage};
 use arrow_array::RecordBatch;
 use arrow_select::concat::concat_batches;
@@ -19,9 +19,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
-
-/// A segment ends when its rows take so much memory, however few they are: a column of text holds 2 GiB at the most.
-const SEGMENT_BYTES_MAX: usize = 256 << 20;
 
 /// Loads whole tables. Many threads may [`BulkLoad::write`] at once; each encodes Parquet on its own. Until
 /// [`BulkLoad::publish`] nobody sees anything of it; dropped before, its files are removed.
@@ -133,8 +130,9 @@ impl BulkLoad {
         // The lock is let go while the thread encodes.
         drop(loaded);
         pending.push(batch);
-        while pending.rows >= self.options.chunk_rows_max || pending.bytes >= SEGMENT_BYTES_MAX {
-            let full = pending.split(self.options.chunk_rows_max);
+        let (rows_max, bytes_max) = (self.options.chunk_rows_max, self.options.chunk_bytes_max);
+        while pending.rows >= rows_max || pending.bytes >= bytes_max {
+            let full = pending.split(rows_max, bytes_max);
             self.finish(table, &shape, &full)?;
         }
         if pending.rows > 0 {
@@ -170,7 +168,10 @@ impl BulkLoad {
                 pending.batches.into_iter().for_each(|batch| whole.push(batch));
             }
             while whole.rows > 0 {
-                rest.push((table.shape.clone(), whole.split(self.options.chunk_rows_max)));
+                rest.push((
+                    table.shape.clone(),
+                    whole.split(self.options.chunk_rows_max, self.options.chunk_bytes_max),
+                ));
             }
         }
         rest.into_par_iter().try_for_each(|(shape, batches)| self.finish(shape.id, &shape, &batches))
@@ -246,11 +247,11 @@ impl Pending {
     }
 
     /// Takes out `rows` rows, or as many as a segment holds, or all.
-    fn split(&mut self, rows: usize) -> Vec<RecordBatch> {
+    fn split(&mut self, rows: usize, bytes_max: usize) -> Vec<RecordBatch> {
         let mut taken = Vec::new();
         let (mut missing, mut bytes) = (rows.max(1), 0);
         let mut rest = std::mem::take(self).batches.into_iter();
-        while missing > 0 && bytes < SEGMENT_BYTES_MAX {
+        while missing > 0 && bytes < bytes_max {
             let Some(batch) = rest.next() else { break };
             if batch.num_rows() > missing {
                 self.push(batch.slice(missing, batch.num_rows() - missing));
@@ -307,7 +308,8 @@ fn slots_of(load: &mut LoadedTable, mut next: u64) -> Result<Vec<Slot>, Warehous
 /// otherwise all keys are sorted.
 fn check_unique(shape: &TableShape, slots: &[Slot]) -> Result<(), WarehouseError> {
     let mut keys: Vec<Keys<'_>> = slots.par_iter().map(|slot| slot.chunk.keys()).collect::<Result<_, _>>()?;
-    let twice = |key| Err(WarehouseError::DuplicateKey { table: shape.name().to_owned(), key: key_text(key) });
+    let twice =
+        |key: KeyRef<'_>| Err(WarehouseError::DuplicateKey { table: shape.name().to_owned(), key: key.describe() });
     keys.sort_by_key(|keys| keys.get(0));
     let ascending = keys.par_iter().all(|keys| keys.is_ascending());
     let apart = keys.windows(2).all(|pair| match pair {
@@ -321,7 +323,7 @@ fn check_unique(shape: &TableShape, slots: &[Slot]) -> Result<(), WarehouseError
         let mut all = ints.concat();
         all.par_sort_unstable();
         return match all.windows(2).find(|pair| pair.first() == pair.last()).and_then(|pair| pair.first()) {
-            Some(&key) => twice(crate::model::KeyRef::Int(key)),
+            Some(&key) => twice(KeyRef::Int(key)),
             None => Ok(()),
         };
     }

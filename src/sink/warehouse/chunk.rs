@@ -277,10 +277,11 @@ impl Chunk {
         self.batch.load().as_ref().map_or(0, |batch| batch.get_array_memory_size())
     }
 
-    /// Bytes that the rows take in memory, or would: for a segment that is not in memory a guess.
+    /// Bytes that the rows take in memory, or would: a guess for a segment of an older build that is not in memory.
     pub(super) fn row_bytes_about(&self) -> usize {
         const OF_PARQUET: usize = 4;
         match (self.row_bytes(), self.segment()) {
+            (0, Some(segment)) if segment.row_bytes > 0 => usize::try_from(segment.row_bytes).unwrap_or(usize::MAX),
             (0, Some(segment)) => usize::try_from(segment.bytes).unwrap_or(usize::MAX).saturating_mul(OF_PARQUET),
             (bytes, _) => bytes,
         }

@@ -2,7 +2,7 @@
 
 use super::WarehouseError;
 use super::memory::RowMemory;
-use crate::model::{ColumnType, Decimal, Key, KeyColumn, KeyRef, TableId, TableSchema, Value, ValueRef};
+use crate::model::{ColumnType, Decimal, Key, KeyColumn, TableId, TableSchema, Value, ValueRef};
 use crate::transform::arrow_field;
 use arrow_array::types::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int64Type, TimestampMicrosecondType,
@@ -10,7 +10,6 @@ use arrow_array::types::{
 use arrow_array::{Array, ArrayRef, BinaryArray, BooleanArray, PrimitiveArray, RecordBatch, StringArray};
 use arrow_schema::{DataType, Schema, SchemaRef};
 use fearless_simd::{Level, dispatch};
-use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
 
 /// A table's schema in the forms that every part of the warehouse needs.
@@ -188,23 +187,6 @@ fn extremes<T: Copy + Ord>(level: Level, values: &[T]) -> Option<(T, T)> {
         }
         Some((low, high))
     })
-}
-
-/// A key in words, for messages.
-pub(super) fn key_text(key: KeyRef<'_>) -> String {
-    match key {
-        KeyRef::Int(key) => key.to_string(),
-        KeyRef::Encoded(bytes) => {
-            let mut text = String::from("0x");
-            for byte in bytes.iter().take(64) {
-                let _ = write!(text, "{byte:02x}");
-            }
-            if bytes.len() > 64 {
-                text.push('…');
-            }
-            text
-        }
-    }
 }
 
 /// All levels of this processor's registers.

@@ -225,6 +225,7 @@ fn entry(
         file: segment.id,
         rows: segment.rows as u64,
         bytes: segment.bytes,
+        row_bytes: segment.row_bytes,
         hash: hash_text(segment.hash),
         blocks: segment.blocks.clone(),
         key_min,

@@ -28,6 +28,15 @@ pub enum WarehouseError {
         /// What is wrong with it.
         what: String,
     },
+    /// A kept version's manifest goes by the number of another commit.
+    Misnamed {
+        /// The manifest.
+        path: PathBuf,
+        /// The commit in its name.
+        named: u64,
+        /// The commit whose manifest it is.
+        holds: u64,
+    },
     /// The folder's format is one this build does not read.
     UnsupportedVersion {
         /// The manifest.
@@ -159,6 +168,12 @@ impl fmt::Display for WarehouseError {
                 }
                 f.write_str("; restore the folder from a copy or load it anew")
             }
+            WarehouseError::Misnamed { path, named, holds } => write!(
+                f,
+                "{} has the name of commit {named} and holds the manifest of commit {holds}: it was renamed or copied; give \
+                 it back its name, or remove it",
+                path.display()
+            ),
             WarehouseError::UnsupportedVersion { path, found, readable: (oldest, newest) } => write!(
                 f,
                 "{} has format version {found}, and this build reads versions {oldest} to {newest}; use a newer build",
@@ -174,7 +189,7 @@ impl fmt::Display for WarehouseError {
             WarehouseError::Mismatch { table, what } => write!(f, "table {table:?}: {what}"),
             WarehouseError::NoTable { table } => write!(f, "the warehouse has no table number {table}"),
             WarehouseError::DuplicateKey { table, key } => {
-                write!(f, "table {table:?}: the bulk load has two rows with key {key}; load from one snapshot")
+                write!(f, "table {table:?}: there are two rows of key {key}")
             }
             WarehouseError::WatermarkBack { asked, present } => {
                 write!(f, "watermark {asked} lies before {present}, and a watermark never goes back")

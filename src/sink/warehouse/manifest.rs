@@ -42,6 +42,9 @@ pub(super) struct SegmentEntry {
     pub(super) file: u64,
     pub(super) rows: u64,
     pub(super) bytes: u64,
+    /// Bytes that its rows take in memory; 0 where an older build wrote it.
+    #[serde(skip_serializing_if = "is_unknown", default)]
+    pub(super) row_bytes: u64,
     /// xxh3-128 of the file, in hexadecimal.
     pub(super) hash: String,
     /// Hashes of its blocks (see `damage`); none in format 1.
@@ -92,6 +95,10 @@ impl KeyText {
             }
         }
     }
+}
+
+fn is_unknown(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// A 128-bit hash in hexadecimal.

@@ -14,8 +14,6 @@ use std::sync::Arc;
 const FANOUT: usize = 8;
 /// How many of the youngest chunks are looked at for small ones at each publish.
 const LOOK_BACK: usize = 256;
-/// Rows of one job take about so much memory at the most: a column of text holds 2 GiB.
-const JOB_BYTES_MAX: usize = 256 << 20;
 /// Chunks with fewer than this part of a full one's rows are left to the merges of small ones.
 const PURGE_PART_MIN: usize = 16;
 /// Chunks with fewer than this part of a full one's rows are small.
@@ -46,10 +44,11 @@ pub(super) fn run_length(rows: impl Iterator<Item = usize>) -> Option<usize> {
     found
 }
 
-/// Cuts ascending places of `slots` into groups of neighbours with at most `rows_max` live rows (or one slot).
-fn grouped(slots: &[Slot], places: &[usize], rows_max: usize) -> Vec<Vec<usize>> {
+/// Cuts ascending places of `slots` into groups of neighbours with at most `rows_max` live rows that take about
+/// `bytes_max` bytes of memory (or one slot).
+fn grouped(slots: &[Slot], places: &[usize], rows_max: usize, bytes_max: usize) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
-    let (mut rows, mut bytes) = (0, 0);
+    let (mut rows, mut bytes) = (0usize, 0usize);
     for &place in places {
         let Some(slot) = slots.get(place) else { continue };
         let (more, more_bytes) = (slot.live(), slot.chunk.row_bytes_about());
@@ -57,11 +56,11 @@ fn grouped(slots: &[Slot], places: &[usize], rows_max: usize) -> Vec<Vec<usize>>
             Some(group)
                 if group.last().is_some_and(|last| last + 1 == place)
                     && rows + more <= rows_max
-                    && bytes + more_bytes <= JOB_BYTES_MAX =>
+                    && bytes.saturating_add(more_bytes) <= bytes_max =>
             {
                 group.push(place);
                 rows += more;
-                bytes += more_bytes;
+                bytes = bytes.saturating_add(more_bytes);
             }
             _ => {
                 groups.push(vec![place]);
@@ -98,7 +97,7 @@ impl Table {
         let Some(count) = run_length(back.clone().map(|(_, slot)| slot.chunk.rows)) else { return Vec::new() };
         let mut places: Vec<usize> = back.take(count).map(|(place, _)| place).collect();
         places.reverse();
-        let groups = grouped(&self.slots, &places, rows_max);
+        let groups = grouped(&self.slots, &places, rows_max, self.chunk_bytes_max);
         groups
             .iter()
             .filter(|group| group.len() > 1 && self.live_in(group) > 0)
@@ -123,7 +122,7 @@ impl Table {
             let (rows, live) = (rows_in(group), self.live_in(group));
             (rows >= rows_min && live > 0).then_some((rows - live) * 1_000 / rows)
         };
-        let groups = grouped(&self.slots, &found, chunk_rows_max).into_iter();
+        let groups = grouped(&self.slots, &found, chunk_rows_max, self.chunk_bytes_max).into_iter();
         let (_, mut group) = groups.filter_map(|group| Some((worth(&group)?, group))).max_by_key(|(dead, _)| *dead)?;
         let live = self.live_in(&group);
         if live > rows_max {
@@ -138,7 +137,7 @@ impl Table {
         let own = self.live_in(group);
         let mut rows_left = rows_max.min(own).min(chunk_rows_max.saturating_sub(own));
         let bytes: usize = group.iter().map(|&place| self.slots[place].chunk.row_bytes_about()).sum();
-        let mut bytes_left = JOB_BYTES_MAX.saturating_sub(bytes);
+        let mut bytes_left = self.chunk_bytes_max.saturating_sub(bytes);
         let mut joins = |place: usize| {
             let slot = self.slots.get(place)?;
             let (rows, bytes) = (slot.live(), slot.chunk.row_bytes_about());
@@ -190,7 +189,7 @@ impl Table {
             small_new(slot) || (slot.live() == 0 && free(slot)) || (place < old_end && place >= old_end - run)
         };
         let places: Vec<usize> = (0..slots.len()).filter(|&place| goes(place, &slots[place])).collect();
-        let groups = grouped(slots, &places, rows_max);
+        let groups = grouped(slots, &places, rows_max, self.chunk_bytes_max);
         let worth = |group: &&Vec<usize>| {
             let mut live = group.iter().map(|&place| &slots[place]).filter(|slot| slot.live() > 0);
             match (live.next(), live.next()) {

@@ -8,7 +8,7 @@ use super::columns::TableShape;
 use super::deleted::Deleted;
 use crate::model::key::KeyError;
 use crate::model::{KeyColumn, TableId};
-use arrow_array::{BooleanArray, RecordBatch};
+use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow_select::concat::concat_batches;
 use arrow_select::filter::filter_record_batch;
 use std::ops::Range;
@@ -89,6 +89,7 @@ impl Sources {
                 parts.push(live);
             }
         }
+        check_offsets(shape, &parts)?;
         concat_batches(&shape.arrow, &parts).map_err(WarehouseError::columnar("merge rows of table", shape.name()))
     }
 
@@ -131,6 +132,20 @@ impl Sources {
         }
         dead
     }
+}
+
+/// Which segments are joined goes by how large they are said to be; a column that would pass Arrow's offsets must not come
+/// from a wrong guess.
+fn check_offsets(shape: &TableShape, parts: &[RecordBatch]) -> Result<(), WarehouseError> {
+    let width = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(usize::MAX);
+    for (place, column) in shape.schema.columns.iter().enumerate() {
+        let bytes = parts.iter().filter_map(|part| part.columns().get(place)).map(width);
+        if bytes.fold(0, usize::saturating_add) > i32::MAX as usize && parts.len() > 1 {
+            let what = format!("column {:?} has more than 2 GiB in segments that are to become one", column.name);
+            return Err(WarehouseError::mismatch(shape.name(), what));
+        }
+    }
+    Ok(())
 }
 
 impl Job {

@@ -78,6 +78,9 @@ pub use crate::workload::Comparison;
 pub struct WarehouseOptions {
     /// Rows of a full chunk, and so of a segment (one row group).
     pub chunk_rows_max: usize,
+    /// Bytes of a full chunk's values: it ends at the row that reaches them, however few rows it has. At most 1 GiB, since a
+    /// column of text holds 2 GiB and a value may have one.
+    pub chunk_bytes_max: usize,
     /// The level of zstd in segments, 1 to 22. More than 3 is slow.
     pub zstd_level: i32,
     /// How many of the last commits stay readable (see [`versions()`]), the newest among them; at least 1.
@@ -99,6 +102,7 @@ impl Default for WarehouseOptions {
     fn default() -> WarehouseOptions {
         WarehouseOptions {
             chunk_rows_max: 131_072,
+            chunk_bytes_max: 256 << 20,
             zstd_level: 1,
             versions_kept: 1,
             compaction_threads: 1,

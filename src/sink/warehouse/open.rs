@@ -104,7 +104,11 @@ pub(super) fn with_manifest<T>(
             Some(at) => versions::find(storage, dir, at)?,
             None => Manifest::read(storage, dir)?,
         };
-        match each(&manifest) {
+        let is_newest = || match at {
+            Some(_) => Ok(()),
+            None => versions::check_newest(dir, &versions::list(storage, dir)?, manifest.commit),
+        };
+        match is_newest().and_then(|()| each(&manifest)) {
             Ok(done) => return Ok(done),
             Err(error) => {
                 attempt += 1;

@@ -5,12 +5,15 @@ use super::chunk::Slot;
 use super::scan::projected_schema;
 use super::version::{TableVersion, Version};
 use crate::model::{KeyRef, TableId};
-use arrow_array::RecordBatch;
+use arrow_array::{Array, ArrayRef, BinaryArray, RecordBatch, StringArray};
 use arrow_schema::SchemaRef;
 use arrow_select::interleave::interleave;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 const ROWS_A_BATCH: usize = 8_192;
+/// A batch ends at the row that reaches so many bytes of text and bytes, though it might take more rows.
+const BATCH_BYTES_MAX: usize = 32 << 20;
 
 /// The rows of a table in key order, in batches. Holds the order (16 bytes a row) and shares the rows.
 pub struct OrderedRows {
@@ -19,10 +22,11 @@ pub struct OrderedRows {
     columns: Vec<usize>,
     order: Vec<(u32, u32)>,
     place: usize,
+    bytes_max: usize,
 }
 
 impl Version {
-    /// The live rows of `table` in key order, at most 8,192 a batch, with the projected columns (`None` is all).
+    /// The live rows of `table` in key order, at most 8,192 a batch and fewer where they are wide, with the projected columns (`None` is all).
     ///
     /// # Errors
     /// When table or columns do not fit, or rows can't be read.
@@ -35,7 +39,7 @@ impl Version {
         let schema = projected_schema(&table.shape, projection)?;
         let columns = projection.map_or_else(|| (0..table.shape.schema.columns.len()).collect(), <[usize]>::to_vec);
         let order = key_order(&table.slots)?;
-        Ok(OrderedRows { table, schema, columns, order, place: 0 })
+        Ok(OrderedRows { table, schema, columns, order, place: 0, bytes_max: BATCH_BYTES_MAX })
     }
 }
 
@@ -52,22 +56,54 @@ fn key_order(slots: &[Slot]) -> Result<Vec<(u32, u32)>, WarehouseError> {
     Ok(rows.into_iter().map(|(_, slot, row)| (slot, row)).collect())
 }
 
+/// Bytes of a value that is as long as it is.
+fn width(column: &ArrayRef, row: usize) -> usize {
+    if let Some(text) = column.as_any().downcast_ref::<StringArray>() {
+        text.value_length(row) as usize
+    } else if let Some(bytes) = column.as_any().downcast_ref::<BinaryArray>() {
+        bytes.value_length(row) as usize
+    } else {
+        0
+    }
+}
+
 impl OrderedRows {
     /// The schema of the batches.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
+    /// The same rows in batches that end at other sizes.
+    #[cfg(test)]
+    pub(super) fn with_batch_bytes(self, bytes_max: usize) -> OrderedRows {
+        OrderedRows { bytes_max, ..self }
+    }
+
+    /// The first of `rows`, as many as a batch takes.
     fn batch(&self, rows: &[(u32, u32)]) -> Result<RecordBatch, WarehouseError> {
-        let mut used: Vec<u32> = rows.iter().map(|&(slot, _)| slot).collect();
-        used.sort_unstable();
-        used.dedup();
-        let mut batches = Vec::with_capacity(used.len());
-        for slot in used.iter().filter_map(|&slot| self.table.slots.get(slot as usize)) {
-            batches.push(slot.chunk.batch()?);
+        // Chunks are read as their rows come, so that of wide ones no more are in memory than a batch needs.
+        let mut used: HashMap<u32, usize> = HashMap::new();
+        let mut batches = Vec::new();
+        let mut places: Vec<(usize, usize)> = Vec::with_capacity(rows.len());
+        let mut bytes = 0;
+        for &(slot, row) in rows {
+            if bytes >= self.bytes_max {
+                break;
+            }
+            let place = match used.get(&slot) {
+                Some(&place) => place,
+                None => {
+                    let Some(found) = self.table.slots.get(slot as usize) else { continue };
+                    batches.push(found.chunk.batch()?);
+                    used.insert(slot, batches.len() - 1);
+                    batches.len() - 1
+                }
+            };
+            let columns = batches.get(place).map(|batch| batch.columns()).unwrap_or_default();
+            let widths = self.columns.iter().filter_map(|&column| columns.get(column));
+            bytes += widths.map(|column| width(column, row as usize)).sum::<usize>();
+            places.push((place, row as usize));
         }
-        let place = |slot: u32| used.binary_search(&slot).unwrap_or_default();
-        let places: Vec<(usize, usize)> = rows.iter().map(|&(slot, row)| (place(slot), row as usize)).collect();
         let failed = || WarehouseError::columnar("order the rows of table", self.table.shape.name());
         let mut columns = Vec::with_capacity(self.columns.len());
         for &column in &self.columns {
@@ -86,7 +122,7 @@ impl Iterator for OrderedRows {
         let rest = self.order.get(self.place..)?;
         let rows = rest.get(..ROWS_A_BATCH.min(rest.len())).filter(|rows| !rows.is_empty())?;
         let batch = self.batch(rows);
-        self.place = if batch.is_ok() { self.place + rows.len() } else { self.order.len() };
+        self.place = batch.as_ref().map_or(self.order.len(), |batch| self.place + batch.num_rows());
         Some(batch)
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Segment {
     pub(super) path: PathBuf,
     pub(super) rows: usize,
     pub(super) bytes: u64,
+    /// Bytes that the rows take in memory; 0 is not known.
+    pub(super) row_bytes: u64,
     pub(super) hash: u128,
     /// Hashes of its blocks, to say where damage is; see [`damage`]. Empty for a segment of format 1.
     pub(super) blocks: String,
@@ -56,6 +58,7 @@ impl Segment {
             id: entry.file,
             rows: entry.rows as usize,
             bytes: entry.bytes,
+            row_bytes: entry.row_bytes,
             hash: hash_of(&entry.hash).ok_or_else(nonsense)?,
             blocks: entry.blocks.clone(),
             file: None,
@@ -191,7 +194,8 @@ pub(super) fn write_segment(
         Ok((bytes, hash, blocks)) => {
             written.file(bytes);
             let (rows, storage, obsolete) = (batch.num_rows(), storage.clone(), AtomicBool::new(false));
-            Ok(Segment { id, path, rows, bytes, hash, blocks, file: None, storage, obsolete })
+            let row_bytes = batch.get_array_memory_size() as u64;
+            Ok(Segment { id, path, rows, bytes, row_bytes, hash, blocks, file: None, storage, obsolete })
         }
         Err(error) => {
             let _ = storage.remove(&path);

@@ -3,7 +3,7 @@
 use super::WarehouseError;
 use super::addresses::Addresses;
 use super::chunk::{Chunk, Keys, Slot, locate};
-use super::columns::{TableShape, key_text};
+use super::columns::TableShape;
 use super::index::{Address, KeyIndex};
 use super::merged::Merged;
 use crate::apply::edits::TableEdits;
@@ -60,11 +60,14 @@ pub(super) struct Table {
     pub(super) changed: bool,
     /// Merged chunks that wait for a publish to take the places of their sources.
     pub(super) waiting: Vec<Arc<Merged>>,
+    /// Chunks that become one take no more bytes than this.
+    pub(super) chunk_bytes_max: usize,
 }
 
 impl Table {
-    pub(super) fn new(shape: Arc<TableShape>, slots: Vec<Slot>, next: Address) -> Table {
-        Table { shape, slots, next, shared: Arc::default(), changed: false, waiting: Vec::new() }
+    pub(super) fn new(shape: Arc<TableShape>, slots: Vec<Slot>, next: Address, chunk_bytes_max: usize) -> Table {
+        let (shared, changed, waiting) = (Arc::default(), false, Vec::new());
+        Table { shape, slots, next, shared, changed, waiting, chunk_bytes_max }
     }
 
     /// Live rows.
@@ -275,7 +278,7 @@ pub(super) fn build_index(shape: &TableShape, slots: &[Slot]) -> Result<KeyIndex
             let Some(address) = addresses.next().filter(|_| !slot.deleted.contains(row)) else { return Ok(()) };
             match index.insert(word, address, |at| places.has_key(at, key))? {
                 None => Ok(()),
-                Some(_) => Err(WarehouseError::DuplicateKey { table: shape.name().to_owned(), key: key_text(key) }),
+                Some(_) => Err(WarehouseError::DuplicateKey { table: shape.name().to_owned(), key: key.describe() }),
             }
         })?;
     }

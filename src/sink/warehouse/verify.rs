@@ -104,6 +104,9 @@ impl<'a> Check<'a> {
     fn note(&mut self, error: WarehouseError) -> Result<(), WarehouseError> {
         let (path, offset, what) = match error {
             WarehouseError::Corrupt { path, offset, what } => (path, offset, what),
+            WarehouseError::Misnamed { path, named, holds } => {
+                (path, None, format!("it has the name of commit {named} and holds the manifest of commit {holds}"))
+            }
             error @ WarehouseError::Columnar { .. } => (self.dir.to_owned(), None, error.to_string()),
             error => return Err(error),
         };
@@ -225,7 +228,7 @@ impl<'a> Check<'a> {
         for (commit, path) in versions::kept_manifests(&**self.storage, self.dir, newest)? {
             let before = self.found.clone();
             self.commit = commit;
-            match Manifest::read_file(&**self.storage, &path) {
+            match versions::read_kept(&**self.storage, self.dir, commit) {
                 Ok(manifest) => {
                     let held = self.hold(&manifest)?;
                     self.version(&path, &manifest, held)?;

@@ -9,6 +9,7 @@ use super::counters::Written;
 use super::manifest::{
     DeletedEntry, Manifest, SegmentEntry, deletions_path, manifest_path, sync_folder, temporary_path,
 };
+use super::open::with_manifest;
 use super::segment::{Segment, segment_path};
 use crate::model::Lsn;
 use crate::storage::{Mistake, Storage};
@@ -78,8 +79,40 @@ pub(super) fn version_path(dir: &Path, commit: u64) -> PathBuf {
     dir.join(format!("version-{commit:010}.manifest"))
 }
 
+/// The commit in the name of a kept version's manifest, if [`version_path`] would give it this very name.
 fn commit_of(path: &Path) -> Option<u64> {
-    path.file_name()?.to_str()?.strip_prefix("version-")?.strip_suffix(".manifest")?.parse().ok()
+    let name = path.file_name()?;
+    let commit = name.to_str()?.strip_prefix("version-")?.strip_suffix(".manifest")?.parse().ok()?;
+    (version_path(Path::new(""), commit).as_os_str() == name).then_some(commit)
+}
+
+/// The manifest that a kept version's name promises: a file that was renamed or copied is no version of that number.
+///
+/// # Errors
+/// [`WarehouseError::Misnamed`]; else as [`Manifest::read_file`].
+pub(super) fn read_kept(storage: &dyn Storage, dir: &Path, commit: u64) -> Result<Manifest, WarehouseError> {
+    let path = version_path(dir, commit);
+    let manifest = Manifest::read_file(storage, &path)?;
+    if manifest.commit == commit {
+        return Ok(manifest);
+    }
+    Err(WarehouseError::Misnamed { path, named: commit, holds: manifest.commit })
+}
+
+/// Looks for a kept version that is newer than `current`, the folder's own commit. There is none, unless an older manifest
+/// was put in the place of the newest, or a writer went on meanwhile.
+pub(super) fn check_newest(dir: &Path, files: &[PathBuf], current: u64) -> Result<(), WarehouseError> {
+    let Some(beyond) = files.iter().find(|path| commit_of(path).is_some_and(|commit| commit > current)) else {
+        return Ok(());
+    };
+    let name = beyond.file_name().unwrap_or_default().display();
+    let what =
+        format!("it is of commit {current}, and {name} is of a later one: an older manifest was put in its place");
+    Err(WarehouseError::corrupt(&manifest_path(dir), what))
+}
+
+pub(super) fn list(storage: &dyn Storage, dir: &Path) -> Result<Vec<PathBuf>, WarehouseError> {
+    storage.list(dir).map_err(WarehouseError::io("list", dir))
 }
 
 /// The files with deletion vectors that a manifest names.
@@ -115,10 +148,10 @@ impl Manifest {
 /// All manifests of a folder, the oldest version first, the newest last. Right while a writer works: what it takes away
 /// meanwhile is left out, and so is an older version whose manifest is damaged.
 pub(super) fn manifests(storage: &dyn Storage, dir: &Path) -> Result<Vec<Manifest>, WarehouseError> {
-    let current = Manifest::read(storage, dir)?;
+    let current = with_manifest(storage, dir, None, |manifest| Ok(manifest.clone()))?;
     let mut all = Vec::new();
-    for (_, path) in kept_manifests(storage, dir, current.commit)? {
-        match Manifest::read_file(storage, &path) {
+    for (commit, _) in kept_manifests(storage, dir, current.commit)? {
+        match read_kept(storage, dir, commit) {
             Ok(manifest) => all.push(manifest),
             Err(WarehouseError::Io { cause, .. }) if cause.kind() == ErrorKind::NotFound => {}
             Err(WarehouseError::Corrupt { .. } | WarehouseError::Columnar { .. }) => {}
@@ -135,7 +168,7 @@ pub(super) fn kept_manifests(
     dir: &Path,
     current: u64,
 ) -> Result<Vec<(u64, PathBuf)>, WarehouseError> {
-    let files = storage.list(dir).map_err(WarehouseError::io("list", dir))?;
+    let files = list(storage, dir)?;
     Ok(kept_commits(&files, current).into_iter().map(|commit| (commit, version_path(dir, commit))).collect())
 }
 
@@ -143,7 +176,7 @@ pub(super) fn kept_manifests(
 /// damaged is left out; [`super::verify()`] names it.
 ///
 /// # Errors
-/// When there is no warehouse, or its manifest can't be read or is damaged.
+/// When there is no warehouse, its manifest can't be read or is damaged, or a kept version goes by another's number.
 pub fn versions(dir: &Path) -> Result<Vec<VersionInfo>, WarehouseError> {
     let all = manifests(&crate::storage::Disk, dir)?;
     let last = all.len().saturating_sub(1);
@@ -153,7 +186,7 @@ pub fn versions(dir: &Path) -> Result<Vec<VersionInfo>, WarehouseError> {
 /// The manifest of the version wanted.
 pub(super) fn find(storage: &dyn Storage, dir: &Path, at: VersionAt) -> Result<Manifest, WarehouseError> {
     if let VersionAt::Commit(commit) = at {
-        match Manifest::read_file(storage, &version_path(dir, commit)) {
+        match read_kept(storage, dir, commit) {
             Err(WarehouseError::Io { cause, .. }) if cause.kind() == ErrorKind::NotFound => {}
             found => return found,
         }
@@ -186,7 +219,9 @@ pub(super) fn settle(
     if !storage.plants(Mistake::GuessedAtOpening) {
         sync_folder(&**storage, dir, written)?;
     }
-    let files = storage.list(dir).map_err(WarehouseError::io("list", dir))?;
+    let files = list(&**storage, dir)?;
+    // What a later version names would be taken for leftovers of a crash.
+    check_newest(dir, &files, manifest.commit)?;
     let mut commits = kept_commits(&files, manifest.commit);
     let kept_commits = commits.split_off(commits.len().saturating_sub(versions_kept.saturating_sub(1)));
     let is_expired = |path: &&PathBuf| commit_of(path).is_some_and(|commit| !kept_commits.contains(&commit));
@@ -200,9 +235,9 @@ pub(super) fn settle(
     }
     let (mut kept, mut all_known) = (Vec::with_capacity(kept_commits.len()), true);
     for commit in kept_commits {
-        match Manifest::read_file(&**storage, &version_path(dir, commit)).and_then(|old| kept_of(storage, dir, &old)) {
+        match read_kept(&**storage, dir, commit).and_then(|old| kept_of(storage, dir, &old)) {
             Ok(version) => kept.push(version),
-            Err(error @ WarehouseError::Io { .. }) => return Err(error),
+            Err(error @ (WarehouseError::Io { .. } | WarehouseError::Misnamed { .. })) => return Err(error),
             // What a damaged manifest names is not known, so nothing is removed on a guess.
             Err(_) => all_known = false,
         }

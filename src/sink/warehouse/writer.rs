@@ -125,8 +125,9 @@ impl Warehouse {
         let loaded = open::load(&storage, dir, &manifest, false)?;
         let memory = Arc::new(RowMemory::new(options.memory_bytes_max));
         loaded.iter().for_each(|table| table.shape.count_rows_in(&memory));
+        let bytes_max = options.chunk_bytes_max;
         let tables: Vec<Table> =
-            loaded.into_iter().map(|table| Table::new(table.shape, table.slots, table.next)).collect();
+            loaded.into_iter().map(|table| Table::new(table.shape, table.slots, table.next, bytes_max)).collect();
         let slots = tables.iter().flat_map(|table| &table.slots);
         let segments = slots.filter_map(|slot| slot.chunk.segment()).map(|segment| (segment.id, segment.clone()));
         let segments = segments.collect();

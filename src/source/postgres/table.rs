@@ -301,7 +301,7 @@ impl PgTable {
             column: self.schema.columns.get(column).map_or_else(String::new, |c| c.name.clone()),
             key: self.key_text(fields),
             found: misfit.found,
-            wanted: misfit.wanted,
+            wanted: format!("{}; correct the row, or declare the column with a type that holds it", misfit.wanted),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A slot has no birth certificate: one that was dropped and made again under its name looks like the old one, further on.
 //! What was confirmed is known here, so a slot that is beyond that was moved by somebody else, and changes are lost.
 
+use crate::bounded;
 use crate::capture::CaptureError;
 use crate::model::Lsn;
 use crate::source::SourceError;
@@ -15,6 +16,8 @@ use std::path::Path;
 
 const FILE: &str = "slot.json";
 const NEW_FILE: &str = "slot.json.new";
+/// A line for each table, and each may have 1,600 columns.
+const STATE_BYTES_MAX: u64 = 256 << 20;
 
 /// The contents of `slot.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +49,7 @@ pub(super) fn shape(table: &PgTable) -> String {
 impl SlotState {
     pub(super) fn read(folder: &Path) -> Result<SlotState, CaptureError> {
         let path = folder.join(FILE);
-        let text = fs::read(&path).map_err(SourceError::io("read", &path))?;
+        let text = bounded::read(&path, STATE_BYTES_MAX).map_err(SourceError::io("read", &path))?;
         serde_json::from_slice(&text).map_err(|cause| CaptureError::Slot {
             slot: path.display().to_string(),
             reason: format!("is damaged ({cause}); begin with a new snapshot"),

@@ -105,7 +105,7 @@ fn a_key_twice_and_unpublished_edits_are_refused_and_the_index_stays() {
     let bulk = index.bulk().expect("a bulk load");
     bulk.write(INT, &rows(0..10, "new")).expect("written");
     let twice = bulk.write(INT, &rows(9..12, "new")).expect_err("a key twice");
-    assert!(twice.to_string().contains("\"by/int\": the bulk load has two rows with key 9"), "{twice}");
+    assert!(twice.to_string().contains("\"by/int\": there are two rows of key 9"), "{twice}");
     index.apply(&upsert(1, INT, &[int_row(1, "edit")])).expect("accepted");
     let refused = index.install(bulk, Lsn(1));
     assert!(matches!(refused, Err(SinkError::Search(SearchError::Unpublished { .. }))));

@@ -171,3 +171,42 @@ fn a_foreign_reader_sees_the_last_checkpoint_while_the_writer_goes_on() {
         assert_eq!((view.watermark(), view.doc_count()), (expected, expected.0));
     }
 }
+
+#[test]
+fn a_generation_goes_by_its_own_number_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut index = create(dir.path());
+    write(&mut index, 1, "one");
+    index.publish(Lsn(1)).expect("published");
+    index.checkpoint().expect("a checkpoint");
+    drop(index);
+    let in_use = |dir: &Path| {
+        let folders = fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path());
+        folders.filter(|path| path.is_dir()).collect::<Vec<_>>().pop().expect("a generation")
+    };
+    // Kept aside under the number of another generation, then put in the place of the one that comes next.
+    let first = in_use(dir.path());
+    let aside = dir.path().with_extension("aside");
+    fs::rename(&first, &aside).expect("renamed");
+    fs::create_dir(&first).expect("a folder");
+    for entry in fs::read_dir(&aside).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        fs::copy(&path, first.join(path.file_name().expect("a name"))).expect("a copy");
+    }
+    let mut index = open(dir.path());
+    let bulk = index.bulk().expect("a bulk load");
+    index.install(bulk, Lsn(2)).expect("installed");
+    drop(index);
+    let second = in_use(dir.path());
+    assert_ne!(first, second);
+    fs::remove_dir_all(&second).expect("removed");
+    fs::rename(&aside, &second).expect("renamed");
+    let number = |path: &Path| path.to_string_lossy().rsplit('-').next().unwrap().trim_start_matches('0').to_owned();
+    for said in [
+        SearchReader::open(dir.path()).expect_err("for reading").to_string(),
+        SearchIndex::open(dir.path(), SearchOptions::default()).expect_err("for writing").to_string(),
+    ] {
+        let (named, holds) = (format!("generation {}", number(&second)), format!("generation {}", number(&first)));
+        assert!(said.contains(&named) && said.contains(&holds), "{said}");
+    }
+}

@@ -1,6 +1,5 @@
 //! What the warehouse knows of itself: the schema `freshbench` with `versions` and `segments`.
 
-use super::super::columns::key_text;
 use super::super::manifest::KeyText;
 use super::super::{Version, VersionInfo};
 use arrow_array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
@@ -47,7 +46,7 @@ fn versions(known: &[VersionInfo]) -> Result<RecordBatch> {
 
 /// One row a segment of the open version; rows that are in no segment yet have no `file`, `bytes` and keys.
 ///
-/// Keys are integers, or the order-preserving encoding in hexadecimal.
+/// Keys are shown as their values, in key order.
 fn segments(version: &Version) -> Result<RecordBatch> {
     let (mut names, mut files, mut low, mut high) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut rows, mut dead, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
@@ -78,5 +77,5 @@ fn segments(version: &Version) -> Result<RecordBatch> {
 }
 
 fn words(key: &KeyText) -> Option<String> {
-    key.key().map(|key| key_text(key.as_ref()))
+    key.key().map(|key| key.as_ref().describe())
 }

@@ -58,10 +58,7 @@ fn a_key_that_comes_twice_is_an_error_and_changes_nothing() -> Result<(), Box<dy
         load.write(T, batch_of(schema, &int_rows(second, 2)))?;
         let error = load.publish(&mut warehouse, Lsn(1)).expect_err("a key twice");
         assert!(matches!(&error, WarehouseError::DuplicateKey { .. }), "{error}");
-        assert!(
-            error.to_string().contains(&format!("table \"by/int\": the bulk load has two rows with key {key};")),
-            "{error}"
-        );
+        assert!(error.to_string().contains(&format!("table \"by/int\": there are two rows of key {key}")), "{error}");
         assert_eq!((warehouse.visible(), parquet_files(folder.path())), (Lsn(0), 0));
     }
     let text = TableId(2);

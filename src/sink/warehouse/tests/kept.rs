@@ -97,6 +97,57 @@ fn a_kept_manifest_that_is_damaged_spoils_no_other_version() {
 }
 
 #[test]
+fn a_kept_version_goes_by_its_own_number_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path();
+    let mut warehouse = Warehouse::create(dir, &catalog(), keeping(4)).expect("a warehouse");
+    (1..=5).for_each(|lsn| _ = step(&mut warehouse, lsn));
+    drop(warehouse);
+    let newest = commits(dir).last().copied().expect("a commit");
+    let name = |commit: u64| dir.join(format!("version-{commit:010}.manifest"));
+    let (first, second) = (name(newest - 3), name(newest - 2));
+    let (third, manifest) = (name(newest - 1), dir.join("MANIFEST"));
+    let good = fs::read(&first).expect("a manifest");
+    let both = |error: &dyn std::fmt::Display| {
+        let said = error.to_string();
+        let (named, holds) = (format!("commit {}", newest - 3), format!("commit {}", newest - 2));
+        assert!(said.contains(&named) && said.contains(&holds), "{said}");
+    };
+    fs::copy(&second, &first).expect("a copy");
+    both(&versions(dir).expect_err("versions"));
+    both(&WarehouseReader::open_at(dir, VersionAt::Commit(newest - 3)).expect_err("by its number"));
+    both(&WarehouseReader::open_at(dir, VersionAt::Watermark(Lsn(2))).expect_err("by its watermark"));
+    both(&Warehouse::open(dir, keeping(4)).expect_err("for writing"));
+    let faults = verify(dir).expect("a verification").faults;
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    both(&faults[0].what);
+    // Renamed, and not only copied: the number asked for is gone, and the answer says where it went.
+    fs::rename(&second, &first).expect("renamed");
+    both(&WarehouseReader::open_at(dir, VersionAt::Commit(newest - 2)).expect_err("by its own number"));
+    fs::rename(&first, &second).expect("renamed back");
+    fs::write(&first, good).expect("as it was");
+    assert_eq!(verify(dir).expect("a verification").faults, []);
+    // A name that is not quite one is none.
+    fs::copy(&second, dir.join(format!("version-{}.manifest", newest - 2))).expect("a copy");
+    assert_eq!(commits(dir).len(), 4);
+    // An older manifest in the place of the newest would have the later versions' files removed as leftovers.
+    let newer = fs::read(&manifest).expect("the manifest");
+    fs::copy(&second, &manifest).expect("a copy");
+    let older = "an older manifest was put in its place";
+    for error in [
+        Warehouse::open(dir, keeping(4)).expect_err("for writing"),
+        WarehouseReader::open(dir).expect_err("for reading"),
+        versions(dir).expect_err("versions"),
+    ] {
+        assert!(error.to_string().contains(older), "{error}");
+    }
+    assert!(third.exists());
+    assert!(verify(dir).expect("a verification").faults.iter().any(|fault| fault.what.contains("older manifest")));
+    fs::write(&manifest, newer).expect("as it was");
+    assert_eq!(verify(dir).expect("a verification").faults, []);
+}
+
+#[test]
 fn versions_are_asked_for_by_commit_or_watermark() {
     assert_eq!("12".parse(), Ok(VersionAt::Commit(12)));
     assert_eq!("lsn:345".parse(), Ok(VersionAt::Watermark(Lsn(345))));

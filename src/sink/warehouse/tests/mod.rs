@@ -15,3 +15,4 @@ mod sql;
 mod steady;
 mod support;
 mod types;
+mod wide;

@@ -48,6 +48,13 @@ pub struct Wire {
     key: Option<[u8; 8]>,
     silence_max: Duration,
     state: State,
+    /// What the server said how many rows its last COPY sent.
+    copied_rows: Option<u64>,
+}
+
+/// The number in a command's tag, `COPY 12` and NUL.
+fn rows_of_tag(tag: &[u8]) -> Option<u64> {
+    std::str::from_utf8(tag.strip_suffix(&[0])?).ok()?.strip_prefix("COPY ")?.parse().ok()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +102,7 @@ impl Wire {
             key: None,
             silence_max: options.connect_timeout,
             state: State::Busy,
+            copied_rows: None,
         };
         auth::start(&mut wire, options, mode)?;
         wire.state = State::Ready;
@@ -149,6 +157,7 @@ impl Wire {
         each: &mut dyn FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<u64, E> {
         self.begin(sql)?;
+        self.copied_rows = None;
         let mut bytes = 0;
         loop {
             let frame = self.next_message()?;
@@ -161,6 +170,7 @@ impl Wire {
                     }
                 }
                 b'G' | b'W' => return Err(self.nonsense("the start of another copy").into()),
+                b'C' => self.copied_rows = rows_of_tag(self.buffer.slice(frame.body)),
                 b'Z' => {
                     self.state = State::Ready;
                     return Ok(bytes);
@@ -168,6 +178,11 @@ impl Wire {
                 _ => {}
             }
         }
+    }
+
+    /// How many rows the server says that the last [`Wire::copy_out`] sent.
+    pub fn copied_rows(&self) -> Option<u64> {
+        self.copied_rows
     }
 
     /// Sends `START_REPLICATION ...`; afterwards both sides copy: see [`Wire::next_buffered`].
@@ -406,7 +421,7 @@ impl Drop for Wire {
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Whoever has the key can cancel statements: it is not shown.
-        let Wire { stream: _, buffer: _, options, key: _, silence_max, state } = self;
+        let Wire { stream: _, buffer: _, options, key: _, silence_max, state, copied_rows: _ } = self;
         f.debug_struct("Wire")
             .field("options", options)
             .field("silence_max", silence_max)
