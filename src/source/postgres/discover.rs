@@ -251,7 +251,11 @@ fn add_key(table: &mut PgTable, identity: &str, indexes: &[Row]) -> Result<(), :
             identity_index = Some(places.clone());
         }
         if table.key_origin == PgKeyOrigin::None {
-            table.key_origin = if primary { PgKeyOrigin::Primary } else { PgKeyOrigin::UniqueIndex };
+            table.key_origin = match (primary, immediate) {
+                (true, true) => PgKeyOrigin::Primary,
+                (true, false) => PgKeyOrigin::Deferrable,
+                (false, _) => PgKeyOrigin::UniqueIndex,
+            };
             table.schema.key = places;
         }
     }

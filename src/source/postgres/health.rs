@@ -307,7 +307,7 @@ fn identity(table: &PgTable) -> Vec<PgFinding> {
             "replica_identity",
             "none: updates and deletes fail once the table is published",
             match table.key_origin {
-                PgKeyOrigin::Primary => {
+                PgKeyOrigin::Primary | PgKeyOrigin::Deferrable => {
                     format!("ALTER TABLE {quoted} REPLICA IDENTITY DEFAULT, with a primary key that is not deferrable")
                 }
                 PgKeyOrigin::UniqueIndex => format!("ALTER TABLE {quoted} REPLICA IDENTITY USING INDEX .."),

@@ -23,8 +23,10 @@ pub enum PgKind {
 /// Where the columns that make a row's key come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PgKeyOrigin {
-    /// The primary key.
+    /// The primary key, unique at every moment.
     Primary,
+    /// A deferrable primary key: inside a transaction, or a statement, several rows may have one key.
+    Deferrable,
     /// A unique index over columns that are all NOT NULL: that of the replica identity, else the oldest.
     UniqueIndex,
     /// [`PgTable::with_key`].
@@ -124,6 +126,25 @@ impl PgTable {
     /// Whether every column's binary form is decoded. Else a stream has to ask for text forms.
     pub fn is_native(&self) -> bool {
         self.columns.iter().all(|column| column.coding.is_native())
+    }
+
+    /// Whether the key tells rows apart at commits only: what a transaction did in between has to be
+    /// summed up before it is applied by key.
+    pub fn settles_at_commit(&self) -> bool {
+        self.key_origin == PgKeyOrigin::Deferrable
+    }
+
+    /// Whether the database's equality of keys is that of the values that we compare: not so where it takes 1.0 and 1.00, 0 and
+    /// -0, or 'a' and 'A' for one key.
+    pub fn key_equality_is_identity(&self) -> bool {
+        use PgCoding::{Bool, Bytea, Date, Decimal, Int2, Int4, Int8, Oid, Time, Timestamp, TimestampTz, Uuid};
+        let exact = |of: &PgColumn| {
+            matches!(
+                of.coding,
+                Bool | Int2 | Int4 | Int8 | Oid | Decimal { .. } | Bytea | Date | Time | Timestamp | TimestampTz | Uuid
+            )
+        };
+        self.schema.key.iter().all(|&place| self.columns.get(place).is_some_and(exact))
     }
 
     /// Whether there are columns that the replication stream leaves out (see [`PgGenerated`]).
@@ -261,11 +282,23 @@ impl PgTable {
             let Some(of) = self.columns.get(column) else { return Err(self.width_error(fields.len())) };
             match of.coding.decode(field, scratch) {
                 Ok(decoded) => places.push(decoded),
-                Err(misfit) => return Err(self.misfit(column, &[], misfit)),
+                Err(misfit) => return Err(self.key_misfit(column, fields, misfit)),
             }
         }
         let scratch: &'a PgScratch = scratch;
         Ok(places.into_iter().map(|place| place.resolve(scratch)).collect())
+    }
+
+    /// About the value of one key column, where the values of the key alone are known.
+    #[cold]
+    fn key_misfit(&self, column: usize, key: &[PgField<'_>], misfit: super::PgMisfit) -> SourceError {
+        let mut fields = vec![PgField::Null; self.columns.len()];
+        for (&place, &value) in self.schema.key.iter().zip(key) {
+            if let Some(field) = fields.get_mut(place) {
+                *field = value;
+            }
+        }
+        self.misfit(column, &fields, misfit)
     }
 
     #[cold]
@@ -285,10 +318,13 @@ impl PgTable {
             let mut scratch = PgScratch::default();
             let name = self.schema.columns.get(place).map_or("", |c| c.name.as_str());
             let value = match (self.columns.get(place), fields.get(place)) {
-                (Some(of), Some(&field)) => of.coding.value(field, &mut scratch).ok().map(described),
-                _ => None,
+                (Some(of), Some(&field)) => match of.coding.value(field, &mut scratch) {
+                    Ok(value) => described(value),
+                    Err(misfit) => misfit.found,
+                },
+                _ => "?".to_owned(),
             };
-            shown.push(format!("{name}={}", value.unwrap_or_else(|| "?".to_owned())));
+            shown.push(format!("{name}={value}"));
         }
         shown.join(", ")
     }

@@ -135,7 +135,8 @@ fn check_leaves(client: &mut Client, tables: &[PgTable]) -> Result<(), CaptureEr
     for table in tables.iter().filter(|table| table.kind == PgKind::Partitioned) {
         let oids: Vec<u32> = table.leaves.iter().map(|leaf| leaf.oid).collect();
         let sql = "SELECT c.oid::regclass::text FROM pg_class c WHERE c.oid = ANY($1) AND (c.relreplident = 'n' \
-            OR (c.relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)) \
+            OR (c.relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_index i \
+                WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate)) \
             OR (c.relreplident = 'i' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident))) \
             LIMIT 1";
         let found =

@@ -11,6 +11,9 @@ pub(super) const INSERTED: &str = "I";
 pub(super) const UPDATED: &str = "U";
 pub(super) const DELETED: &str = "D";
 pub(super) const TRUNCATED: &str = "T";
+/// A whole row as it was before, and one as it is after.
+pub(super) const WENT: &str = "O";
+pub(super) const CAME: &str = "N";
 
 /// Who fills the changelog.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,8 +37,8 @@ pub(super) fn set_up(source: &PgSource, filled: Filled) -> Result<(), CaptureErr
             .map_err(CaptureError::postgres("make the changelog of table", name))?;
         if filled == Filled::ByTriggers {
             check_whole(&mut client, table)?;
-            let changed_behind = is_changed_behind(&mut client, table)?;
-            let (functions, on_table) = triggers_sql(id, table, changed_behind);
+            let in_order = !table.settles_at_commit() && !is_changed_behind(&mut client, table)?;
+            let (functions, on_table) = triggers_sql(id, table, in_order);
             let made = client.batch_execute(&functions);
             made.map_err(CaptureError::postgres("make the functions that log table", name))?;
             triggers.push((name, on_table));
@@ -105,6 +108,13 @@ pub(super) fn changelog(id: TableId) -> String {
     format!("{OWN_SCHEMA}.changelog_{}", id.0)
 }
 
+/// As a string constant that holds any text, names with `$body$` in them too, whatever the session's settings.
+fn dollar_quoted(text: &str) -> String {
+    let marks = (0u32..).map(|number| format!("$f{number}$"));
+    let mark = marks.into_iter().find(|mark| !text.contains(mark.as_str())).unwrap_or_default();
+    format!("{mark}{text}{mark}")
+}
+
 pub(super) fn names(letter: char, count: usize) -> Vec<String> {
     (0..count).map(|place| format!("{letter}{place}")).collect()
 }
@@ -128,7 +138,7 @@ fn changelog_sql(id: TableId, table: &PgTable) -> String {
     )
 }
 
-/// Whether others' triggers run before ours behind a statement and may change the same rows again: any, also those before a
+/// Whether others' triggers run before ours after a statement and may change the same rows again: any, also those before a
 /// row, which may change a row that the statement changed already; and foreign keys of the table to itself.
 fn is_changed_behind(client: &mut Client, table: &PgTable) -> Result<bool, CaptureError> {
     let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger t
@@ -152,7 +162,7 @@ fn check_whole(client: &mut Client, table: &PgTable) -> Result<(), CaptureError>
     Err(CaptureError::Unfit { table: table.schema.name.clone(), reason: reason.to_owned() })
 }
 
-/// What is to be logged behind each event.
+/// What is to be logged after each event.
 struct Bodies {
     insert: String,
     update: String,
@@ -160,45 +170,38 @@ struct Bodies {
 }
 
 impl Bodies {
-    /// From the transition tables alone.
-    fn of_transition(log: &str, columns: &Columns) -> Bodies {
+    /// Old keys that are gone, and new rows. A key has one row at every moment, so what came last for a key counts.
+    fn of_keys(log: &str, table: &PgTable, columns: &Columns) -> Bodies {
         let Columns { k, c, .. } = columns;
+        let (old, new) = (columns.key("o"), columns.key("n"));
+        // A statement changes each row once, so its old keys that are no new keys are gone, whatever was swapped. Keys that the
+        // database calls equal may be different values to whoever reads them, so images are compared where that can be.
+        let gone = if table.key_equality_is_identity() {
+            // EXCEPT, since a session plans this once, and a join planned for one row would take a large update's square.
+            format!("SELECT {old} FROM old_rows AS o EXCEPT SELECT {new} FROM new_rows AS n")
+        } else {
+            format!(
+                "SELECT {old} FROM old_rows AS o WHERE NOT EXISTS (SELECT FROM new_rows AS n
+                    WHERE ROW({new})::record OPERATOR(pg_catalog.*=) ROW({old})::record)"
+            )
+        };
         Bodies {
             insert: format!("INSERT INTO {log}(op, {c}) SELECT '{INSERTED}', {} FROM new_rows AS n;", columns.row("n")),
-            // A statement changes each row once, so its old keys that are no new keys are gone, whatever was swapped.
             update: format!(
-                // EXCEPT, since a session plans this once, and a join planned for one row would take a large update's square.
-                "INSERT INTO {log}(op, {k}) SELECT '{DELETED}', gone.* FROM
-                    (SELECT {0} FROM old_rows AS o EXCEPT SELECT {1} FROM new_rows AS n) AS gone;
-                INSERT INTO {log}(op, {c}) SELECT '{UPDATED}', {2} FROM new_rows AS n;",
-                columns.key("o"),
-                columns.key("n"),
+                "INSERT INTO {log}(op, {k}) SELECT '{DELETED}', gone.* FROM ({gone}) AS gone;
+                INSERT INTO {log}(op, {c}) SELECT '{UPDATED}', {} FROM new_rows AS n;",
                 columns.row("n")
             ),
-            delete: format!("INSERT INTO {log}(op, {k}) SELECT '{DELETED}', {} FROM old_rows AS o;", columns.key("o")),
+            delete: format!("INSERT INTO {log}(op, {k}) SELECT '{DELETED}', {old} FROM old_rows AS o;"),
         }
     }
 
-    /// From the table as it is by now, for the keys that the transition tables name.
-    fn of_table(log: &str, target: &str, columns: &Columns) -> Bodies {
-        let Columns { k, c, .. } = columns;
-        let present = format!(
-            "INSERT INTO {log}(op, {c}) SELECT '{UPDATED}', {} FROM ONLY {target} AS t
-                WHERE EXISTS (SELECT FROM new_rows AS n WHERE ({}) = ({}));",
-            columns.row("t"),
-            columns.key("n"),
-            columns.key("t")
-        );
-        let absent = format!(
-            "INSERT INTO {log}(op, {k}) SELECT '{DELETED}', {0} FROM old_rows AS o
-                WHERE NOT EXISTS (SELECT FROM ONLY {target} AS t WHERE ({1}) = ({0}));",
-            columns.key("o"),
-            columns.key("t")
-        );
-        // Planned at each execution, for as many rows as there are.
-        let planned = |sql: &str| format!("EXECUTE $sql${sql}$sql$;");
-        let (present, absent) = (planned(&present), planned(&absent));
-        Bodies { insert: present.clone(), update: format!("{absent} {present}"), delete: absent }
+    /// Whole rows that went and came, which are summed up at the commit: see [`net`](crate::capture::postgres::net).
+    fn of_whole_rows(log: &str, columns: &Columns) -> Bodies {
+        let c = &columns.c;
+        let went = format!("INSERT INTO {log}(op, {c}) SELECT '{WENT}', {} FROM old_rows AS o;", columns.row("o"));
+        let came = format!("INSERT INTO {log}(op, {c}) SELECT '{CAME}', {} FROM new_rows AS n;", columns.row("n"));
+        Bodies { insert: came.clone(), update: format!("{went} {came}"), delete: went }
     }
 }
 
@@ -225,13 +228,15 @@ impl Columns<'_> {
 }
 
 /// The functions, and the triggers that call them.
-fn triggers_sql(id: TableId, table: &PgTable, changed_behind: bool) -> (String, String) {
+fn triggers_sql(id: TableId, table: &PgTable, in_order: bool) -> (String, String) {
     let (log, schema, target) = (changelog(id), &table.schema, TableReader::new(table).quoted());
     let k = names('k', schema.key.len()).join(", ");
     let c = names('c', schema.columns.len()).join(", ");
     let columns = Columns { table, k, c };
     let bodies =
-        if changed_behind { Bodies::of_table(&log, &target, &columns) } else { Bodies::of_transition(&log, &columns) };
+        if in_order { Bodies::of_keys(&log, table, &columns) } else { Bodies::of_whole_rows(&log, &columns) };
+    // Without it, a join of images that was planned for one row would take a large update's square.
+    let join = if in_order && !table.key_equality_is_identity() { " SET enable_nestloop = off" } else { "" };
     let truncate = format!("INSERT INTO {log}(op) VALUES('{TRUNCATED}');");
     let (mut functions, mut triggers) = (String::new(), String::new());
     for (event, body, transition) in [
@@ -246,8 +251,9 @@ fn triggers_sql(id: TableId, table: &PgTable, changed_behind: bool) -> (String, 
         let _ = write!(
             functions,
             "CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-                SET search_path = pg_catalog, pg_temp SET row_security = off
-                AS $body$ BEGIN {body} RETURN NULL; END $body$;"
+                SET search_path = pg_catalog, pg_temp SET row_security = off{join}
+                AS {};",
+            dollar_quoted(&format!(" BEGIN {body} RETURN NULL; END "))
         );
         // Also where a subscription or a restore writes.
         let _ = write!(
