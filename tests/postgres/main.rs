@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod followed;
 mod follower;
 mod server;
 
@@ -9,10 +10,13 @@ mod attach;
 mod connect;
 mod doctor;
 mod dump;
+mod keys;
+mod kinds;
 mod log_changes;
 mod log_large;
 mod log_slots;
 mod log_stream;
+mod matrix;
 mod run;
 mod support;
 mod triggers;

@@ -251,7 +251,7 @@ fn table(
     let (quoted, role) = (table.quoted(), crate::source::quote(role));
     let mut add = |finding: PgFinding| findings.push(finding.of(table));
     if !matches!(table.kind, PgKind::Table | PgKind::Partitioned) {
-        add(PgFinding::missing("kind", "not a table: it has no log", "follow the tables that it is made of"));
+        add(PgFinding::missing("kind", format!("a {}: it has no log", table.kind), table.kind.remedy()));
         return Ok(());
     }
     add(match (row.try_get(4)?, row.try_get(0)?) {

@@ -4,6 +4,7 @@ use super::types::{Decoded, PgCoding, PgField, PgScratch};
 use crate::model::{RowValues, TableSchema, ValueRef, text};
 use crate::source::{SourceError, quote};
 use smallvec::SmallVec;
+use std::fmt;
 
 /// What kind of relation it is, as `pg_class.relkind` has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,30 @@ pub enum PgKind {
     MaterializedView,
     /// A foreign table.
     Foreign,
+}
+
+impl fmt::Display for PgKind {
+    /// What people call it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PgKind::Table => "table",
+            PgKind::Partitioned => "partitioned table",
+            PgKind::View => "view",
+            PgKind::MaterializedView => "materialized view",
+            PgKind::Foreign => "foreign table",
+        })
+    }
+}
+
+impl PgKind {
+    /// What to follow where something that is no ordinary table can't be followed.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            PgKind::Table | PgKind::Partitioned => "follow it with another strategy",
+            PgKind::View | PgKind::MaterializedView => "name the tables that it is made of",
+            PgKind::Foreign => "follow the table where it lies, on the server that it points to",
+        }
+    }
 }
 
 /// Where the columns that make a row's key come from.
@@ -82,6 +107,10 @@ pub struct PgLeaf {
     pub oid: u32,
     /// Schema and name, quoted for SQL.
     pub quoted: String,
+    /// What kind of relation it is.
+    pub kind: PgKind,
+    /// Whether its changes are in no log, since it is unlogged or temporary.
+    pub unlogged: bool,
     /// Whether its rows can be read by ranges of ctid.
     pub by_ctid: bool,
 }
@@ -211,15 +240,13 @@ impl PgTable {
         if self.key_origin != PgKeyOrigin::None {
             return Ok(());
         }
-        let name = &self.schema.name;
-        let remedy = match self.kind {
+        let (name, kind) = (&self.schema.name, self.kind);
+        let remedy = match kind {
             PgKind::Table | PgKind::Partitioned => format!("run ALTER TABLE {} ADD PRIMARY KEY (..)", self.quoted()),
-            PgKind::View | PgKind::MaterializedView | PgKind::Foreign => {
-                "read the tables that it is made of".to_owned()
-            }
+            PgKind::View | PgKind::MaterializedView | PgKind::Foreign => kind.remedy().to_owned(),
         };
         let what = format!(
-            "table {name:?} has neither a primary key nor a unique index over NOT NULL columns, so its rows can't be told \
+            "{kind} {name:?} has neither a primary key nor a unique index over NOT NULL columns, so its rows can't be told \
              apart; {remedy}, or name the columns of a key where the command takes them"
         );
         Err(SourceError::Table { what })

@@ -110,7 +110,9 @@ impl Relations {
         if !self.tables.iter().any(PgTable::settles_at_commit) {
             return Ok(changes);
         }
-        net(changes, |id| self.tables.get(id.index()).filter(|table| table.settles_at_commit()).map(|table| &table.schema))
+        net(changes, |id| {
+            self.tables.get(id.index()).filter(|table| table.settles_at_commit()).map(|table| &table.schema)
+        })
     }
 
     /// Appends an update. Unchanged values that the old row tells are filled in; a key that changed goes along.

@@ -42,7 +42,7 @@ mod setup;
 
 use crate::capture::CaptureError;
 use crate::model::{Lsn, TableId, ValueRef};
-use crate::source::postgres::{PgCut, PgSource};
+use crate::source::postgres::{PgCut, PgSource, PgTable};
 use crate::source::{Inside, SourceError};
 use ::postgres::Client;
 use setup::{DELETED, Filled, UPDATED, changelog, names};
@@ -72,6 +72,14 @@ impl std::fmt::Debug for PgTriggerCapture {
 }
 
 impl PgTriggerCapture {
+    /// Whether the table is one that fires triggers.
+    ///
+    /// # Errors
+    /// [`CaptureError::Unfit`] with the remedy, if it is not.
+    pub fn fit(table: &PgTable) -> Result<(), CaptureError> {
+        setup::fit(table)
+    }
+
     /// Makes changelog and triggers.
     ///
     /// # Errors

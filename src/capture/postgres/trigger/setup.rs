@@ -5,6 +5,7 @@ use crate::model::TableId;
 use crate::source::postgres::{OWN_SCHEMA, PgKind, PgSource, PgTable, TableReader};
 use crate::source::quote;
 use ::postgres::Client;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 pub(super) const INSERTED: &str = "I";
@@ -32,9 +33,8 @@ pub(super) fn set_up(source: &PgSource, filled: Filled) -> Result<(), CaptureErr
     for (id, _) in source.catalog().iter() {
         let table = source.table(id)?;
         let name = &table.schema.name;
-        client
-            .batch_execute(&changelog_sql(id, table))
-            .map_err(CaptureError::postgres("make the changelog of table", name))?;
+        let sql = changelog_sql(id, table, &base_types(&mut client, table)?);
+        client.batch_execute(&sql).map_err(CaptureError::postgres("make the changelog of table", name))?;
         if filled == Filled::ByTriggers {
             check_whole(&mut client, table)?;
             let in_order = !table.settles_at_commit() && !is_changed_behind(&mut client, table)?;
@@ -119,12 +119,35 @@ pub(super) fn names(letter: char, count: usize) -> Vec<String> {
     (0..count).map(|place| format!("{letter}{place}")).collect()
 }
 
-/// Columns with the very types of the table's: `k` for the key before, `c` for the row after.
-fn changelog_sql(id: TableId, table: &PgTable) -> String {
+/// The columns that are of a domain, by their numbers, each with the type at the domain's base.
+fn base_types(client: &mut Client, table: &PgTable) -> Result<HashMap<i16, String>, CaptureError> {
+    let sql = "WITH RECURSIVE base(attnum, typid, typmod) AS (
+          SELECT attnum, atttypid, atttypmod FROM pg_catalog.pg_attribute
+          WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped
+          UNION ALL SELECT b.attnum, t.typbasetype, t.typtypmod FROM base b
+          JOIN pg_catalog.pg_type t ON t.oid = b.typid WHERE t.typtype = 'd')
+        SELECT b.attnum, pg_catalog.format_type(b.typid, b.typmod) FROM base b
+        JOIN pg_catalog.pg_type t ON t.oid = b.typid AND t.typtype <> 'd'
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = b.attnum AND a.atttypid <> b.typid";
+    let failed = || CaptureError::postgres("read the types of table", &table.schema.name);
+    let rows = client.query(sql, &[&table.oid]).map_err(failed())?;
+    let pair = |row: &::postgres::Row| Ok((row.try_get(0)?, row.try_get(1)?));
+    rows.iter().map(pair).collect::<Result<_, ::postgres::Error>>().map_err(failed())
+}
+
+/// Columns with the very types of the table's: `k` for the key before, `c` for the row after. A domain's base takes its place:
+/// a change fills only some of the columns, and a domain may refuse the NULL in the others.
+fn changelog_sql(id: TableId, table: &PgTable, base_types: &HashMap<i16, String>) -> String {
     let (name, schema) = (changelog(id), &table.schema);
-    let column = |place: &usize| schema.columns.get(*place).map_or_else(String::new, |column| quote(&column.name));
-    let keys = schema.key.iter().enumerate().map(|(place, key)| format!("t.{} AS k{place}", column(key)));
-    let columns = (0..schema.columns.len()).map(|place| format!("t.{} AS c{place}", column(&place)));
+    let column = |place: usize| match (schema.columns.get(place), table.columns.get(place)) {
+        (Some(column), Some(of)) => {
+            let cast = base_types.get(&of.number).map_or_else(String::new, |base| format!("::{base}"));
+            format!("t.{}{cast}", quote(&column.name))
+        }
+        _ => String::new(),
+    };
+    let keys = schema.key.iter().enumerate().map(|(place, &key)| format!("{} AS k{place}", column(key)));
+    let columns = (0..schema.columns.len()).map(|place| format!("{} AS c{place}", column(place)));
     let parts: Vec<String> = keys.chain(columns).collect();
     format!(
         "CREATE TABLE {name} AS SELECT {} FROM {} AS t WHERE false;
@@ -149,8 +172,18 @@ fn is_changed_behind(client: &mut Client, table: &PgTable) -> Result<bool, Captu
     Ok(row.map_err(CaptureError::postgres("look at the triggers of table", &table.schema.name))?.get(0))
 }
 
+/// Fails for what fires no triggers.
+pub(super) fn fit(table: &PgTable) -> Result<(), CaptureError> {
+    if matches!(table.kind, PgKind::Table | PgKind::Partitioned) {
+        return Ok(());
+    }
+    let reason = format!("it is a {}, which fires no triggers for its changes; {}", table.kind, table.kind.remedy());
+    Err(CaptureError::Unfit { table: table.schema.name.clone(), reason })
+}
+
 /// Statement triggers fire for the table that a statement names, with the rows of all that belong to it.
 fn check_whole(client: &mut Client, table: &PgTable) -> Result<(), CaptureError> {
+    fit(table)?;
     let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE $1 IN (inhparent, inhrelid))";
     let row = client.query_one(sql, &[&table.oid]);
     let related: bool = row.map_err(CaptureError::postgres("look at the heirs of table", &table.schema.name))?.get(0);
@@ -233,8 +266,7 @@ fn triggers_sql(id: TableId, table: &PgTable, in_order: bool) -> (String, String
     let k = names('k', schema.key.len()).join(", ");
     let c = names('c', schema.columns.len()).join(", ");
     let columns = Columns { table, k, c };
-    let bodies =
-        if in_order { Bodies::of_keys(&log, table, &columns) } else { Bodies::of_whole_rows(&log, &columns) };
+    let bodies = if in_order { Bodies::of_keys(&log, table, &columns) } else { Bodies::of_whole_rows(&log, &columns) };
     // Without it, a join of images that was planned for one row would take a large update's square.
     let join = if in_order && !table.key_equality_is_identity() { " SET enable_nestloop = off" } else { "" };
     let truncate = format!("INSERT INTO {log}(op) VALUES('{TRUNCATED}');");
