@@ -19,6 +19,11 @@ pub const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 pub(super) const SESSION: &str = "SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; SET timezone = 'UTC'; \
     SET extra_float_digits = 1; SET bytea_output = 'hex'; SET search_path = pg_catalog; SET xmloption = 'content'";
 
+/// A database without an encoding may hold any bytes. They come as they are, so that a value that is not UTF-8 is refused where its
+/// table, column and row are known; the server would refuse it without a word of where it is.
+pub(super) const BYTES_AS_THEY_ARE: &str = "SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', false) \
+    WHERE pg_catalog.current_setting('server_encoding') = 'SQL_ASCII'";
+
 impl PgOptions {
     /// Opens a connection.
     ///
@@ -48,6 +53,7 @@ impl PgOptions {
         };
         let mut client = opened.map_err(failed())?;
         client.batch_execute(SESSION).map_err(failed())?;
+        client.batch_execute(BYTES_AS_THEY_ARE).map_err(failed())?;
         Ok(client)
     }
 }

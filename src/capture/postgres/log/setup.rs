@@ -87,6 +87,12 @@ pub fn fit(table: &PgTable) -> Result<PgTable, CaptureError> {
     }
     let stream = table.without_generated()?;
     let stream = match &stream.replica_identity {
+        PgReplicaIdentity::Nothing if stream.settles_at_commit() => {
+            return Err(unfit(format!(
+                "its primary key is deferrable, which is no replica identity, so once it is published the server refuses every update \
+                 and delete; run ALTER TABLE {quoted} REPLICA IDENTITY FULL, or use cdc-trigger"
+            )));
+        }
         PgReplicaIdentity::Nothing => {
             return Err(unfit(format!(
                 "its replica identity tells nothing of old rows, so once it is published the server refuses every update \

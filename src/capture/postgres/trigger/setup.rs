@@ -184,14 +184,19 @@ pub(super) fn fit(table: &PgTable) -> Result<(), CaptureError> {
 /// Statement triggers fire for the table that a statement names, with the rows of all that belong to it.
 fn check_whole(client: &mut Client, table: &PgTable) -> Result<(), CaptureError> {
     fit(table)?;
-    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE $1 IN (inhparent, inhrelid))";
+    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE $1 IN (inhparent, inhrelid)), \
+        EXISTS (SELECT FROM pg_catalog.pg_subscription_rel WHERE srrelid = $1)";
     let row = client.query_one(sql, &[&table.oid]);
-    let related: bool = row.map_err(CaptureError::postgres("look at the heirs of table", &table.schema.name))?.get(0);
-    if !related && table.kind != PgKind::Partitioned {
+    let row = row.map_err(CaptureError::postgres("look at what writes to table", &table.schema.name))?;
+    let (related, subscribed): (bool, bool) = (row.get(0), row.get(1));
+    let reason = if related || table.kind == PgKind::Partitioned {
+        "statements that name its parent, or a table that inherits from it or is a partition of it, would pass its \
+            triggers by; use cdc-log"
+    } else if subscribed {
+        "a subscription writes to it, and its changes fire no triggers of statements; use cdc-log"
+    } else {
         return Ok(());
-    }
-    let reason = "statements that name its parent, or a table that inherits from it or is a partition of it, would pass its \
-        triggers by; use cdc-log";
+    };
     Err(CaptureError::Unfit { table: table.schema.name.clone(), reason: reason.to_owned() })
 }
 
@@ -287,7 +292,7 @@ fn triggers_sql(id: TableId, table: &PgTable, in_order: bool) -> (String, String
                 AS {};",
             dollar_quoted(&format!(" BEGIN {body} RETURN NULL; END "))
         );
-        // Also where a subscription or a restore writes.
+        // Also where `session_replication_role` says that ordinary triggers rest, as a restore may.
         let _ = write!(
             triggers,
             "CREATE TRIGGER _freshbench_{event} AFTER {event} ON {target} {transition}

@@ -13,6 +13,7 @@ mod buffer;
 mod error;
 mod stream;
 
+use super::connect::BYTES_AS_THEY_ARE;
 use super::options::PgOptions;
 use crate::source::SourceError;
 use buffer::{Frame, ReadBuffer};
@@ -79,6 +80,7 @@ impl Wire {
         auth::start(&mut wire, options, mode)?;
         wire.silence_max = SILENCE_MAX;
         wire.state = State::Ready;
+        wire.query(BYTES_AS_THEY_ARE)?;
         Ok(wire)
     }
 
