@@ -38,6 +38,14 @@ const EQUAL: &[(&str, &str, &str, &str)] = &[
     ("uuid", "", "00000000-0000-0000-0000-000000000000", "00000000-0000-0000-0000-000000000001"),
 ];
 
+/// Those whose extensions the server has, with their numbers.
+fn equal(server: &PgServer) -> Vec<(usize, &'static (&'static str, &'static str, &'static str, &'static str))> {
+    let has = server.psql("postgres", "SELECT name FROM pg_available_extensions");
+    let known =
+        |setup: &str| setup.strip_prefix("CREATE EXTENSION ").is_none_or(|name| has.lines().any(|has| has == name));
+    EQUAL.iter().enumerate().filter(|(_, (_, setup, _, _))| known(setup)).collect()
+}
+
 /// Four tables a type: the key alone, with a trigger of somebody else's before its updates, as the middle of a
 /// composite key, and with a replica identity of whole rows.
 const SHAPES: [&str; 4] = ["alone", "touched", "part", "whole"];
@@ -49,7 +57,7 @@ fn make_tables(server: &PgServer) -> Vec<String> {
          CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN new.v := new.v || '!'; RETURN new; END $$",
     );
     let mut tables = Vec::new();
-    for (n, (declared, setup, old, _)) in EQUAL.iter().enumerate() {
+    for (n, (declared, setup, old, _)) in equal(server) {
         server.psql("postgres", setup);
         for shape in SHAPES {
             let table = format!("k{n}_{shape}");
@@ -81,7 +89,7 @@ fn a_key_that_becomes_an_equal_one_is_one_row() {
     let tables = make_tables(&server);
     let change = |from: fn(&'static (&str, &str, &str, &str)) -> [&'static str; 2]| {
         let tables =
-            EQUAL.iter().enumerate().flat_map(|(n, row)| SHAPES.map(|shape| (format!("k{n}_{shape}"), from(row))));
+            equal(&server).into_iter().flat_map(|(n, row)| SHAPES.map(|shape| (format!("k{n}_{shape}"), from(row))));
         let updates = tables.map(|(table, [old, new])| {
             // There and back in one transaction, then there; an update that leaves the key; another row that comes and goes.
             format!(
@@ -112,15 +120,16 @@ const TRANSIENT: &[&str] = &[
     "UPDATE t SET id = id + 1",
     "UPDATE t SET id = id - 1",
     "UPDATE t SET id = -id",
+    "UPDATE t SET id = 7 - id WHERE id < 0; UPDATE t SET id = id - 7",
     "UPDATE t SET id = id + 1; UPDATE t SET id = id + 1; UPDATE t SET id = id - 2",
-    "UPDATE t SET id = 2 WHERE id = 1; UPDATE t SET id = 1 WHERE id = 2 AND v = 'v2'",
+    "UPDATE t SET id = 2 WHERE id = 1; UPDATE t SET id = 1 WHERE id = 2 AND rtrim(v, '+') = 'v2'",
     "UPDATE t SET id = CASE id WHEN 1 THEN 2 WHEN 2 THEN 3 WHEN 3 THEN 1 END WHERE id <= 3 AND id > 0",
-    "UPDATE t SET id = 5 WHERE id = 4; UPDATE t SET id = 6 WHERE id = 5; UPDATE t SET id = 4 WHERE v = 'v4'; \
-     UPDATE t SET id = 5 WHERE v = 'v5'",
+    "UPDATE t SET id = 5 WHERE id = 4; UPDATE t SET id = 6 WHERE id = 5; UPDATE t SET id = 4 WHERE rtrim(v, '+') = 'v4'; \
+     UPDATE t SET id = 5 WHERE rtrim(v, '+') = 'v5'",
     "INSERT INTO t VALUES (7, 'new', NULL); UPDATE t SET v = 'both' WHERE id = 7; DELETE FROM t WHERE id = 7 AND big IS NOT NULL",
-    "UPDATE t SET id = 9 WHERE id = 8; DELETE FROM t WHERE v = 'v9'; UPDATE t SET v = 'moved' WHERE id = 9",
+    "UPDATE t SET id = 9 WHERE id = 8; DELETE FROM t WHERE rtrim(v, '+') = 'v9'; UPDATE t SET v = 'moved' WHERE id = 9",
     "SAVEPOINT a; UPDATE t SET id = id + 1; ROLLBACK TO a; UPDATE t SET id = id + 1 WHERE id > 20; RELEASE a",
-    "INSERT INTO t SELECT id, v || 'x', big FROM t WHERE id BETWEEN 30 AND 40; DELETE FROM t WHERE id BETWEEN 30 AND 40 AND v NOT LIKE '%x'",
+    "INSERT INTO t SELECT id, v || 'x', big FROM t WHERE id BETWEEN 30 AND 40; DELETE FROM t WHERE id BETWEEN 30 AND 40 AND v NOT LIKE '%x%'",
     "INSERT INTO t SELECT * FROM t WHERE id = 41; DELETE FROM t WHERE ctid = (SELECT max(ctid) FROM t WHERE id = 41)",
     "DELETE FROM t WHERE id = 42; INSERT INTO t VALUES (42, 'again', NULL)",
     "TRUNCATE t; INSERT INTO t SELECT n, 'v' || n, repeat(md5(n::text), 200) FROM generate_series(1, 100) n; UPDATE t SET id = id + 1",
@@ -139,10 +148,15 @@ fn make_deferrable(server: &PgServer, rows: u32) {
     );
 }
 
-fn run_each(server: &PgServer, transactions: &[&str]) {
-    for transaction in transactions {
+/// Returns how many of them left other rows than they found.
+fn run_each(server: &PgServer, transactions: &[&str]) -> usize {
+    let rows = || server.psql("postgres", "SELECT md5(string_agg(t::text, ',' ORDER BY id)) FROM t");
+    let changed = transactions.iter().filter(|transaction| {
+        let before = rows();
         server.psql("postgres", &format!("BEGIN; {transaction}; COMMIT"));
-    }
+        rows() != before
+    });
+    changed.count()
 }
 
 fn assert_equal(server: &PgServer, ended: &Ended, what: &str) {
@@ -171,7 +185,9 @@ fn rows_that_share_a_key_inside_a_transaction_end_apart() {
             make_deferrable(&server, 1000);
             server.psql("postgres", prepare);
             let attached = Attached::begin(&server, "postgres", "t", strategy, &[]);
-            run_each(&server, TRANSIENT);
+            let changed = run_each(&server, TRANSIENT);
+            // All but those that end where they began.
+            assert!(changed >= TRANSIENT.len() - 3, "only {changed} of the transactions do anything");
             assert_equal(&server, &attached.end(), &format!("{strategy} {settings:?} {prepare:.20}"));
         }
     }

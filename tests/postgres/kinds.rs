@@ -39,7 +39,7 @@ fn every_kind_of_relation_is_called_what_it_is() {
         "CREATE TABLE base(id int PRIMARY KEY, v text, updated_at timestamptz DEFAULT now()); \
          CREATE UNLOGGED TABLE quick(id int PRIMARY KEY, v text); CREATE VIEW looks AS SELECT * FROM base; \
          CREATE MATERIALIZED VIEW kept AS SELECT * FROM base; CREATE UNIQUE INDEX kept_id ON kept(id); \
-         CREATE EXTENSION postgres_fdw; CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw; \
+         CREATE FOREIGN DATA WRAPPER none; CREATE SERVER far FOREIGN DATA WRAPPER none; \
          CREATE FOREIGN TABLE away(id int NOT NULL) SERVER far; CREATE SEQUENCE numbers; CREATE INDEX by_v ON base(v); \
          CREATE TYPE pair AS (a int, b int); CREATE TABLE parts(id int PRIMARY KEY) PARTITION BY RANGE (id); \
          CREATE UNLOGGED TABLE part_quick PARTITION OF parts FOR VALUES FROM (0) TO (9); \
@@ -223,4 +223,11 @@ fn what_is_not_utf8_is_named_by_table_column_and_row() {
             freshbench(&["attach", "--cleanup", "--source", &server.url("raw")]);
         }
     }
+    // Where the server itself can't put a value into UTF-8, it does not say where; then the table is named.
+    server
+        .psql("postgres", "CREATE DATABASE western TEMPLATE template0 ENCODING 'WIN1252' LC_COLLATE 'C' LC_CTYPE 'C'");
+    server.psql("western", "SET client_encoding = 'WIN1252'; CREATE TABLE names(id int PRIMARY KEY, name text); INSERT INTO names VALUES (7, E'\\x81')");
+    let folder = folder();
+    let (code, said) = load(&server.url("western"), "names", folder.path(), &[]).unwrap_err();
+    assert!(code == Some(1) && said.contains("table \"names\"") && said.contains("0x81"), "{code:?} {said}");
 }

@@ -127,8 +127,8 @@ pub(super) fn make_for(
     check_server(client, &options.server)?;
     std::fs::create_dir_all(&options.folder).map_err(SourceError::io("make the folder", &options.folder))?;
     let own_publication = options.own_publication();
+    check_leaves(client, &tables)?;
     if own_publication {
-        check_leaves(client, &tables)?;
         let only = |table: &PgTable| if table.kind == PgKind::Partitioned { "" } else { "ONLY " };
         let list: Vec<String> = tables.iter().map(|table| format!("{}{}", only(table), table.quoted())).collect();
         let sql = format!(

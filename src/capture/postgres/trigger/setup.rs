@@ -110,8 +110,9 @@ pub(super) fn changelog(id: TableId) -> String {
 
 /// As a string constant that holds any text, names with `$body$` in them too, whatever the session's settings.
 fn dollar_quoted(text: &str) -> String {
-    let marks = (0u32..).map(|number| format!("$f{number}$"));
-    let mark = marks.into_iter().find(|mark| !text.contains(mark.as_str())).unwrap_or_default();
+    let mark = (0u32..).map(|number| format!("$f{number}$")).find(|mark| !text.contains(mark.as_str()));
+    // There are more numbers than a text has places for them.
+    let mark = mark.unwrap_or_default();
     format!("{mark}{text}{mark}")
 }
 
