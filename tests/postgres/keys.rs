@@ -3,8 +3,11 @@
 use crate::followed::{Attached, Ended, assert_rows};
 use crate::server::PgServer;
 
+/// See [`EQUAL`].
+type Equal = (&'static str, &'static str, &'static str, &'static str);
+
 /// A key's type, what it needs, a value, and another that a unique index takes for the same.
-const EQUAL: &[(&str, &str, &str, &str)] = &[
+const EQUAL: &[Equal] = &[
     ("numeric", "", "1.0", "1.00"),
     ("numeric(20,4)", "", "1.0", "2"),
     ("float8", "", "-0", "0"),
@@ -39,7 +42,7 @@ const EQUAL: &[(&str, &str, &str, &str)] = &[
 ];
 
 /// Those whose extensions the server has, with their numbers.
-fn equal(server: &PgServer) -> Vec<(usize, &'static (&'static str, &'static str, &'static str, &'static str))> {
+fn equal(server: &PgServer) -> Vec<(usize, &'static Equal)> {
     let has = server.psql("postgres", "SELECT name FROM pg_available_extensions");
     let known =
         |setup: &str| setup.strip_prefix("CREATE EXTENSION ").is_none_or(|name| has.lines().any(|has| has == name));
@@ -87,7 +90,7 @@ fn make_tables(server: &PgServer) -> Vec<String> {
 fn a_key_that_becomes_an_equal_one_is_one_row() {
     let Some(server) = PgServer::start(&["fsync=off"]) else { return };
     let tables = make_tables(&server);
-    let change = |from: fn(&'static (&str, &str, &str, &str)) -> [&'static str; 2]| {
+    let change = |from: fn(&'static Equal) -> [&'static str; 2]| {
         let tables =
             equal(&server).into_iter().flat_map(|(n, row)| SHAPES.map(|shape| (format!("k{n}_{shape}"), from(row))));
         let updates = tables.map(|(table, [old, new])| {
