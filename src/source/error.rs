@@ -120,6 +120,17 @@ impl SourceError {
         }
     }
 
+    /// The same error, and if the server could not hand out a value (class 22), of which table.
+    pub(crate) fn in_table(self, table: &str) -> SourceError {
+        match self {
+            SourceError::Postgres { place, reason, sqlstate: Some(state), .. } if state.starts_with("22") => {
+                let place = format!("table {table:?} at {place}");
+                SourceError::Postgres { operation: "read", place, reason, sqlstate: Some(state) }
+            }
+            other => other,
+        }
+    }
+
     /// For `map_err`: SQLite refused `operation` on `place`.
     pub(crate) fn sqlite(operation: &'static str, place: impl fmt::Display) -> impl FnOnce(rusqlite::Error) -> Self {
         let place = place.to_string();

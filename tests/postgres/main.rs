@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod followed;
 mod follower;
 mod server;
 
@@ -10,11 +11,14 @@ mod certificates;
 mod connect;
 mod doctor;
 mod dump;
+mod keys;
+mod kinds;
 mod leftovers;
 mod log_changes;
 mod log_large;
 mod log_slots;
 mod log_stream;
+mod matrix;
 mod options;
 mod pooler;
 mod run;

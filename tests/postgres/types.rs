@@ -9,17 +9,23 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestRng, TestRunner};
 
 /// What the columns need.
-const SETUP: &str = r#"
+pub const SETUP: &str = r#"
 CREATE TYPE mood AS ENUM ('', 'so, so', 'h"appy', 'größe');
 CREATE TYPE pair AS (a int, b text);
 CREATE DOMAIN positive AS numeric(10,3) CHECK (VALUE > 0);
 CREATE DOMAIN nested AS positive;
 CREATE DOMAIN words AS text[];
 CREATE TYPE floatrange AS RANGE (subtype = float8);
+CREATE TYPE nest AS (p pair, ps pair[], n numeric, m mood, w words);
+CREATE DOMAIN moods AS mood CHECK (VALUE <> '');
+CREATE DOMAIN pairs AS pair;
+CREATE DOMAIN spans AS int4range;
+CREATE DOMAIN short AS char(3);
+CREATE TABLE "odd ""table" (a int, "b,c" text);
 "#;
 
-/// A column type, and literals of it.
-const TYPES: &[(&str, &[&str])] = &[
+/// A column type, and literals of it. `matrix` asks the server's catalog whether one of its types is forgotten here.
+pub const TYPES: &[(&str, &[&str])] = &[
     ("bool", &["t", "f"]),
     ("int2", &["-32768", "32767", "0"]),
     ("int4", &["-2147483648", "2147483647", "-1"]),
@@ -152,14 +158,65 @@ const TYPES: &[(&str, &[&str])] = &[
     ("pg_lsn", &["16/B374D848"]),
     ("xid", &["4294967295"]),
     ("xid8", &["18446744073709551615"]),
+    ("cid", &["0", "4294967295"]),
+    ("tid", &["(0,1)", "(4294967295,65535)"]),
+    ("line", &["{1,-1,0}", "{0,1,-0.5}"]),
+    ("lseg", &["[(0,0),(1.5,-2)]"]),
+    ("path", &["[(0,0),(1,1)]", "((0,0),(1,1),(2,0))"]),
+    ("box", &["(3,4),(1,2)"]),
+    ("box[]", &["{(3,4),(1,2);(1,1),(0,0)}"]),
+    ("polygon", &["((0,0),(1,1),(2,0))"]),
+    ("circle", &["<(1,2),3.5>"]),
+    ("aclitem", &["postgres=arwdDxt/postgres", "=r/postgres"]),
+    ("int2vector", &["1 2 3", ""]),
+    ("oidvector", &["1 4294967295", ""]),
+    ("refcursor", &["a, \"b\""]),
+    ("regproc", &["boolin", "0"]),
+    ("regprocedure", &["lower(text)"]),
+    ("regoper", &["|/", "0"]),
+    ("regoperator", &["+(integer,integer)"]),
+    ("regcollation", &["\"C\"", "0"]),
+    ("regconfig", &["simple"]),
+    ("regdictionary", &["simple"]),
+    ("regrole", &["postgres", "0"]),
+    ("regnamespace", &["pg_catalog", "0"]),
+    ("regclass[]", &["{pg_class,public.every}"]),
+    ("jsonpath", &["$.\"a\"[*]?(@ > 1)", "strict $"]),
+    ("pg_snapshot", &["10:20:10,14,15", "10:10:"]),
+    ("txid_snapshot", &["10:20:10,14,15"]),
+    ("int8range", &["[1,9223372036854775807)", "empty"]),
+    ("numrange", &["[1.0,2.00]", "(,Infinity)"]),
+    ("tsrange", &["[\"2024-01-01 00:00:00\",\"2024-01-02 00:00:00.5\")"]),
+    ("daterange", &["[2024-01-01,infinity)", "[,2024-01-01)"]),
+    ("int8multirange", &["{[1,3)}"]),
+    ("nummultirange", &["{[1.0,2.00],(3,4)}"]),
+    ("tsmultirange", &["{}"]),
+    ("tstzmultirange", &["{[\"2024-01-01 00:00:00+00\",)}"]),
+    ("datemultirange", &["{[2024-01-01,2024-01-05),(,2020-01-01)}"]),
+    ("nest", &["(\"(1,\"\"x,y\"\")\",\"{\"\"(,)\"\",\"\"(2,z)\"\"}\",1.50,\"so, so\",\"{a,NULL}\")", "(,,,,)"]),
+    ("moods", &["so, so"]),
+    ("moods[]", &["{\"so, so\",NULL}"]),
+    ("mood[]", &["{größe,\"\"}"]),
+    ("pairs", &["(1,x)", "(,)"]),
+    ("spans", &["[1,5)", "empty"]),
+    ("short", &["a", "abc"]),
+    ("positive[]", &["{0.001,NULL}"]),
+    ("\"odd \"\"table\"", &["(1,\"x\")", "(,)"]),
+    ("numeric[]", &["{1.0,1.00,NaN}"]),
+    ("interval[]", &["{\"1 day\",24:00:00}"]),
+    ("bit", &["1"]),
+    ("bit varying(3)", &["", "101"]),
+    ("\"char\"[]", &["{a,\",\"}"]),
+    ("xml[]", &["{<a/>}"]),
+    ("uuid[]", &["{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11}"]),
 ];
 
-fn literal(text: &str) -> String {
+pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
 /// A table with a column a type; each literal in a row of its own, all other columns NULL, and a row of NULLs.
-fn make_every_type(server: &PgServer, database: &str) {
+pub fn make_every_type(server: &PgServer, database: &str) {
     let columns: Vec<String> =
         TYPES.iter().enumerate().map(|(place, (declared, _))| format!("c{place} {declared}")).collect();
     let mut sql = format!("{SETUP}\nCREATE TABLE every (id int8 PRIMARY KEY, {});\n", columns.join(", "));

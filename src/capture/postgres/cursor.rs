@@ -8,7 +8,7 @@ use crate::capture::CaptureError;
 use crate::capture::{CursorBatch, EachRow};
 use crate::clock::Clock;
 use crate::model::{ChangeBuf, ColumnType, Lsn, TableId, ValueRef};
-use crate::source::postgres::{Bound, PgCut, PgSource, Scratch, TableReader};
+use crate::source::postgres::{Bound, PgCut, PgKind, PgSource, PgTable, Scratch, TableReader};
 use crate::source::quote;
 use ::postgres::Client;
 use ::postgres::fallible_iterator::FallibleIterator;
@@ -41,6 +41,18 @@ struct Follow {
 }
 
 impl PgCursorCapture {
+    /// Whether the table is one that can have an index, and rows that change one by one.
+    ///
+    /// # Errors
+    /// [`CaptureError::Unfit`] with the remedy, if it is not.
+    pub fn fit(table: &PgTable) -> Result<(), CaptureError> {
+        if matches!(table.kind, PgKind::Table | PgKind::Partitioned) {
+            return Ok(());
+        }
+        let reason = format!("it is a {}, which gets no index on a cursor; {}", table.kind, table.kind.remedy());
+        Err(CaptureError::Unfit { table: table.schema.name.clone(), reason })
+    }
+
     /// Makes an index on each table's cursor column.
     ///
     /// # Errors

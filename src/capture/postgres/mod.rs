@@ -3,6 +3,7 @@
 mod cursor;
 mod fence;
 mod log;
+mod net;
 mod snapshot;
 mod trigger;
 

@@ -315,11 +315,14 @@ impl PgSnapshot {
         };
         let mut rows = PgCopyRows::new(table);
         let sql = table.copy_sql(leaf, range.low, range.high);
-        let wrap = |error| Through(E::from(CaptureError::Source(error)));
-        let mut lent = |fields: &[PgField<'_>]| each(fields).map_err(Through);
+        let wrap = |error| Through::Callers(E::from(CaptureError::Source(error)));
+        let mut lent = |fields: &[PgField<'_>]| each(fields).map_err(Through::Callers);
         let mut wire = wire.lock().unwrap_or_else(PoisonError::into_inner);
         let copied = wire.copy_out::<Through<E>>(&sql, &mut |payload| rows.feed(payload, &mut lent, wrap));
-        copied.map_err(|Through(error)| error)?;
+        copied.map_err(|through| match through {
+            Through::Callers(error) => error,
+            Through::Server(error) => E::from(CaptureError::Source(error.in_table(&table.schema.name))),
+        })?;
         let sent = wire.copied_rows();
         let read = rows.finish().map_err(|error| E::from(CaptureError::Source(error)))?;
         if sent != Some(read) {
@@ -377,12 +380,15 @@ impl PgSnapshot {
     }
 }
 
-/// An error of the caller's, on its way through a connection.
-struct Through<E>(E);
+/// What ended a COPY: an error of the caller's, on its way through a connection, or one of the connection's own.
+enum Through<E> {
+    Callers(E),
+    Server(SourceError),
+}
 
-impl<E: From<CaptureError>> From<SourceError> for Through<E> {
+impl<E> From<SourceError> for Through<E> {
     fn from(error: SourceError) -> Self {
-        Through(E::from(CaptureError::Source(error)))
+        Through::Server(error)
     }
 }
 

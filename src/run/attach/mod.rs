@@ -15,7 +15,7 @@ pub use probe::EqualSums;
 
 use super::environment::{git_state, utc_now, warnings};
 use super::{Finished, Progress, RunError, environment};
-use crate::capture::postgres::{PgFence, PgSnapshot, fit};
+use crate::capture::postgres::{PgCursorCapture, PgFence, PgSnapshot, PgTriggerCapture, fit};
 use crate::capture::{CaptureError, SourceSnapshot};
 use crate::clock::Clock;
 use crate::live::Sample;
@@ -24,9 +24,7 @@ use crate::output::say;
 use crate::probe::{Meter, Prober, ProberOptions, ServerCpu, StallWatch, Window};
 use crate::report::{Case, RunResult, Validation, save_page, save_result};
 use crate::sink::{SinkKind, WarehouseReader};
-use crate::source::postgres::{
-    PgHold, PgKeyOrigin, PgOptions, PgSource, PgTable, PgTableName, RECONNECT_PATIENCE, RECONNECT_PAUSE,
-};
+use crate::source::postgres::{PgHold, PgOptions, PgSource, PgTable, PgTableName, RECONNECT_PATIENCE, RECONNECT_PAUSE};
 use crate::source::{RecordSystem, SourceError};
 use crate::strategy::{self, Begin, Outcome, Running, Setting, StrategyError, StrategyKind};
 use crate::transform::TransformSet;
@@ -184,10 +182,19 @@ fn tables(plan: &AttachPlan) -> Result<Vec<PgTable>, RunError> {
             strategy: plan.strategy.name(),
             cause: Box::new(StrategyError::from(cause)),
         };
-        let table = if plan.strategy == StrategyKind::CdcLog { fit(&table).map_err(unfit)? } else { table };
-        if table.key_origin == PgKeyOrigin::None {
-            table.require_key()?;
-        }
+        let table = match plan.strategy {
+            StrategyKind::CdcLog => fit(&table).map_err(unfit)?,
+            StrategyKind::CdcTrigger => {
+                PgTriggerCapture::fit(&table).map_err(unfit)?;
+                table
+            }
+            StrategyKind::Incremental => {
+                PgCursorCapture::fit(&table).map_err(unfit)?;
+                table
+            }
+            _ => table,
+        };
+        table.require_key()?;
         found.push(table);
     }
     Ok(found)

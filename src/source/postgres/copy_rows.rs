@@ -4,7 +4,7 @@
 //! then for each row a count of fields, and for each field its length (-1 for NULL) and bytes; a count of -1 ends it.
 
 use super::table::PgTable;
-use super::types::PgField;
+use super::types::{PgCoding, PgField};
 use crate::source::SourceError;
 use smallvec::SmallVec;
 
@@ -21,8 +21,7 @@ type Fields<'a> = SmallVec<[PgField<'a>; 16]>;
 #[derive(Debug)]
 pub struct PgCopyRows {
     name: String,
-    /// Which columns come as text in spite of the binary format, since the SELECT list says so.
-    as_text: Vec<bool>,
+    codings: Vec<PgCoding>,
     /// The beginning of what is not whole yet.
     carry: Vec<u8>,
     state: State,
@@ -49,7 +48,7 @@ impl PgCopyRows {
     pub fn new(table: &PgTable) -> PgCopyRows {
         PgCopyRows {
             name: table.schema.name.clone(),
-            as_text: table.columns.iter().map(|column| !column.coding.is_native()).collect(),
+            codings: table.columns.iter().map(|column| column.coding).collect(),
             carry: Vec::new(),
             state: State::Header,
             rows: 0,
@@ -142,10 +141,10 @@ impl PgCopyRows {
         if count == -1 {
             return Ok(Head::End);
         }
-        if usize::try_from(count) != Ok(self.as_text.len()) {
+        if usize::try_from(count) != Ok(self.codings.len()) {
             return Err(self.nonsense());
         }
-        for &as_text in &self.as_text {
+        for coding in &self.codings {
             let Some((length, behind)) = rest.split_first_chunk::<4>() else { return Ok(Head::CutOff) };
             rest = behind;
             let length = match i32::from_be_bytes(*length) {
@@ -157,7 +156,7 @@ impl PgCopyRows {
             };
             let Some((field, behind)) = rest.split_at_checked(length) else { return Ok(Head::CutOff) };
             rest = behind;
-            fields.push(if as_text { PgField::Text(field) } else { PgField::Binary(field) });
+            fields.push(coding.selected(field));
         }
         Ok(Head::Row(rest))
     }

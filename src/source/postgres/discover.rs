@@ -18,7 +18,8 @@ const RELATIONS: &str = "SELECT c.oid, n.nspname::text, c.relname::text \
 
 const RELATION: &str = "SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relreplident::text, \
     coalesce(a.amname, '')::text, pg_catalog.pg_get_userbyid(c.relowner)::text, \
-    pg_catalog.current_setting('server_version_num')::int4, r.oid, rn.nspname::text, r.relname::text \
+    pg_catalog.current_setting('server_version_num')::int4, r.oid, rn.nspname::text, r.relname::text, \
+    c.relpersistence <> 'p' \
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
     LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam \
     LEFT JOIN pg_catalog.pg_class r ON c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid::regclass) \
@@ -43,7 +44,8 @@ const INDEXES: &str = "SELECT i.indisprimary, i.indisreplident, i.indimmediate, 
     AND i.indpred IS NULL AND i.indexprs IS NULL AND (i.indimmediate OR i.indisprimary) \
     ORDER BY NOT i.indisprimary, NOT i.indisreplident, i.indexrelid";
 
-const LEAVES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, coalesce(a.amname, '')::text \
+const LEAVES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, coalesce(a.amname, '')::text, \
+    c.relpersistence <> 'p' \
     FROM pg_catalog.pg_partition_tree($1::oid::regclass) p JOIN pg_catalog.pg_class c ON c.oid = p.relid \
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam \
     WHERE p.isleaf ORDER BY c.oid";
@@ -127,7 +129,39 @@ fn find(client: &mut impl GenericClient, name: &PgTableName) -> Result<u32, Sour
             }
         }
     }
-    Err(missing(name, &known))
+    match other_kind(client, name)? {
+        Some(what) => Err(SourceError::Table { what }),
+        None => Err(missing(name, &known)),
+    }
+}
+
+/// What the name belongs to instead of a table that can be read, with the remedy.
+fn other_kind(client: &mut impl GenericClient, name: &PgTableName) -> Result<Option<String>, SourceError> {
+    let sql = "SELECT c.relkind::text, c.relpersistence = 't', n.nspname::text, c.relname::text, i.indrelid::regclass::text \
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+        LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid \
+        WHERE (c.relname = $1::text AND ($2::text IS NULL OR n.nspname = $2::text)) \
+        OR ($3 AND c.relname = lower($1::text) AND ($2::text IS NULL OR n.nspname = lower($2::text))) \
+        ORDER BY n.nspname <> 'public', c.relpersistence <> 't', c.oid LIMIT 1";
+    let failed = || SourceError::postgres("look for table", name);
+    let found = client.query_opt(sql, &[&name.table, &name.schema, &name.folds]).map_err(failed())?;
+    let Some(found) = found else { return Ok(None) };
+    let (kind, temporary): (String, bool) = (found.try_get(0).map_err(failed())?, found.try_get(1).map_err(failed())?);
+    let (schema, table): (String, String) = (found.try_get(2).map_err(failed())?, found.try_get(3).map_err(failed())?);
+    let of: Option<String> = found.try_get(4).map_err(failed())?;
+    let full = model_name(&schema, &table);
+    let why = match (kind.as_str(), temporary) {
+        ("S", _) => "a sequence, which has no rows; name the table whose column it numbers".to_owned(),
+        ("i" | "I", _) => format!("an index; name its table, {}", of.unwrap_or_default()),
+        ("c", _) => "a composite type, which has no rows; name a table".to_owned(),
+        ("t", _) => "where the server keeps large values of a table (TOAST); name the table itself".to_owned(),
+        (_, true) => "a temporary table, which only its own session can read; name a table that lasts".to_owned(),
+        ("r" | "p" | "v" | "m" | "f", _) => {
+            "of the server's own catalogs, which are not followed; name a table".to_owned()
+        }
+        _ => "nothing that has rows; name a table".to_owned(),
+    };
+    Ok(Some(format!("{full:?} is {why}")))
 }
 
 fn missing(name: &PgTableName, known: &[(u32, String, String)]) -> SourceError {
@@ -200,12 +234,14 @@ fn assemble(
     }
     for leaf in leaves {
         let (schema, name): (String, String) = (leaf.try_get(1)?, leaf.try_get(2)?);
-        let by_ctid = by_ctid(kind_of(leaf.try_get(3)?), leaf.try_get(4)?);
-        table.leaves.push(PgLeaf { oid: leaf.try_get(0)?, quoted: qualified(&schema, &name), by_ctid });
+        let (kind, unlogged) = (kind_of(leaf.try_get(3)?), leaf.try_get(5)?);
+        let by_ctid = by_ctid(kind, leaf.try_get(4)?);
+        table.leaves.push(PgLeaf { oid: leaf.try_get(0)?, quoted: qualified(&schema, &name), kind, unlogged, by_ctid });
     }
     if kind != PgKind::Partitioned {
         let by_ctid = by_ctid(kind, relation.try_get(4)?);
-        table.leaves = vec![PgLeaf { oid, quoted: table.quoted(), by_ctid }];
+        let unlogged = relation.try_get(10)?;
+        table.leaves = vec![PgLeaf { oid, quoted: table.quoted(), kind, unlogged, by_ctid }];
     }
     add_key(&mut table, relation.try_get(3)?, indexes)?;
     Ok(table)
@@ -251,7 +287,11 @@ fn add_key(table: &mut PgTable, identity: &str, indexes: &[Row]) -> Result<(), :
             identity_index = Some(places.clone());
         }
         if table.key_origin == PgKeyOrigin::None {
-            table.key_origin = if primary { PgKeyOrigin::Primary } else { PgKeyOrigin::UniqueIndex };
+            table.key_origin = match (primary, immediate) {
+                (true, true) => PgKeyOrigin::Primary,
+                (true, false) => PgKeyOrigin::Deferrable,
+                (false, _) => PgKeyOrigin::UniqueIndex,
+            };
             table.schema.key = places;
         }
     }

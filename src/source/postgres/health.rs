@@ -181,7 +181,8 @@ fn server(row: &Row, options: &PgOptions, findings: &mut Vec<PgFinding>) -> Resu
     });
     let encoding: String = row.try_get(15)?;
     if encoding == "SQL_ASCII" {
-        let remedy = "values that are no UTF-8 will be refused; convert the database to UTF8";
+        let remedy =
+            "values that are not UTF-8 will be refused, by table, column and row; convert the database to UTF8";
         findings.push(PgFinding::note("encoding", encoding, remedy));
     }
     rights(row, findings)
@@ -258,7 +259,7 @@ fn table(
     let (quoted, role) = (table.quoted(), crate::source::quote(role));
     let mut add = |finding: PgFinding| findings.push(finding.of(table));
     if !matches!(table.kind, PgKind::Table | PgKind::Partitioned) {
-        add(PgFinding::missing("kind", "not a table: it has no log", "follow the tables that it is made of"));
+        add(PgFinding::missing("kind", format!("a {}: it has no log", table.kind), table.kind.remedy()));
         return Ok(());
     }
     add(match (row.try_get(4)?, row.try_get(0)?) {
@@ -305,6 +306,9 @@ fn identity(table: &PgTable) -> Vec<PgFinding> {
         PgReplicaIdentity::Index(places) => {
             PgFinding::ok("replica_identity", format!("an index on {}", columns(places)))
         }
+        PgReplicaIdentity::Full if table.settles_at_commit() => {
+            PgFinding::ok("replica_identity", "full, as a deferrable primary key needs it")
+        }
         PgReplicaIdentity::Full => PgFinding::note(
             "replica_identity",
             "full: each update and delete writes the whole old row to the log",
@@ -314,9 +318,10 @@ fn identity(table: &PgTable) -> Vec<PgFinding> {
             "replica_identity",
             "none: updates and deletes fail once the table is published",
             match table.key_origin {
-                PgKeyOrigin::Primary => {
-                    format!("ALTER TABLE {quoted} REPLICA IDENTITY DEFAULT, with a primary key that is not deferrable")
+                PgKeyOrigin::Deferrable => {
+                    format!("ALTER TABLE {quoted} REPLICA IDENTITY FULL, since its primary key is deferrable")
                 }
+                PgKeyOrigin::Primary => format!("ALTER TABLE {quoted} REPLICA IDENTITY DEFAULT"),
                 PgKeyOrigin::UniqueIndex => format!("ALTER TABLE {quoted} REPLICA IDENTITY USING INDEX .."),
                 _ => format!("ALTER TABLE {quoted} ADD PRIMARY KEY (..), or REPLICA IDENTITY FULL"),
             },

@@ -82,7 +82,7 @@ impl<'a> TableReader<'a> {
         first: usize,
         scratch: &'r mut PgScratch,
     ) -> Result<RowValues<'r>, SourceError> {
-        let fields = self.fields(row, first, self.table.columns.len())?;
+        let fields = self.fields(row, first, 0..self.table.columns.len())?;
         self.table.decode(&fields, scratch)
     }
 
@@ -96,18 +96,24 @@ impl<'a> TableReader<'a> {
         first: usize,
         scratch: &'r mut PgScratch,
     ) -> Result<RowValues<'r>, SourceError> {
-        let fields = self.fields(row, first, self.table.schema.key.len())?;
+        let fields = self.fields(row, first, self.table.schema.key.iter().copied())?;
         self.table.decode_key(&fields, scratch)
     }
 
-    fn fields<'r>(&self, row: &'r Row, first: usize, count: usize) -> Result<Vec<PgField<'r>>, SourceError> {
+    /// The values of these columns, which stand in `row` from place `first` on as [`TableReader::expression`] selects them.
+    fn fields<'r>(
+        &self,
+        row: &'r Row,
+        first: usize,
+        columns: impl Iterator<Item = usize>,
+    ) -> Result<Vec<PgField<'r>>, SourceError> {
         let failed = |error| SourceError::postgres("read a row of table", &self.table.schema.name)(error);
-        let field = |place| {
-            row.try_get::<_, Raw<'r>>(place)
-                .map(|Raw(bytes)| bytes.map_or(PgField::Null, PgField::Binary))
-                .map_err(failed)
+        let field = |(place, column): (usize, usize)| {
+            let Raw(bytes) = row.try_get::<_, Raw<'r>>(first + place).map_err(failed)?;
+            let of = self.table.columns.get(column);
+            Ok(bytes.zip(of).map_or(PgField::Null, |(bytes, of)| of.coding.selected(bytes)))
         };
-        (first..first + count).map(field).collect()
+        columns.enumerate().map(field).collect()
     }
 
     /// Runs a statement that begins with [`TableReader::select`] and hands each row to `each`. Returns how many.

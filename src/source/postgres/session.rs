@@ -13,6 +13,7 @@ use crate::source::SourceError;
 /// waits is ended. Not among them are those that say what a value means (`lc_monetary`: the database's own, as for
 /// every other client), and what is to be measured (`synchronous_commit`).
 const NEEDED: &[(&str, &str)] = &[
+    // Of a database without an encoding: see `BYTES_AS_THEY_ARE`.
     ("client_encoding", "UTF8"),
     ("DateStyle", "ISO, MDY"),
     ("IntervalStyle", "postgres"),
@@ -44,6 +45,10 @@ const NEEDED: &[(&str, &str)] = &[
     ("transaction_timeout", "0"),
 ];
 
+/// A database without an encoding may hold any bytes. They come as they are, so that a value that is not UTF-8 is refused where its
+/// table, column and row are known; the server would refuse it without a word of where it is.
+const BYTES_AS_THEY_ARE: &str = "pg_catalog.current_setting('server_encoding') = 'SQL_ASCII'";
+
 /// The value that a setting has in every session; `None` where anybody may choose it.
 pub(super) fn needed(name: &str) -> Option<&'static str> {
     // An old name of one of them.
@@ -64,6 +69,7 @@ pub(super) fn prepare(query: Query<'_>, options: &PgOptions, mode: Mode) -> Resu
     let given = if asked.is_empty() { Vec::new() } else { row(query, &format!("SELECT {}", asked.join(", ")))? };
     let needed: Vec<String> = NEEDED.iter().map(|(name, value)| set_where_known(name, value)).collect();
     row(query, &format!("SELECT {}", needed.join(", ")))?;
+    row(query, &format!("SELECT {} WHERE {BYTES_AS_THEY_ARE}", set("client_encoding", "SQL_ASCII")))?;
     verify(query, options)?;
     // What the server made of a value stands in its answer: 777kB, or 1MB for 1024kB.
     let names = options.settings.iter().map(|(name, _)| name.as_str());
@@ -81,8 +87,7 @@ pub(super) fn prepare(query: Query<'_>, options: &PgOptions, mode: Mode) -> Resu
 /// # Errors
 /// When it does not.
 pub(super) fn verify(query: Query<'_>, options: &PgOptions) -> Result<(), SourceError> {
-    let read: Vec<String> =
-        NEEDED.iter().map(|(name, _)| format!("pg_catalog.current_setting({}, true)", literal(name))).collect();
+    let read: Vec<String> = NEEDED.iter().map(|(name, wanted)| read(name, wanted)).collect();
     let found = row(query, &format!("SELECT {}", read.join(", ")))?;
     for ((name, wanted), found) in NEEDED.iter().zip(&found) {
         let holds = found.as_ref().is_none_or(|found| found.eq_ignore_ascii_case(wanted));
@@ -154,6 +159,17 @@ fn set(name: &str, value: &str) -> String {
 fn set_where_known(name: &str, value: &str) -> String {
     let known = format!("pg_catalog.current_setting({}, true) IS NOT NULL", literal(name));
     format!("CASE WHEN {known} THEN {} END", set(name, value))
+}
+
+/// What a setting is; of the encoding what is wanted, where bytes come as they are.
+fn read(name: &str, wanted: &str) -> String {
+    let read = format!("pg_catalog.current_setting({}, true)", literal(name));
+    match name {
+        "client_encoding" => {
+            format!("CASE WHEN {BYTES_AS_THEY_ARE} AND {read} = 'SQL_ASCII' THEN {} ELSE {read} END", literal(wanted))
+        }
+        _ => read,
+    }
 }
 
 /// A text as a literal that reads the same whatever `standard_conforming_strings` is.

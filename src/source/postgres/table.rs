@@ -4,6 +4,7 @@ use super::types::{Decoded, PgCoding, PgField, PgScratch};
 use crate::model::{RowValues, TableSchema, ValueRef, text};
 use crate::source::{SourceError, quote};
 use smallvec::SmallVec;
+use std::fmt;
 
 /// What kind of relation it is, as `pg_class.relkind` has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,11 +21,37 @@ pub enum PgKind {
     Foreign,
 }
 
+impl fmt::Display for PgKind {
+    /// What people call it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PgKind::Table => "table",
+            PgKind::Partitioned => "partitioned table",
+            PgKind::View => "view",
+            PgKind::MaterializedView => "materialized view",
+            PgKind::Foreign => "foreign table",
+        })
+    }
+}
+
+impl PgKind {
+    /// What to follow where something that is no ordinary table can't be followed.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            PgKind::Table | PgKind::Partitioned => "follow it with another strategy",
+            PgKind::View | PgKind::MaterializedView => "name the tables that it is made of",
+            PgKind::Foreign => "follow the table where it lies, on the server that it points to",
+        }
+    }
+}
+
 /// Where the columns that make a row's key come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PgKeyOrigin {
-    /// The primary key.
+    /// The primary key, unique at every moment.
     Primary,
+    /// A deferrable primary key: inside a transaction, or a statement, several rows may have one key.
+    Deferrable,
     /// A unique index over columns that are all NOT NULL: that of the replica identity, else the oldest.
     UniqueIndex,
     /// [`PgTable::with_key`].
@@ -80,6 +107,10 @@ pub struct PgLeaf {
     pub oid: u32,
     /// Schema and name, quoted for SQL.
     pub quoted: String,
+    /// What kind of relation it is.
+    pub kind: PgKind,
+    /// Whether its changes are in no log, since it is unlogged or temporary.
+    pub unlogged: bool,
     /// Whether its rows can be read by ranges of ctid.
     pub by_ctid: bool,
 }
@@ -124,6 +155,25 @@ impl PgTable {
     /// Whether every column's binary form is decoded. Else a stream has to ask for text forms.
     pub fn is_native(&self) -> bool {
         self.columns.iter().all(|column| column.coding.is_native())
+    }
+
+    /// Whether the key tells rows apart at commits only: what a transaction did in between has to be
+    /// summed up before it is applied by key.
+    pub fn settles_at_commit(&self) -> bool {
+        self.key_origin == PgKeyOrigin::Deferrable
+    }
+
+    /// Whether the database's equality of keys is that of the values that we compare: not so where it takes 1.0 and 1.00, 0 and
+    /// -0, or 'a' and 'A' for one key.
+    pub fn key_equality_is_identity(&self) -> bool {
+        use PgCoding::{Bool, Bytea, Date, Decimal, Int2, Int4, Int8, Oid, Time, Timestamp, TimestampTz, Uuid};
+        let exact = |of: &PgColumn| {
+            matches!(
+                of.coding,
+                Bool | Int2 | Int4 | Int8 | Oid | Decimal { .. } | Bytea | Date | Time | Timestamp | TimestampTz | Uuid
+            )
+        };
+        self.schema.key.iter().all(|&place| self.columns.get(place).is_some_and(exact))
     }
 
     /// Whether there are columns that the replication stream leaves out (see [`PgGenerated`]).
@@ -190,15 +240,13 @@ impl PgTable {
         if self.key_origin != PgKeyOrigin::None {
             return Ok(());
         }
-        let name = &self.schema.name;
-        let remedy = match self.kind {
+        let (name, kind) = (&self.schema.name, self.kind);
+        let remedy = match kind {
             PgKind::Table | PgKind::Partitioned => format!("run ALTER TABLE {} ADD PRIMARY KEY (..)", self.quoted()),
-            PgKind::View | PgKind::MaterializedView | PgKind::Foreign => {
-                "read the tables that it is made of".to_owned()
-            }
+            PgKind::View | PgKind::MaterializedView | PgKind::Foreign => kind.remedy().to_owned(),
         };
         let what = format!(
-            "table {name:?} has neither a primary key nor a unique index over NOT NULL columns, so its rows can't be told \
+            "{kind} {name:?} has neither a primary key nor a unique index over NOT NULL columns, so its rows can't be told \
              apart; {remedy}, or name the columns of a key where the command takes them"
         );
         Err(SourceError::Table { what })
@@ -261,11 +309,23 @@ impl PgTable {
             let Some(of) = self.columns.get(column) else { return Err(self.width_error(fields.len())) };
             match of.coding.decode(field, scratch) {
                 Ok(decoded) => places.push(decoded),
-                Err(misfit) => return Err(self.misfit(column, &[], misfit)),
+                Err(misfit) => return Err(self.key_misfit(column, fields, misfit)),
             }
         }
         let scratch: &'a PgScratch = scratch;
         Ok(places.into_iter().map(|place| place.resolve(scratch)).collect())
+    }
+
+    /// About the value of one key column, where the values of the key alone are known.
+    #[cold]
+    fn key_misfit(&self, column: usize, key: &[PgField<'_>], misfit: super::PgMisfit) -> SourceError {
+        let mut fields = vec![PgField::Null; self.columns.len()];
+        for (&place, &value) in self.schema.key.iter().zip(key) {
+            if let Some(field) = fields.get_mut(place) {
+                *field = value;
+            }
+        }
+        self.misfit(column, &fields, misfit)
     }
 
     #[cold]
@@ -285,10 +345,13 @@ impl PgTable {
             let mut scratch = PgScratch::default();
             let name = self.schema.columns.get(place).map_or("", |c| c.name.as_str());
             let value = match (self.columns.get(place), fields.get(place)) {
-                (Some(of), Some(&field)) => of.coding.value(field, &mut scratch).ok().map(described),
-                _ => None,
+                (Some(of), Some(&field)) => match of.coding.value(field, &mut scratch) {
+                    Ok(value) => described(value),
+                    Err(misfit) => misfit.found,
+                },
+                _ => "?".to_owned(),
             };
-            shown.push(format!("{name}={}", value.unwrap_or_else(|| "?".to_owned())));
+            shown.push(format!("{name}={value}"));
         }
         shown.join(", ")
     }

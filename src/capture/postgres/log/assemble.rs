@@ -100,7 +100,7 @@ impl Assembler {
                 self.inside = Inside::Nothing;
                 let changes = std::mem::take(&mut self.changes);
                 let emitted = std::mem::take(&mut self.emitted);
-                self.deliver(commit, changes, emitted, out);
+                self.deliver(commit, changes, emitted, out)?;
             }
             Message::StreamStart { xid } => {
                 self.streamed.begin(xid);
@@ -109,7 +109,7 @@ impl Assembler {
             Message::StreamStop => self.inside = Inside::Nothing,
             Message::StreamCommit { xid, commit } => {
                 let (changes, emitted) = self.streamed.commit(xid)?;
-                self.deliver(commit, changes, emitted, out);
+                self.deliver(commit, changes, emitted, out)?;
             }
             Message::StreamAbort { xid, subxid } => self.streamed.abort(xid, subxid),
             Message::Relation { relation, .. } => self.relations.describe(relation),
@@ -142,7 +142,11 @@ impl Assembler {
             Err(Misread::Capture(error)) => Some(error),
         };
         match (self.inside, failure) {
-            (Inside::Piece(xid), Some(error)) => self.streamed.fail(xid, subxid, error),
+            (Inside::Piece(xid), Some(error)) => {
+                // What was taken of it must not go along with the next change.
+                self.changes.clear();
+                self.streamed.fail(xid, subxid, error);
+            }
             (_, Some(error)) => return Err(error),
             (Inside::Piece(xid), None) if !self.changes.is_empty() => {
                 self.streamed.append(xid, subxid, &mut self.changes)?;
@@ -168,20 +172,28 @@ impl Assembler {
         }
     }
 
-    fn deliver(&mut self, commit: Commit, changes: ChangeBuf, emitted: Vec<Emitted>, out: &mut Vec<Transaction>) {
+    fn deliver(
+        &mut self,
+        commit: Commit,
+        changes: ChangeBuf,
+        emitted: Vec<Emitted>,
+        out: &mut Vec<Transaction>,
+    ) -> Result<(), CaptureError> {
         let lsn = Lsn(commit.end_lsn);
         // The server begins a connection with whole transactions, of which some may have been delivered before.
         if lsn <= self.delivered {
-            return;
+            return Ok(());
         }
+        let changes = self.relations.settle(changes)?;
         self.through = self.through.max(lsn);
         if changes.is_empty() && emitted.is_empty() {
-            return;
+            return Ok(());
         }
         self.delivered = lsn;
         let now = self.now;
         self.messages.extend(emitted.into_iter().map(|emitted| emitted.delivered(lsn, now)));
         out.push(Transaction { lsn, committed_at: CommitTime(commit.committed_at), changes });
+        Ok(())
     }
 }
 

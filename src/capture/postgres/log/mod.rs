@@ -27,6 +27,8 @@
 //! |---|---|
 //! | no replica identity (no primary key, NOTHING) | refused: published, the server would refuse its updates and deletes |
 //! | FULL | unchanged large values come from the old row; a key is needed (primary, unique and NOT NULL, or named) |
+//! | a deferrable primary key | whole old rows (FULL) are needed, and each transaction is summed up by them: `net` |
+//! | unlogged, or a foreign table, itself or a partition | refused: its changes are not in the log |
 //! | USING INDEX, without the primary key in it | the index's columns are the key |
 //! | partitioned | published as its root; TRUNCATE of one partition, ATTACH, DETACH are not in the log: a new snapshot |
 //! | generated columns | left out of the schema; in the key they are refused |

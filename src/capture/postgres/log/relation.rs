@@ -5,6 +5,7 @@
 
 use super::pgoutput::{Fields, RelationRef, Tuple};
 use crate::capture::CaptureError;
+use crate::capture::postgres::net::net;
 use crate::model::{ChangeBuf, TableId};
 use crate::source::postgres::{PgCoding, PgField, PgScratch, PgTable};
 use smallvec::SmallVec;
@@ -101,6 +102,19 @@ impl Relations {
         out.push_insert(id, row.iter().copied()).map_err(codec(table)).map_err(Misread::from)
     }
 
+    /// Sums up what a transaction did to tables whose keys are checked at its commit only.
+    ///
+    /// # Errors
+    /// As [`net`].
+    pub(super) fn settle(&self, changes: ChangeBuf) -> Result<ChangeBuf, CaptureError> {
+        if !self.tables.iter().any(PgTable::settles_at_commit) {
+            return Ok(changes);
+        }
+        net(changes, |id| {
+            self.tables.get(id.index()).filter(|table| table.settles_at_commit()).map(|table| &table.schema)
+        })
+    }
+
     /// Appends an update. Unchanged values that the old row tells are filled in; a key that changed goes along.
     #[inline]
     pub(super) fn update(
@@ -115,7 +129,8 @@ impl Relations {
         };
         let mut fields = new.fields();
         let Some(old) = old else {
-            if table.schema.key.iter().any(|&place| fields.get(place) == Some(&PgField::Unchanged)) {
+            let open = |&place: &usize| fields.get(place) == Some(&PgField::Unchanged);
+            if table.settles_at_commit() || table.schema.key.iter().any(open) {
                 return Err(no_key(table));
             }
             let row = table.decode(&fields, &mut self.scratch).map_err(CaptureError::from)?;
@@ -128,9 +143,14 @@ impl Relations {
                 *field = before;
             }
         }
+        let row = table.decode(&fields, &mut self.scratch).map_err(CaptureError::from)?;
+        if table.settles_at_commit() {
+            let old = table.decode(whole(table, &old)?, &mut self.old_scratch).map_err(CaptureError::from)?;
+            out.push_delete(id, old.iter().copied()).map_err(codec(table))?;
+            return out.push_insert(id, row.iter().copied()).map_err(codec(table)).map_err(Misread::from);
+        }
         let key = key_of(table, old)?;
         let key_row = table.decode(&key, &mut self.old_scratch).map_err(CaptureError::from)?;
-        let row = table.decode(&fields, &mut self.scratch).map_err(CaptureError::from)?;
         let same = table.schema.key.iter().all(|&place| key_row.get(place) == row.get(place));
         let old_key: SmallVec<[_; 4]> =
             table.schema.key.iter().filter_map(|&place| key_row.get(place).copied()).collect();
@@ -144,7 +164,12 @@ impl Relations {
         let Some((id, table)) = self.find(oid)?.and_then(|place| Some((id(place), self.tables.get(place)?))) else {
             return Ok(());
         };
-        let key = key_of(table, old.fields())?;
+        let old = old.fields();
+        if table.settles_at_commit() {
+            let old = table.decode(whole(table, &old)?, &mut self.old_scratch).map_err(CaptureError::from)?;
+            return out.push_delete(id, old.iter().copied()).map_err(codec(table)).map_err(Misread::from);
+        }
+        let key = key_of(table, old)?;
         let row = table.decode(&key, &mut self.old_scratch).map_err(CaptureError::from)?;
         let key = table.schema.key.iter().filter_map(|&place| row.get(place).copied());
         out.push_delete(id, key).map_err(codec(table)).map_err(Misread::from)
@@ -173,6 +198,17 @@ fn key_of<'a>(table: &PgTable, mut old: Fields<'a>) -> Result<Fields<'a>, Misrea
         }
     }
     Ok(old)
+}
+
+/// The old row, if all of it was sent.
+fn whole<'f, 'a>(table: &PgTable, old: &'f Fields<'a>) -> Result<&'f [PgField<'a>], Misread> {
+    let open = old.iter().zip(&table.schema.columns).any(|(field, column)| match field {
+        PgField::Unchanged => true,
+        // What is not in a replica identity comes as NULL.
+        PgField::Null => !column.nullable,
+        _ => false,
+    });
+    if open { Err(no_key(table)) } else { Ok(old) }
 }
 
 fn no_key(table: &PgTable) -> Misread {
@@ -210,6 +246,11 @@ fn difference(table: &PgTable, relation: RelationRef<'_>) -> Option<String> {
         {
             return changed(format!("the type of its column {:?} was changed", column.name));
         }
+    }
+    if table.settles_at_commit() && relation.identity != b'f' {
+        let what = "its primary key is deferrable, which takes whole old rows, and its replica identity is not FULL any more; \
+                    change it back, or begin with a new snapshot";
+        return Some(what.to_owned());
     }
     let in_identity = |place: &usize| described.get(*place).is_some_and(|column| column.in_identity);
     if relation.identity == b'n' || !table.schema.key.iter().all(in_identity) {

@@ -74,10 +74,31 @@ pub fn fit(table: &PgTable) -> Result<PgTable, CaptureError> {
     let unfit = |reason: String| CaptureError::Unfit { table: table.schema.name.clone(), reason };
     let quoted = table.quoted();
     if !matches!(table.kind, PgKind::Table | PgKind::Partitioned) {
-        return Err(unfit("the log has changes of tables only; name the tables that it is made of".to_owned()));
+        let (kind, remedy) = (table.kind, table.kind.remedy());
+        return Err(unfit(format!("it is a {kind}, and the log has changes of tables only; {remedy}")));
+    }
+    for leaf in &table.leaves {
+        let who =
+            if table.kind == PgKind::Partitioned { format!("its partition {}", leaf.quoted) } else { "it".to_owned() };
+        if leaf.unlogged {
+            let remedy = format!("run ALTER TABLE {} SET LOGGED", leaf.quoted);
+            return Err(unfit(format!(
+                "{who} is unlogged, so its changes are not in the log; {remedy}, or use cdc-trigger"
+            )));
+        }
+        if leaf.kind != PgKind::Table {
+            let kind = leaf.kind;
+            return Err(unfit(format!("{who} is a {kind}, whose changes are not in the log; use full-refresh")));
+        }
     }
     let stream = table.without_generated()?;
     let stream = match &stream.replica_identity {
+        PgReplicaIdentity::Nothing if stream.settles_at_commit() => {
+            return Err(unfit(format!(
+                "its primary key is deferrable, which is no replica identity, so once it is published the server refuses every update \
+                 and delete; run ALTER TABLE {quoted} REPLICA IDENTITY FULL, or use cdc-trigger"
+            )));
+        }
         PgReplicaIdentity::Nothing => {
             return Err(unfit(format!(
                 "its replica identity tells nothing of old rows, so once it is published the server refuses every update \
@@ -113,8 +134,8 @@ pub(super) fn make_for(
     crate::storage::private::create_folders(&options.folder)
         .map_err(SourceError::io("make the folder", &options.folder))?;
     let own_publication = options.own_publication();
+    check_leaves(client, &tables)?;
     if own_publication {
-        check_leaves(client, &tables)?;
         let only = |table: &PgTable| if table.kind == PgKind::Partitioned { "" } else { "ONLY " };
         let list: Vec<String> = tables.iter().map(|table| format!("{}{}", only(table), table.quoted())).collect();
         // One transaction: there is none of ours without its mark.
@@ -143,16 +164,19 @@ fn check_leaves(client: &mut Client, tables: &[PgTable]) -> Result<(), CaptureEr
     for table in tables.iter().filter(|table| table.kind == PgKind::Partitioned) {
         let oids: Vec<u32> = table.leaves.iter().map(|leaf| leaf.oid).collect();
         let sql = "SELECT c.oid::regclass::text FROM pg_class c WHERE c.oid = ANY($1) AND (c.relreplident = 'n' \
-            OR (c.relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)) \
+            OR (c.relreplident <> 'f' AND $2) \
+            OR (c.relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_index i \
+                WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate)) \
             OR (c.relreplident = 'i' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident))) \
             LIMIT 1";
-        let found =
-            client.query_opt(sql, &[&oids]).map_err(SourceError::postgres("read partitions of", table.quoted()))?;
+        let found = client
+            .query_opt(sql, &[&oids, &table.settles_at_commit()])
+            .map_err(SourceError::postgres("read partitions of", table.quoted()))?;
         if let Some(row) = found {
             let leaf: String = row.get(0);
             let reason = format!(
-                "its partition {leaf} has no replica identity, so the server would refuse its updates; give it a primary key, or run \
-                 ALTER TABLE {leaf} REPLICA IDENTITY FULL"
+                "its partition {leaf} has no replica identity that tells of its old rows what the table's does; run \
+                 ALTER TABLE {leaf} REPLICA IDENTITY FULL, or give it a primary key that is not deferrable"
             );
             return Err(CaptureError::Unfit { table: table.schema.name.clone(), reason });
         }

@@ -20,9 +20,16 @@
 //!
 //! # Triggers of others
 //!
-//! A trigger of somebody else's that changes *the same rows* again runs, with our triggers behind its own statements, before
-//! ours behind the outer statement, whose transition tables are then out of date. Where a table has any trigger that is
-//! not ours at the time of the setup, or a foreign key to itself, ours log the rows as they are in the table by then, at the cost of a look-up each.
+//! A trigger of somebody else's that changes *the same rows* again runs, with our triggers after its own statements, before
+//! ours after the outer statement, whose transition tables are then out of date. Where a table has any trigger that is
+//! not ours at the time of the setup, or a foreign key to itself, ours log whole rows that went and came, which come to the same
+//! in any order, and the poller sums up what a transaction comes to (`net`). So do they where the primary key is
+//! deferrable, since two rows may have one key inside a transaction.
+//!
+//! # Keys that are equal and not the same
+//!
+//! `1.0` and `1.00` are one key to a unique index over numeric, and two values to whoever reads them. So an update's old keys are
+//! compared with its new ones by image (`*=`), not by the type's equality, unless the two are the same for the type.
 //!
 //! Partitioned tables, partitions, and tables that inherit or are inherited from are refused: a statement may name the one and
 //! pass the other's triggers by. A definition of a followed table that changes makes the users' writes fail, until the triggers
@@ -35,7 +42,7 @@ mod setup;
 
 use crate::capture::CaptureError;
 use crate::model::{Lsn, TableId, ValueRef};
-use crate::source::postgres::{PgCut, PgSource};
+use crate::source::postgres::{PgCut, PgSource, PgTable};
 use crate::source::{Inside, SourceError};
 use ::postgres::Client;
 use setup::{DELETED, Filled, UPDATED, changelog, names};
@@ -65,6 +72,14 @@ impl std::fmt::Debug for PgTriggerCapture {
 }
 
 impl PgTriggerCapture {
+    /// Whether the table is one that fires triggers.
+    ///
+    /// # Errors
+    /// [`CaptureError::Unfit`] with the remedy, if it is not.
+    pub fn fit(table: &PgTable) -> Result<(), CaptureError> {
+        setup::fit(table)
+    }
+
     /// Makes changelog and triggers.
     ///
     /// # Errors

@@ -1,17 +1,18 @@
 //! Reading what one state of the server includes and the last one did not.
 
 use super::PgTriggerCapture;
-use super::setup::{DELETED, INSERTED, TRUNCATED, UPDATED, changelog, names};
+use super::setup::{CAME, DELETED, INSERTED, TRUNCATED, UPDATED, WENT, changelog, names};
 use crate::capture::CaptureError;
 use crate::capture::Polled;
 use crate::capture::postgres::PgSnapshot;
+use crate::capture::postgres::net::net;
 use crate::clock::Clock;
 use crate::model::{ChangeBuf, CommitTime, Lsn, TableId, Transaction};
-use crate::source::postgres::{PgCut, PgTable, Scratch, TableReader};
+use crate::source::postgres::{PgCut, PgSource, PgTable, Scratch, TableReader};
 use crate::source::wall_clock;
 use ::postgres::fallible_iterator::FallibleIterator;
 use ::postgres::types::ToSql;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 /// How long positions stand still while only other tables change.
@@ -21,6 +22,21 @@ const EMPTY_EVERY: Duration = Duration::from_millis(50);
 #[derive(Default)]
 struct Gathered {
     changes: Vec<(i64, ChangeBuf)>,
+    /// Tables of which whole rows were logged.
+    whole: BTreeSet<TableId>,
+}
+
+impl Gathered {
+    /// Puts the changes in their order, and sums those up of which whole rows were logged.
+    fn settle(&mut self, source: &PgSource) -> Result<(), CaptureError> {
+        self.changes.sort_unstable_by_key(|&(number, _)| number);
+        let Some(&(last, _)) = self.changes.last().filter(|_| !self.whole.is_empty()) else { return Ok(()) };
+        let mut all = ChangeBuf::new();
+        self.changes.iter().for_each(|(_, change)| all.append(change));
+        let whole = |id: TableId| self.whole.contains(&id).then(|| source.catalog().tables.get(id.index())).flatten();
+        self.changes = vec![(last, net(all, whole)?)];
+        Ok(())
+    }
 }
 
 impl PgTriggerCapture {
@@ -92,6 +108,7 @@ impl PgTriggerCapture {
         for (id, _) in source.catalog().iter() {
             self.read_table(id, source.table(id)?, &mut gathered)?;
         }
+        gathered.values_mut().try_for_each(|gathered: &mut Gathered| gathered.settle(&source))?;
         Ok(gathered)
     }
 
@@ -132,11 +149,14 @@ impl PgTriggerCapture {
             let (xid, number): (i64, i64) = (row.get(0), row.get(1));
             let mut change = ChangeBuf::new();
             let codec = |error| CaptureError::Codec { table: schema.name.clone(), source: error };
-            match row.get::<_, &str>(2) {
+            let op: &str = row.get(2);
+            match op {
                 INSERTED => change.push_insert(id, reader.decode(&row, row_first, &mut scratch)?).map_err(codec)?,
                 UPDATED => {
                     change.push_update(id, None, reader.decode(&row, row_first, &mut scratch)?).map_err(codec)?;
                 }
+                WENT => change.push_delete(id, reader.decode(&row, row_first, &mut scratch)?).map_err(codec)?,
+                CAME => change.push_insert(id, reader.decode(&row, row_first, &mut scratch)?).map_err(codec)?,
                 DELETED => change.push_delete(id, reader.decode_key(&row, key_first, &mut scratch)?).map_err(codec)?,
                 TRUNCATED => change.push_truncate(id),
                 op => {
@@ -144,7 +164,11 @@ impl PgTriggerCapture {
                     return Err(CaptureError::Damaged { reason });
                 }
             }
-            gathered.entry(xid).or_default().changes.push((number, change));
+            let of_transaction = gathered.entry(xid).or_default();
+            if matches!(op, WENT | CAME) {
+                of_transaction.whole.insert(id);
+            }
+            of_transaction.changes.push((number, change));
         }
         Ok(())
     }
@@ -168,13 +192,10 @@ impl PgTriggerCapture {
     }
 }
 
-/// Transactions in the order of their last changes, with positions up to `position`. Those for which there is no room
+/// Transactions, each with its changes in order, in the order of their last changes, with positions up to `position`. Those for which there is no room
 /// become one, which is no other state: all of them come from one.
 fn ordered(gathered: HashMap<i64, Gathered>, through: Lsn, position: Lsn) -> Vec<Transaction> {
     let mut all: Vec<Vec<(i64, ChangeBuf)>> = gathered.into_values().map(|gathered| gathered.changes).collect();
-    for changes in &mut all {
-        changes.sort_unstable_by_key(|&(number, _)| number);
-    }
     all.sort_unstable_by_key(|changes| changes.last().map(|&(number, _)| number));
     let now: CommitTime = wall_clock();
     let (count, room) = (all.len() as u64, position.0.saturating_sub(through.0));
@@ -203,7 +224,12 @@ mod tests {
             (number, change)
         };
         let all = numbers.iter().enumerate();
-        all.map(|(xid, numbers)| (xid as i64, Gathered { changes: numbers.iter().map(change).collect() })).collect()
+        let sorted = |numbers: &[i64]| {
+            let mut numbers = numbers.to_vec();
+            numbers.sort_unstable();
+            Gathered { changes: numbers.iter().map(change).collect(), ..Gathered::default() }
+        };
+        all.map(|(xid, numbers)| (xid as i64, sorted(numbers))).collect()
     }
 
     fn told(transactions: &[Transaction]) -> Vec<(u64, Vec<u32>)> {

@@ -5,12 +5,16 @@ use crate::model::TableId;
 use crate::source::postgres::{OWN_SCHEMA, PgKind, PgSource, PgTable, TableReader};
 use crate::source::quote;
 use ::postgres::Client;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 pub(super) const INSERTED: &str = "I";
 pub(super) const UPDATED: &str = "U";
 pub(super) const DELETED: &str = "D";
 pub(super) const TRUNCATED: &str = "T";
+/// A whole row as it was before, and one as it is after.
+pub(super) const WENT: &str = "O";
+pub(super) const CAME: &str = "N";
 
 /// Who fills the changelog.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,13 +33,12 @@ pub(super) fn set_up(source: &PgSource, filled: Filled) -> Result<(), CaptureErr
     for (id, _) in source.catalog().iter() {
         let table = source.table(id)?;
         let name = &table.schema.name;
-        client
-            .batch_execute(&changelog_sql(id, table))
-            .map_err(CaptureError::postgres("make the changelog of table", name))?;
+        let sql = changelog_sql(id, table, &base_types(&mut client, table)?);
+        client.batch_execute(&sql).map_err(CaptureError::postgres("make the changelog of table", name))?;
         if filled == Filled::ByTriggers {
             check_whole(&mut client, table)?;
-            let changed_behind = is_changed_behind(&mut client, table)?;
-            let (functions, on_table) = triggers_sql(id, table, changed_behind);
+            let in_order = !table.settles_at_commit() && !is_changed_behind(&mut client, table)?;
+            let (functions, on_table) = triggers_sql(id, table, in_order);
             let made = client.batch_execute(&functions);
             made.map_err(CaptureError::postgres("make the functions that log table", name))?;
             triggers.push((name, on_table));
@@ -105,16 +108,47 @@ pub(super) fn changelog(id: TableId) -> String {
     format!("{OWN_SCHEMA}.changelog_{}", id.0)
 }
 
+/// As a string constant that holds any text, names with `$body$` in them too, whatever the session's settings.
+fn dollar_quoted(text: &str) -> String {
+    let mark = (0u32..).map(|number| format!("$f{number}$")).find(|mark| !text.contains(mark.as_str()));
+    // There are more numbers than a text has places for them.
+    let mark = mark.unwrap_or_default();
+    format!("{mark}{text}{mark}")
+}
+
 pub(super) fn names(letter: char, count: usize) -> Vec<String> {
     (0..count).map(|place| format!("{letter}{place}")).collect()
 }
 
-/// Columns with the very types of the table's: `k` for the key before, `c` for the row after.
-fn changelog_sql(id: TableId, table: &PgTable) -> String {
+/// The columns that are of a domain, by their numbers, each with the type at the domain's base.
+fn base_types(client: &mut Client, table: &PgTable) -> Result<HashMap<i16, String>, CaptureError> {
+    let sql = "WITH RECURSIVE base(attnum, typid, typmod) AS (
+          SELECT attnum, atttypid, atttypmod FROM pg_catalog.pg_attribute
+          WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped
+          UNION ALL SELECT b.attnum, t.typbasetype, t.typtypmod FROM base b
+          JOIN pg_catalog.pg_type t ON t.oid = b.typid WHERE t.typtype = 'd')
+        SELECT b.attnum, pg_catalog.format_type(b.typid, b.typmod) FROM base b
+        JOIN pg_catalog.pg_type t ON t.oid = b.typid AND t.typtype <> 'd'
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = b.attnum AND a.atttypid <> b.typid";
+    let failed = || CaptureError::postgres("read the types of table", &table.schema.name);
+    let rows = client.query(sql, &[&table.oid]).map_err(failed())?;
+    let pair = |row: &::postgres::Row| Ok((row.try_get(0)?, row.try_get(1)?));
+    rows.iter().map(pair).collect::<Result<_, ::postgres::Error>>().map_err(failed())
+}
+
+/// Columns with the very types of the table's: `k` for the key before, `c` for the row after. A domain's base takes its place:
+/// a change fills only some of the columns, and a domain may refuse the NULL in the others.
+fn changelog_sql(id: TableId, table: &PgTable, base_types: &HashMap<i16, String>) -> String {
     let (name, schema) = (changelog(id), &table.schema);
-    let column = |place: &usize| schema.columns.get(*place).map_or_else(String::new, |column| quote(&column.name));
-    let keys = schema.key.iter().enumerate().map(|(place, key)| format!("t.{} AS k{place}", column(key)));
-    let columns = (0..schema.columns.len()).map(|place| format!("t.{} AS c{place}", column(&place)));
+    let column = |place: usize| match (schema.columns.get(place), table.columns.get(place)) {
+        (Some(column), Some(of)) => {
+            let cast = base_types.get(&of.number).map_or_else(String::new, |base| format!("::{base}"));
+            format!("t.{}{cast}", quote(&column.name))
+        }
+        _ => String::new(),
+    };
+    let keys = schema.key.iter().enumerate().map(|(place, &key)| format!("{} AS k{place}", column(key)));
+    let columns = (0..schema.columns.len()).map(|place| format!("{} AS c{place}", column(place)));
     let parts: Vec<String> = keys.chain(columns).collect();
     format!(
         "CREATE TABLE {name} AS SELECT {} FROM {} AS t WHERE false;
@@ -128,7 +162,7 @@ fn changelog_sql(id: TableId, table: &PgTable) -> String {
     )
 }
 
-/// Whether others' triggers run before ours behind a statement and may change the same rows again: any, also those before a
+/// Whether others' triggers run before ours after a statement and may change the same rows again: any, also those before a
 /// row, which may change a row that the statement changed already; and foreign keys of the table to itself.
 fn is_changed_behind(client: &mut Client, table: &PgTable) -> Result<bool, CaptureError> {
     let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger t
@@ -139,20 +173,35 @@ fn is_changed_behind(client: &mut Client, table: &PgTable) -> Result<bool, Captu
     Ok(row.map_err(CaptureError::postgres("look at the triggers of table", &table.schema.name))?.get(0))
 }
 
-/// Statement triggers fire for the table that a statement names, with the rows of all that belong to it.
-fn check_whole(client: &mut Client, table: &PgTable) -> Result<(), CaptureError> {
-    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE $1 IN (inhparent, inhrelid))";
-    let row = client.query_one(sql, &[&table.oid]);
-    let related: bool = row.map_err(CaptureError::postgres("look at the heirs of table", &table.schema.name))?.get(0);
-    if !related && table.kind != PgKind::Partitioned {
+/// Fails for what fires no triggers.
+pub(super) fn fit(table: &PgTable) -> Result<(), CaptureError> {
+    if matches!(table.kind, PgKind::Table | PgKind::Partitioned) {
         return Ok(());
     }
-    let reason = "statements that name its parent, or a table that inherits from it or is a partition of it, would pass its \
-        triggers by; use cdc-log";
+    let reason = format!("it is a {}, which fires no triggers for its changes; {}", table.kind, table.kind.remedy());
+    Err(CaptureError::Unfit { table: table.schema.name.clone(), reason })
+}
+
+/// Statement triggers fire for the table that a statement names, with the rows of all that belong to it.
+fn check_whole(client: &mut Client, table: &PgTable) -> Result<(), CaptureError> {
+    fit(table)?;
+    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE $1 IN (inhparent, inhrelid)), \
+        EXISTS (SELECT FROM pg_catalog.pg_subscription_rel WHERE srrelid = $1)";
+    let row = client.query_one(sql, &[&table.oid]);
+    let row = row.map_err(CaptureError::postgres("look at what writes to table", &table.schema.name))?;
+    let (related, subscribed): (bool, bool) = (row.get(0), row.get(1));
+    let reason = if related || table.kind == PgKind::Partitioned {
+        "statements that name its parent, or a table that inherits from it or is a partition of it, would pass its \
+            triggers by; use cdc-log"
+    } else if subscribed {
+        "a subscription writes to it, and its changes fire no triggers of statements; use cdc-log"
+    } else {
+        return Ok(());
+    };
     Err(CaptureError::Unfit { table: table.schema.name.clone(), reason: reason.to_owned() })
 }
 
-/// What is to be logged behind each event.
+/// What is to be logged after each event.
 struct Bodies {
     insert: String,
     update: String,
@@ -160,45 +209,38 @@ struct Bodies {
 }
 
 impl Bodies {
-    /// From the transition tables alone.
-    fn of_transition(log: &str, columns: &Columns) -> Bodies {
+    /// Old keys that are gone, and new rows. A key has one row at every moment, so what came last for a key counts.
+    fn of_keys(log: &str, table: &PgTable, columns: &Columns) -> Bodies {
         let Columns { k, c, .. } = columns;
+        let (old, new) = (columns.key("o"), columns.key("n"));
+        // A statement changes each row once, so its old keys that are no new keys are gone, whatever was swapped. Keys that the
+        // database calls equal may be different values to whoever reads them, so images are compared where that can be.
+        let gone = if table.key_equality_is_identity() {
+            // EXCEPT, since a session plans this once, and a join planned for one row would take a large update's square.
+            format!("SELECT {old} FROM old_rows AS o EXCEPT SELECT {new} FROM new_rows AS n")
+        } else {
+            format!(
+                "SELECT {old} FROM old_rows AS o WHERE NOT EXISTS (SELECT FROM new_rows AS n
+                    WHERE ROW({new})::record OPERATOR(pg_catalog.*=) ROW({old})::record)"
+            )
+        };
         Bodies {
             insert: format!("INSERT INTO {log}(op, {c}) SELECT '{INSERTED}', {} FROM new_rows AS n;", columns.row("n")),
-            // A statement changes each row once, so its old keys that are no new keys are gone, whatever was swapped.
             update: format!(
-                // EXCEPT, since a session plans this once, and a join planned for one row would take a large update's square.
-                "INSERT INTO {log}(op, {k}) SELECT '{DELETED}', gone.* FROM
-                    (SELECT {0} FROM old_rows AS o EXCEPT SELECT {1} FROM new_rows AS n) AS gone;
-                INSERT INTO {log}(op, {c}) SELECT '{UPDATED}', {2} FROM new_rows AS n;",
-                columns.key("o"),
-                columns.key("n"),
+                "INSERT INTO {log}(op, {k}) SELECT '{DELETED}', gone.* FROM ({gone}) AS gone;
+                INSERT INTO {log}(op, {c}) SELECT '{UPDATED}', {} FROM new_rows AS n;",
                 columns.row("n")
             ),
-            delete: format!("INSERT INTO {log}(op, {k}) SELECT '{DELETED}', {} FROM old_rows AS o;", columns.key("o")),
+            delete: format!("INSERT INTO {log}(op, {k}) SELECT '{DELETED}', {old} FROM old_rows AS o;"),
         }
     }
 
-    /// From the table as it is by now, for the keys that the transition tables name.
-    fn of_table(log: &str, target: &str, columns: &Columns) -> Bodies {
-        let Columns { k, c, .. } = columns;
-        let present = format!(
-            "INSERT INTO {log}(op, {c}) SELECT '{UPDATED}', {} FROM ONLY {target} AS t
-                WHERE EXISTS (SELECT FROM new_rows AS n WHERE ({}) = ({}));",
-            columns.row("t"),
-            columns.key("n"),
-            columns.key("t")
-        );
-        let absent = format!(
-            "INSERT INTO {log}(op, {k}) SELECT '{DELETED}', {0} FROM old_rows AS o
-                WHERE NOT EXISTS (SELECT FROM ONLY {target} AS t WHERE ({1}) = ({0}));",
-            columns.key("o"),
-            columns.key("t")
-        );
-        // Planned at each execution, for as many rows as there are.
-        let planned = |sql: &str| format!("EXECUTE $sql${sql}$sql$;");
-        let (present, absent) = (planned(&present), planned(&absent));
-        Bodies { insert: present.clone(), update: format!("{absent} {present}"), delete: absent }
+    /// Whole rows that went and came, which are summed up at the commit: see [`net`](crate::capture::postgres::net).
+    fn of_whole_rows(log: &str, columns: &Columns) -> Bodies {
+        let c = &columns.c;
+        let went = format!("INSERT INTO {log}(op, {c}) SELECT '{WENT}', {} FROM old_rows AS o;", columns.row("o"));
+        let came = format!("INSERT INTO {log}(op, {c}) SELECT '{CAME}', {} FROM new_rows AS n;", columns.row("n"));
+        Bodies { insert: came.clone(), update: format!("{went} {came}"), delete: went }
     }
 }
 
@@ -225,13 +267,14 @@ impl Columns<'_> {
 }
 
 /// The functions, and the triggers that call them.
-fn triggers_sql(id: TableId, table: &PgTable, changed_behind: bool) -> (String, String) {
+fn triggers_sql(id: TableId, table: &PgTable, in_order: bool) -> (String, String) {
     let (log, schema, target) = (changelog(id), &table.schema, TableReader::new(table).quoted());
     let k = names('k', schema.key.len()).join(", ");
     let c = names('c', schema.columns.len()).join(", ");
     let columns = Columns { table, k, c };
-    let bodies =
-        if changed_behind { Bodies::of_table(&log, &target, &columns) } else { Bodies::of_transition(&log, &columns) };
+    let bodies = if in_order { Bodies::of_keys(&log, table, &columns) } else { Bodies::of_whole_rows(&log, &columns) };
+    // Without it, a join of images that was planned for one row would take a large update's square.
+    let join = if in_order && !table.key_equality_is_identity() { " SET enable_nestloop = off" } else { "" };
     let truncate = format!("INSERT INTO {log}(op) VALUES('{TRUNCATED}');");
     let (mut functions, mut triggers) = (String::new(), String::new());
     for (event, body, transition) in [
@@ -246,10 +289,11 @@ fn triggers_sql(id: TableId, table: &PgTable, changed_behind: bool) -> (String, 
         let _ = write!(
             functions,
             "CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-                SET search_path = pg_catalog, pg_temp SET row_security = off
-                AS $body$ BEGIN {body} RETURN NULL; END $body$;"
+                SET search_path = pg_catalog, pg_temp SET row_security = off{join}
+                AS {};",
+            dollar_quoted(&format!(" BEGIN {body} RETURN NULL; END "))
         );
-        // Also where a subscription or a restore writes.
+        // Also where `session_replication_role` says that ordinary triggers rest, as a restore may.
         let _ = write!(
             triggers,
             "CREATE TRIGGER _freshbench_{event} AFTER {event} ON {target} {transition}

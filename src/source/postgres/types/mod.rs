@@ -219,6 +219,13 @@ impl PgCoding {
         self != PgCoding::Output
     }
 
+    /// A value of such a column as it arrives in a binary result of [`select_item`](super::table::select_item). Every reader of
+    /// a SELECT list takes its values through here.
+    #[inline]
+    pub(super) fn selected(self, bytes: &[u8]) -> PgField<'_> {
+        if self.is_native() { PgField::Binary(bytes) } else { PgField::Text(bytes) }
+    }
+
     /// Decodes one value; what has to be printed or unescaped is appended to `scratch`.
     ///
     /// # Errors
@@ -283,7 +290,13 @@ fn shown(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if text.len() <= 60 => format!("{text:?}"),
         Ok(_) => format!("a text of {} bytes", bytes.len()),
-        Err(_) => format!("{} bytes that are no UTF-8", bytes.len()),
+        Err(error) => {
+            const SHOWN_MAX: usize = 16;
+            // From the first byte that is wrong on, or a little before.
+            let from = error.valid_up_to().saturating_sub(SHOWN_MAX / 2).min(bytes.len());
+            let part: String = bytes.iter().skip(from).take(SHOWN_MAX).map(|byte| format!("{byte:02x}")).collect();
+            format!("{} bytes that are not UTF-8 (\\x{part} at byte {from})", bytes.len())
+        }
     }
 }
 
