@@ -2,12 +2,14 @@
 
 mod cursor;
 mod fence;
+mod judge;
 mod log;
 mod snapshot;
 mod trigger;
 
 pub use cursor::PgCursorCapture;
 pub use fence::PgFence;
+pub use judge::PgJudge;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use log::read_pgoutput;

@@ -43,10 +43,19 @@ const INDEXES: &str = "SELECT i.indisprimary, i.indisreplident, i.indimmediate, 
     AND i.indpred IS NULL AND i.indexprs IS NULL AND (i.indimmediate OR i.indisprimary) \
     ORDER BY NOT i.indisprimary, NOT i.indisreplident, i.indexrelid";
 
-const LEAVES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, coalesce(a.amname, '')::text \
-    FROM pg_catalog.pg_partition_tree($1::oid::regclass) p JOIN pg_catalog.pg_class c ON c.oid = p.relid \
+/// The relations that hold the rows, as the snapshot has them: by the catalog's own rows, since the server's functions know
+/// the present only. A partition that is being detached concurrently is none any more. Whether each may be read by itself:
+/// who may read a partitioned table needs no right on its partitions, and their policies are not asked for then.
+const LEAVES: &str = "WITH RECURSIVE tree(oid) AS (SELECT $1::oid UNION ALL SELECT i.inhrelid FROM tree t \
+      JOIN pg_catalog.pg_class p ON p.oid = t.oid AND p.relkind = 'p' \
+      JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid \
+      WHERE coalesce(pg_catalog.to_jsonb(i) ->> 'inhdetachpending', 'false') = 'false') \
+    SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, coalesce(a.amname, '')::text, c.relfilenode, \
+    coalesce(pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
+      AND NOT pg_catalog.row_security_active(c.oid), false), pg_catalog.row_security_active($1::oid) \
+    FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid \
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam \
-    WHERE p.isleaf ORDER BY c.oid";
+    WHERE c.relkind <> 'p' ORDER BY c.oid";
 
 impl PgTable {
     /// Finds a table by its name and reads everything about it. Without a schema, `public` is looked in first; after it
@@ -198,14 +207,18 @@ fn assemble(
     for row in columns {
         add_column(&mut table, row, server_version)?;
     }
+    let partitioned = kind == PgKind::Partitioned;
     for leaf in leaves {
         let (schema, name): (String, String) = (leaf.try_get(1)?, leaf.try_get(2)?);
-        let by_ctid = by_ctid(kind_of(leaf.try_get(3)?), leaf.try_get(4)?);
-        table.leaves.push(PgLeaf { oid: leaf.try_get(0)?, quoted: qualified(&schema, &name), by_ctid });
-    }
-    if kind != PgKind::Partitioned {
-        let by_ctid = by_ctid(kind, relation.try_get(4)?);
-        table.leaves = vec![PgLeaf { oid, quoted: table.quoted(), by_ctid }];
+        let (may, hidden): (bool, bool) = (leaf.try_get(6)?, leaf.try_get(7)?);
+        table.leaves.push(PgLeaf {
+            oid: leaf.try_get(0)?,
+            quoted: qualified(&schema, &name),
+            by_ctid: by_ctid(kind_of(leaf.try_get(3)?), leaf.try_get(4)?),
+            // A policy on the root would be passed over.
+            by_itself: !partitioned || (may && !hidden),
+            storage: leaf.try_get(5)?,
+        });
     }
     add_key(&mut table, relation.try_get(3)?, indexes)?;
     Ok(table)

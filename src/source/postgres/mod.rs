@@ -9,6 +9,7 @@ mod client;
 mod connect;
 mod copy_rows;
 mod cut;
+mod definition;
 mod discover;
 mod health;
 mod name;
@@ -27,6 +28,7 @@ mod wire;
 pub use connect::{RECONNECT_PATIENCE, RECONNECT_PAUSE};
 pub use copy_rows::PgCopyRows;
 pub use cut::PgCut;
+pub use definition::PgKept;
 pub use health::{PgFinding, PgVerdict, examine};
 pub use name::PgTableName;
 pub use options::{PgHost, PgOptions, SslMode, without_secret};
@@ -39,6 +41,7 @@ pub use types::{PgCoding, PgField, PgMisfit, PgScratch};
 pub use wire::{Mode, TextRow, Wire};
 
 pub(crate) use bind::Bound;
+pub(crate) use definition::lock_sql;
 pub(crate) use reader::Scratch;
 
 pub(super) use client::{PgClient, Session, look_up};
