@@ -7,6 +7,7 @@ mod server;
 
 mod attach;
 mod connect;
+mod definitions;
 mod doctor;
 mod dump;
 mod log_changes;

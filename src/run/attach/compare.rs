@@ -3,8 +3,8 @@
 //! The judge finds the tables again in that state ([`PgJudge`]). Were it to go by what the reader found out about them, both
 //! would be wrong alike.
 
-use crate::capture::SourceSnapshot;
 use crate::capture::postgres::PgJudge;
+use crate::capture::{CaptureError, SourceSnapshot};
 use crate::model::{Catalog, Key, TableId, Value, ValueRef};
 use crate::oracle::{ExpectedTable, TableDiff, diff};
 use crate::report::{SinkValidation, Validation};
@@ -76,7 +76,10 @@ pub(super) fn compare(of: &Compared<'_>, kept: PgKept) -> Result<Validation, Run
     let Some(state) = snapshot.postgres() else {
         return Err(RunError::measuring("the state to compare with is no PostgreSQL's"));
     };
-    let judge = PgJudge::of(state, source.tables(), kept).map_err(RunError::measuring)?;
+    let judge = PgJudge::of(state, source.tables(), kept).map_err(|cause| match cause {
+        CaptureError::Source(cause) => RunError::Source(cause),
+        cause => RunError::measuring(cause),
+    })?;
     let mut validation = Validation {
         promise: promise.name().to_owned(),
         position: snapshot.position().0,

@@ -332,7 +332,8 @@ fn follow(
         loading: (begun, loaded),
         reads: reads.as_ref(),
     };
-    let (mut case, warned) = attached.figures(&mut validation)?;
+    let (mut case, mut warned) = attached.figures(&mut validation)?;
+    warned.extend(heirs(source));
     case.validation = validation;
     Ok(Followed { case, warned, length: end.since(start), interrupted })
 }
@@ -388,6 +389,23 @@ fn wait(
         progress.at(u64::try_from(now.since(start).as_millis()).unwrap_or(u64::MAX));
         std::thread::sleep(STEP);
     }
+}
+
+/// Tables whose rows a plain SELECT shows together with those of others, which are neither followed nor compared.
+fn heirs(source: &PgSource) -> Vec<String> {
+    let sql = "SELECT pg_catalog.string_agg(i.inhrelid::pg_catalog.regclass::text, ', ' ORDER BY i.inhrelid) \
+        FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid \
+        WHERE i.inhparent = $1 AND NOT c.relispartition";
+    let Ok(mut client) = source.connect() else { return Vec::new() };
+    let of_table = |table: &PgTable| {
+        let heirs: Option<String> = client.query_one(sql, &[&table.oid]).ok()?.try_get(0).ok()?;
+        Some(format!(
+            "of table {:?} its own rows alone were followed and compared (SELECT .. FROM ONLY), not those of tables that inherit \
+             from it ({}); name them too",
+            table.schema.name, heirs?
+        ))
+    };
+    source.tables().iter().filter_map(of_table).collect()
 }
 
 /// Whether anybody commits, by the server's count of changed rows in the database.
@@ -464,7 +482,15 @@ fn fence(
         running.end_at(snapshot.position());
     }
     running.hold_source(false, Duration::ZERO);
-    fixed.map(Some).map_err(RunError::measuring)
+    fixed.map(Some).map_err(|cause| plainly(plan, cause))
+}
+
+/// The cause alone, where it is the source's.
+fn plainly(plan: &AttachPlan, cause: StrategyError) -> RunError {
+    match cause {
+        StrategyError::Source(cause) | StrategyError::Capture(CaptureError::Source(cause)) => RunError::Source(cause),
+        cause => RunError::Strategy { strategy: plan.strategy.name(), cause: Box::new(cause) },
+    }
 }
 
 /// What a warehouse is judged by at the end.

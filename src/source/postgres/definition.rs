@@ -70,6 +70,9 @@ impl PgTable {
         for leaf in &self.leaves {
             match earlier.leaves.iter().find(|before| before.oid == leaf.oid) {
                 None => found.push(format!("partition {} was added", leaf.quoted)),
+                Some(before) if before.attached != leaf.attached => {
+                    found.push(format!("partition {} was detached and attached again", leaf.quoted));
+                }
                 Some(before) if before.storage != leaf.storage => {
                     found.push(format!("{} was emptied or written anew", leaf.quoted));
                 }

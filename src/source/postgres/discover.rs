@@ -46,13 +46,14 @@ const INDEXES: &str = "SELECT i.indisprimary, i.indisreplident, i.indimmediate, 
 /// The relations that hold the rows, as the snapshot has them: by the catalog's own rows, since the server's functions know
 /// the present only. A partition that is being detached concurrently is none any more. Whether each may be read by itself:
 /// who may read a partitioned table needs no right on its partitions, and their policies are not asked for then.
-const LEAVES: &str = "WITH RECURSIVE tree(oid) AS (SELECT $1::oid UNION ALL SELECT i.inhrelid FROM tree t \
+const LEAVES: &str = "WITH RECURSIVE tree(oid, attached) AS (SELECT $1::oid, '' UNION ALL \
+      SELECT i.inhrelid, t.attached || ' ' || i.xmin::text FROM tree t \
       JOIN pg_catalog.pg_class p ON p.oid = t.oid AND p.relkind = 'p' \
       JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid \
       WHERE coalesce(pg_catalog.to_jsonb(i) ->> 'inhdetachpending', 'false') = 'false') \
     SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, coalesce(a.amname, '')::text, c.relfilenode, \
     coalesce(pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
-      AND NOT pg_catalog.row_security_active(c.oid), false), pg_catalog.row_security_active($1::oid) \
+      AND NOT pg_catalog.row_security_active(c.oid), false), pg_catalog.row_security_active($1::oid), tree.attached \
     FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid \
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam \
     WHERE c.relkind <> 'p' ORDER BY c.oid";
@@ -218,6 +219,7 @@ fn assemble(
             // A policy on the root would be passed over.
             by_itself: !partitioned || (may && !hidden),
             storage: leaf.try_get(5)?,
+            attached: leaf.try_get(8)?,
         });
     }
     add_key(&mut table, relation.try_get(3)?, indexes)?;

@@ -87,6 +87,8 @@ pub struct PgLeaf {
     pub by_itself: bool,
     /// `pg_class.relfilenode`: another one after TRUNCATE and whatever else writes a table anew.
     pub storage: u32,
+    /// The transactions that made it a partition, from the root down; empty for the table itself.
+    pub attached: String,
 }
 
 /// A table as it lies in PostgreSQL.

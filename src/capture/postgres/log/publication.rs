@@ -16,6 +16,8 @@ pub(super) struct Publication {
     pub(super) lacks: Vec<String>,
     /// Its catalog entries, each with the transaction that wrote it.
     pub(super) entries: String,
+    /// Whether a table was dropped, and its entry with it: no fault of whoever sees to the publication.
+    pub(super) dropped: bool,
 }
 
 impl Publication {
@@ -31,7 +33,7 @@ impl Publication {
         let Some(row) = client.query_opt(sql, &[&options.publication]).map_err(failed())? else { return Ok(None) };
         let (all, via_root, mut entries): (bool, bool, String) =
             (row.try_get(0).map_err(failed())?, row.try_get(1).map_err(failed())?, row.try_get(2).map_err(failed())?);
-        let mut lacks = Vec::new();
+        let (mut lacks, mut dropped) = (Vec::new(), false);
         if !all {
             let what = "it leaves some kind of change out; set publish = 'insert, update, delete, truncate'";
             lacks.push(what.to_owned());
@@ -42,7 +44,8 @@ impl Publication {
               JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename \
               WHERE t.pubname = p.pubname AND c.oid = $2), \
             pg_catalog.to_jsonb(r) ->> 'prqual' IS NOT NULL, pg_catalog.to_jsonb(r) ->> 'prattrs' IS NOT NULL, \
-            coalesce(r.oid::text || ' ' || r.xmin::text, '') \
+            coalesce(r.oid::text || ' ' || r.xmin::text, ''), \
+            EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = $2) \
             FROM pg_catalog.pg_publication p \
             LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = $2 WHERE p.pubname = $1";
         for table in tables {
@@ -58,6 +61,10 @@ impl Publication {
                 row.try_get(1).map_err(failed())?,
                 row.try_get(2).map_err(failed())?,
             );
+            if !row.try_get::<_, bool>(4).map_err(failed())? {
+                dropped = true;
+                continue;
+            }
             if !there {
                 lacks.push(format!("it has no table {name}; add it"));
             }
@@ -70,7 +77,7 @@ impl Publication {
             entries.push_str(", ");
             entries.push_str(&row.try_get::<_, String>(3).map_err(failed())?);
         }
-        Ok(Some(Publication { lacks, entries }))
+        Ok(Some(Publication { lacks, entries, dropped }))
     }
 }
 
@@ -81,7 +88,9 @@ pub(super) fn altered(options: &LogCaptureOptions, tables: &[PgTable]) -> Result
     let what = match Publication::read(&mut client, options, tables)? {
         None => "it is not there any more".to_owned(),
         Some(now) if !now.lacks.is_empty() => now.lacks.join("; "),
-        Some(now) if !begun.is_empty() && now.entries != begun => "it has all that is followed again".to_owned(),
+        Some(now) if !begun.is_empty() && !now.dropped && now.entries != begun => {
+            "it has all that is followed again".to_owned()
+        }
         Some(_) => return Ok(None),
     };
     Ok(Some(format!(

@@ -210,7 +210,9 @@ fn difference(table: &PgTable, relation: RelationRef<'_>) -> Option<String> {
         // A longer varchar(n) holds its values as before. A numeric's digits are part of the catalog's type.
         let digits = matches!(of.coding, PgCoding::Decimal { .. } | PgCoding::Numeric);
         if of.type_oid != other.type_oid || (digits && of.type_modifier != other.type_modifier) {
-            return changed(format!("the type of its column {:?} was {}, and is another", column.name, of.type_name));
+            let now = ::postgres::types::Type::from_oid(other.type_oid).filter(|_| of.type_oid != other.type_oid);
+            let now = now.map_or_else(|| "another".to_owned(), |now| now.name().to_owned());
+            return changed(format!("the type of its column {:?} was {}, and is {now}", column.name, of.type_name));
         }
     }
     let in_identity = |place: &usize| described.get(*place).is_some_and(|column| column.in_identity);
