@@ -6,6 +6,7 @@ use crate::model::{Lsn, Moment, TableId, ValueRef};
 use crate::source::SourceError;
 use crate::source::postgres::{
     Mode, PgCopyRows, PgCut, PgField, PgKept, PgOptions, PgScratch, PgSource, PgTable, PgTableName, Wire, lock_sql,
+    touch_sql,
 };
 use ::postgres::Client;
 use std::fmt;
@@ -199,6 +200,7 @@ impl PgSnapshot {
         let name: String = row.and_then(|row| row.try_get(0)).map_err(failed("export a snapshot of"))?;
         // Once more, as they are in the snapshot. A partition that was attached after the lock needs one too.
         let found = wanted.find(&mut holder)?;
+        let lock = format!("{lock};{}", touch_sql(&found));
         holder.batch_execute(&lock).map_err(failed("lock the tables for reading at"))?;
         let mut other = exported.map(|_| options.connect()).transpose()?;
         for (table, seen) in found.iter().zip(&seen) {

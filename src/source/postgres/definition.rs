@@ -3,7 +3,7 @@
 //! A definition belongs to the state that it was read in. Whoever reads rows of a later state has to find the table in that
 //! state again: other partitions, another table under the same name, or a column of another type may be there by then.
 
-use super::table::{PgKind, PgTable, qualified};
+use super::table::{PgKeyOrigin, PgKind, PgReplicaIdentity, PgTable};
 use crate::source::SourceError;
 use ::postgres::GenericClient;
 
@@ -136,7 +136,6 @@ fn columns_differ(expected: &PgTable, found: &PgTable, kept: PgKept) -> Option<S
 
 /// Rows that the key of the start tells apart may be several by the key of now.
 fn key_differs(expected: &PgTable, whole: &PgTable, found: &PgTable, kept: PgKept) -> Option<String> {
-    use super::table::{PgKeyOrigin, PgReplicaIdentity};
     let key = |table: &PgTable, places: &[usize]| -> Vec<String> {
         places.iter().filter_map(|&place| Some(table.schema.columns.get(place)?.name.clone())).collect()
     };
@@ -162,10 +161,17 @@ fn key_differs(expected: &PgTable, whole: &PgTable, found: &PgTable, kept: PgKep
     Some(format!("its key was ({}), and {is}", before.join(", ")))
 }
 
-/// `LOCK TABLE .. IN ACCESS SHARE MODE` of those that can be locked; empty for none. A partitioned table is locked with its
-/// partitions, which asks for no right on them.
+/// A statement that keeps others from altering or emptying the tables until the transaction ends; empty for none. A partitioned
+/// table is locked with its partitions and a view with the tables that it is made of, which asks for no right on them.
 pub fn lock_sql<'a>(tables: impl IntoIterator<Item = &'a PgTable>) -> String {
-    let lockable = tables.into_iter().filter(|table| matches!(table.kind, PgKind::Table | PgKind::Partitioned));
-    let names: Vec<String> = lockable.map(|table| qualified(&table.schema_name, &table.table_name)).collect();
+    let lockable = |table: &&PgTable| matches!(table.kind, PgKind::Table | PgKind::Partitioned | PgKind::View);
+    let names: Vec<String> = tables.into_iter().filter(lockable).map(PgTable::quoted).collect();
     if names.is_empty() { String::new() } else { format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", ")) }
+}
+
+/// The same for what LOCK TABLE does not take: reading locks a materialized view against being made again. It fixes the state of a
+/// transaction that has none.
+pub fn touch_sql<'a>(tables: impl IntoIterator<Item = &'a PgTable>) -> String {
+    let untaken = tables.into_iter().filter(|table| table.kind == PgKind::MaterializedView);
+    untaken.map(|table| format!("SELECT FROM {} LIMIT 0;", table.quoted())).collect()
 }

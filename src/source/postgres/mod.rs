@@ -41,7 +41,7 @@ pub use types::{PgCoding, PgField, PgMisfit, PgScratch};
 pub use wire::{Mode, TextRow, Wire};
 
 pub(crate) use bind::Bound;
-pub(crate) use definition::lock_sql;
+pub(crate) use definition::{lock_sql, touch_sql};
 pub(crate) use reader::Scratch;
 
 pub(super) use client::{PgClient, Session, look_up};
