@@ -7,13 +7,13 @@
 //! that names them (another partition, another table under the name), no stamp tells of it: the poll says so and delivers
 //! nothing, and the tables are to be loaded again ([`PgCursorCapture::restart_after`]).
 
-use super::snapshot::PgSnapshot;
+use super::snapshot::{PAUSE, PgSnapshot, REPLACED_ATTEMPTS};
 use crate::capture::CaptureError;
 use crate::capture::{CursorBatch, EachRow};
 use crate::clock::Clock;
 use crate::model::{ChangeBuf, ColumnType, Lsn, TableId, ValueRef};
 use crate::source::postgres::{Bound, PgCut, PgKept, PgKind, PgSource, PgTable, Scratch, TableReader, lock_sql};
-use crate::source::quote;
+use crate::source::{SourceError, quote};
 use ::postgres::Client;
 use ::postgres::fallible_iterator::FallibleIterator;
 use ::postgres::types::ToSql;
@@ -124,18 +124,21 @@ impl PgCursorCapture {
     /// # Errors
     /// When the server refuses, a value can't be held, or `each` fails. The cursor then stays where it was.
     pub fn poll<E: From<CaptureError>>(&mut self, each: &mut EachRow<'_, E>) -> Result<CursorBatch, E> {
-        let place = self.source.place();
-        let failed = || CaptureError::postgres("poll", &place);
-        // Locked first: what is altered between a state and its statements would be read by the wrong definition.
-        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        self.client.batch_execute(begin).map_err(failed())?;
-        let begun = self.begin_poll();
-        let (position, cut, found) = match begun {
-            Ok(begun) => begun,
-            Err(error) => {
-                // That failure is what the user must hear of.
-                let _ = self.client.batch_execute("ROLLBACK");
-                return Err(error.into());
+        let mut attempts = 0;
+        let (position, cut, found) = loop {
+            attempts += 1;
+            match self.begin_poll() {
+                Ok(begun) => break begun,
+                Err(error) => {
+                    // That failure is what the user must hear of.
+                    let _ = self.client.batch_execute("ROLLBACK");
+                    // Whoever puts another table in its place may take two transactions to it.
+                    let replaced = matches!(&error, CaptureError::Source(SourceError::Changed { .. }));
+                    if !replaced || attempts >= REPLACED_ATTEMPTS {
+                        return Err(error.into());
+                    }
+                    std::thread::sleep(PAUSE);
+                }
             }
         };
         self.read_state(position, Some(cut), found, each)
@@ -143,17 +146,17 @@ impl PgCursorCapture {
 
     /// Locks the tables, fixes a state, and finds the tables in it.
     fn begin_poll(&mut self) -> Result<(Lsn, PgCut, Vec<PgTable>), CaptureError> {
-        let lock = lock_sql(&self.definitions);
+        // Locked first: what is altered between a state and its statements would be read by the wrong definition.
+        let lock = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}", lock_sql(&self.definitions));
         if let Err(error) = self.client.batch_execute(&lock) {
-            let gone = error.code().is_some_and(|code| code.code() == NO_TABLE);
-            if !gone {
-                return Err(CaptureError::postgres("lock the tables for reading at", self.source.place())(error));
+            if error.code().is_some_and(|code| code.code() == NO_TABLE) {
+                // Which one, by a look at the catalogs outside of the transaction that failed.
+                let mut other = self.source.connect()?;
+                for table in &self.definitions {
+                    PgTable::find_again(&mut other, table, PgKept::Name)?;
+                }
             }
-            // Which one, by a look at the catalogs outside of the transaction that failed.
-            let mut other = self.source.connect()?;
-            for table in &self.definitions {
-                PgTable::find_again(&mut other, table, PgKept::Name)?;
-            }
+            return Err(CaptureError::postgres("lock the tables for reading at", self.source.place())(error));
         }
         let (position, cut) = self.source.fix_state(&mut self.client)?;
         let mut found = Vec::with_capacity(self.definitions.len());

@@ -21,8 +21,10 @@ const SESSION: &str = "SET statement_timeout = 0; SET idle_in_transaction_sessio
     SET row_security = off";
 /// How long a lock is waited for before all of them are let go for a moment.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
-const PAUSE: Duration = Duration::from_millis(200);
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
 const ATTEMPTS: u32 = 100;
+/// Looks at a table that is not there, or is another one, until that is believed.
+pub(super) const REPLACED_ATTEMPTS: u32 = 6;
 /// SQLSTATE of a lock that was not to be had in time, and of a deadlock.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 const DEADLOCK: &str = "40P01";
@@ -156,6 +158,10 @@ impl PgSnapshot {
                 }
                 // Another state of its own may do; one that was given stays what it is.
                 Err(CaptureError::Altered { .. }) => from.0.is_none(),
+                // Whoever puts another table in its place may take two transactions to it.
+                Err(CaptureError::Source(SourceError::Changed { .. })) => {
+                    from.0.is_none() && attempts < REPLACED_ATTEMPTS
+                }
                 _ => false,
             };
             if !again || attempts == ATTEMPTS {
