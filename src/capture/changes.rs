@@ -234,7 +234,13 @@ impl ChangeCapture {
     /// When the database fails or a value can't be held; the next poll then begins at the same place.
     pub fn poll(&mut self, max_changes: u64, limit: Lsn, out: &mut Vec<Transaction>) -> Result<Polled, CaptureError> {
         match self {
-            ChangeCapture::Log(log) => log.poll(max_changes, limit, out),
+            // What did not fit at the beginning is bad input; what fits no more is the stream's end.
+            ChangeCapture::Log(log) => log.poll(max_changes, limit, out).map_err(|error| match error {
+                CaptureError::Unfit { table, reason } => {
+                    CaptureError::Slot { slot: log.slot.clone(), reason: format!("table {table:?}: {reason}") }
+                }
+                other => other,
+            }),
             ChangeCapture::Sqlite(capture) => capture.poll(max_changes, out),
             ChangeCapture::Postgres(capture) => capture.poll(out),
         }

@@ -46,7 +46,7 @@ pub type EachRow<'a, E> = dyn FnMut(TableId, &[ValueRef<'_>]) -> Result<(), E> +
 type Place = (Option<i64>, Boundary);
 
 /// What one poll delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CursorBatch {
     /// The newest commit that the poll's read transaction could see.
     pub position: Lsn,
@@ -54,6 +54,9 @@ pub struct CursorBatch {
     pub taken_at: Moment,
     /// Rows delivered.
     pub rows: u64,
+    /// Why nothing was delivered: what happened to a table that no cursor tells of, such as a partition that came or went. Its
+    /// rows have to be loaded again, and the cursor begun behind that.
+    pub moved: Option<String>,
 }
 
 #[derive(Debug)]
@@ -189,7 +192,7 @@ impl CursorCapture {
     ) -> Result<(CursorBatch, Vec<Place>), E> {
         let position = last_closed_lsn(&self.connection)
             .map_err(CaptureError::sqlite("read the position of", self.source.path().display()))?;
-        let mut batch = CursorBatch { position, taken_at: self.clock.now(), rows: 0 };
+        let mut batch = CursorBatch { position, taken_at: self.clock.now(), rows: 0, moved: None };
         let mut moved = Vec::with_capacity(self.tables.len());
         if !idle {
             for follow in &self.tables {

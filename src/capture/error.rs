@@ -52,6 +52,11 @@ pub enum CaptureError {
         /// What the option `transaction_bytes_max` allows.
         bytes_max: u64,
     },
+    /// A table was altered between the moment of a state and its lock, so the state can't be read of it.
+    Altered {
+        /// The table.
+        table: String,
+    },
     /// A table can't be captured in this way.
     Unfit {
         /// The table.
@@ -111,6 +116,10 @@ impl fmt::Display for CaptureError {
                 f,
                 "a transaction of {bytes} bytes is longer than the {bytes_max} that may be held in memory \
                  (transaction_bytes_max): raise the limit and resume, or begin with a new snapshot"
+            ),
+            CaptureError::Altered { table } => write!(
+                f,
+                "table {table:?} was altered, emptied or written anew just when its rows were to be read; begin again when that is done"
             ),
             CaptureError::Unfit { table, reason } => write!(f, "table {table:?} can't be captured: {reason}"),
         }

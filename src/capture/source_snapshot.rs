@@ -6,7 +6,7 @@ use super::postgres::{PgCursorCapture, PgRange, PgSnapshot};
 use super::snapshot::Snapshot;
 use crate::clock::Clock;
 use crate::model::{Lsn, Moment, TableId, ValueRef};
-use crate::source::postgres::PgCut;
+use crate::source::postgres::{PgCut, PgKept};
 use crate::source::{Positions, RecordSystem, RowRange};
 
 /// Readers that all see the same state. It is `Sync`: give each thread its own reader.
@@ -32,23 +32,41 @@ pub enum Part {
 }
 
 impl SourceSnapshot {
-    /// The state that a cursor can go on behind, with a connection that reads it.
-    pub(super) fn postgres(&self) -> Option<&PgSnapshot> {
+    /// The snapshot of PostgreSQL, where it is one.
+    pub fn postgres(&self) -> Option<&PgSnapshot> {
         match &self.kind {
             Kind::Sqlite(_) => None,
             Kind::Postgres(snapshot) => Some(snapshot),
         }
     }
 
-    /// Begins a snapshot with `readers` connections (at least 1).
+    /// Begins a snapshot with `readers` connections (at least 1). Its tables have to have kept their names, and columns that go
+    /// where those of the start went.
     ///
     /// # Errors
     /// When the source can't be read.
     pub fn begin(source: &RecordSystem, readers: usize, clock: &Clock) -> Result<SourceSnapshot, CaptureError> {
+        SourceSnapshot::begin_of(source, PgKept::Name, readers, clock)
+    }
+
+    /// As [`SourceSnapshot::begin`], of the very tables that a changelog was made for.
+    ///
+    /// # Errors
+    /// When the source can't be read.
+    pub fn begin_copied(source: &RecordSystem, readers: usize, clock: &Clock) -> Result<SourceSnapshot, CaptureError> {
+        SourceSnapshot::begin_of(source, PgKept::Copied, readers, clock)
+    }
+
+    fn begin_of(
+        source: &RecordSystem,
+        kept: PgKept,
+        readers: usize,
+        clock: &Clock,
+    ) -> Result<SourceSnapshot, CaptureError> {
         let kind = match source {
             RecordSystem::Sqlite(source) => Kind::Sqlite(Snapshot::begin(source, readers, clock)?),
             RecordSystem::Postgres(source) => {
-                Kind::Postgres(Box::new(PgSnapshot::of_source(source, readers, clock, None)?))
+                Kind::Postgres(Box::new(PgSnapshot::of_source(source, kept, readers, clock, None)?))
             }
         };
         Ok(SourceSnapshot::of(kind))
@@ -225,6 +243,17 @@ impl MovedRows {
         match (self, snapshot.postgres()) {
             (MovedRows::Postgres(cursor), Some(snapshot)) => cursor.poll_state(snapshot, each),
             (cursor, _) => cursor.poll(each),
+        }
+    }
+
+    /// Begins again behind a snapshot, from which everything was loaded once more; see [`CursorBatch::moved`].
+    ///
+    /// # Errors
+    /// As [`MovedRows::begin_after`].
+    pub fn restart_after(&mut self, snapshot: &SourceSnapshot) -> Result<(), CaptureError> {
+        match (self, snapshot.postgres()) {
+            (MovedRows::Postgres(cursor), Some(snapshot)) => cursor.restart_after(snapshot),
+            _ => Ok(()),
         }
     }
 

@@ -52,7 +52,7 @@ pub(super) struct AttachArgs {
     /// Go on where an earlier attach of the same tables was killed, or ended with --keep
     #[arg(long, conflicts_with = "no_snapshot")]
     resume: bool,
-    /// Begin with an empty warehouse: only rows that change from now on arrive
+    /// Begin with an empty warehouse: only rows that change from now on arrive, and only they are compared
     #[arg(long)]
     no_snapshot: bool,
     /// Leave slot and publication, so that a later attach can resume; the server keeps its log for them

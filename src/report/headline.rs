@@ -116,6 +116,15 @@ fn trust_clause(case: &Case) -> String {
         validation.sinks.iter().filter(|entry| entry.sink == sink).map(pick).sum::<u64>()
     };
     let sinks = sinks(case);
+    if let Some(changed) = validation.changed_rows {
+        let before = validation.sinks.iter().map(|entry| entry.absent).sum::<u64>();
+        return format!(
+            "Began empty: the {} rows of the source that changed since were compared, and are the same; its {} others were \
+             neither loaded nor compared",
+            count(changed as f64),
+            count(before as f64)
+        );
+    }
     if validation.equal {
         let rows = sinks.first().map_or(0, |sink| sum(sink, |entry| entry.rows));
         let place = match sinks.len() {

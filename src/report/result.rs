@@ -280,8 +280,12 @@ pub struct Validation {
     pub promise: String,
     /// Whether the promise was kept. Without a promise: whether every difference could be explained.
     pub passed: bool,
-    /// Whether every sink equals the record system row by row.
+    /// Whether every sink equals the record system row by row. Never for a sink that began empty: of the rows from before
+    /// nothing is known.
     pub equal: bool,
+    /// For a sink that began empty: the rows of the source that were changed since, all of which were compared, and no others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_rows: Option<u64>,
     /// The position at which they were compared.
     pub position: u64,
     /// One entry a sink and table.
@@ -296,6 +300,13 @@ pub struct Validation {
     pub disagreements: u64,
     /// Why it did not pass, in words; empty when it did.
     pub failures: Vec<String>,
+}
+
+impl Validation {
+    /// Whether only some rows were compared, by design, so that nothing is said of the whole.
+    pub fn is_partial(&self) -> bool {
+        self.changed_rows.is_some()
+    }
 }
 
 /// One table of one sink, compared row by row.
@@ -313,7 +324,8 @@ pub struct SinkValidation {
     pub extra: u64,
     /// Rows with another content.
     pub wrong: u64,
-    /// Rows that are not in a cache that may miss them; not counted as missing.
+    /// Rows that are not in a cache that may miss them, or that were never loaded nor changed since, in a sink that began empty;
+    /// not counted as missing.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub absent: u64,
     /// Digest of the sink's rows.

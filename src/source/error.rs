@@ -37,6 +37,13 @@ pub enum SourceError {
         /// Which, why not, and the remedy.
         what: String,
     },
+    /// A table that was followed is not what it was when that began.
+    Changed {
+        /// The table.
+        table: String,
+        /// What was, and what is.
+        what: String,
+    },
     /// The file system refused.
     Io {
         /// What was being done.
@@ -181,6 +188,9 @@ impl fmt::Display for SourceError {
                 remedy.map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
             }
             SourceError::Options { what } | SourceError::Table { what } => f.write_str(what),
+            SourceError::Changed { table, what } => {
+                write!(f, "table {table:?} was changed while it was followed: {what}; begin again in an empty folder")
+            }
             SourceError::Io { operation, path, source } => write!(f, "can't {operation} {}: {source}", path.display()),
             SourceError::Value { table, column, key, found, wanted } => write!(
                 f,

@@ -21,7 +21,7 @@ use crate::model::{Lsn, Transaction};
 use crate::probe::{CaptureTimes, StageTimes, VisibilityRecorder};
 use crate::sink::{Bulk, Cache, SearchIndex, Sink, SinkError, SinkKind, Warehouse, WarehouseReader};
 use crate::source::RecordSystem;
-use crate::source::postgres::{PgSource, RECONNECT_PATIENCE, RECONNECT_PAUSE};
+use crate::source::postgres::{PgCut, PgKept, PgSource, RECONNECT_PATIENCE, RECONNECT_PAUSE};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -77,7 +77,7 @@ pub(super) fn start(setting: &Setting) -> Result<Running, StrategyError> {
         setting.source.write_marker()?;
     }
     let sinks = Sinks::create(setting)?;
-    let snapshot = SourceSnapshot::begin(&setting.source, setting.pool.current_num_threads(), &setting.clock)?;
+    let snapshot = SourceSnapshot::begin_copied(&setting.source, setting.pool.current_num_threads(), &setting.clock)?;
     let capture = ChangeCapture::resume(&setting.source, &snapshot)?;
     follow(setting, sinks, &From::Rows(Box::new(snapshot)), capture)
 }
@@ -88,6 +88,7 @@ pub(super) fn start_log_empty(setting: &Setting) -> Result<Running, StrategyErro
     let sinks = Sinks::create(setting)?;
     let made = LogCapture::setup_tables(&options, source.tables())?;
     let begin = || {
+        LogCapture::begin_empty(&options, &made)?;
         let (position, tables) = (made.exported.position, made.tables.clone());
         let capture = ChangeCapture::of_log(LogCapture::resume(&options, tables, position)?, &options)?;
         follow(setting, sinks, &From::Nothing(position), capture)
@@ -104,6 +105,17 @@ pub(super) fn resume_log(setting: &Setting) -> Result<Running, StrategyError> {
     let capture = LogCapture::resume(&options, source.tables().to_vec(), reached)?;
     let capture = ChangeCapture::of_log(capture, &options)?;
     follow(setting, Sinks::open(setting)?, &From::Kept, capture)
+}
+
+/// See [`LogCapture::empty_since`].
+pub(super) fn empty_since(setting: &Setting) -> Result<Option<PgCut>, StrategyError> {
+    Ok(LogCapture::empty_since(&log_source(setting)?.1)?)
+}
+
+/// See [`LogCapture::altered`].
+pub(super) fn altered(setting: &Setting) -> Result<Option<String>, StrategyError> {
+    let (source, options) = log_source(setting)?;
+    Ok(LogCapture::altered(&options, source.tables())?)
 }
 
 /// Drops slot and publication.
@@ -136,7 +148,7 @@ pub(super) fn start_log(setting: &Setting) -> Result<Running, StrategyError> {
     let made = LogCapture::setup_tables(&options, source.tables())?;
     let begin = || {
         let readers = setting.pool.current_num_threads();
-        let snapshot = PgSnapshot::of_source(source, readers, &setting.clock, Some(&made.exported))?;
+        let snapshot = PgSnapshot::of_source(source, PgKept::Logged, readers, &setting.clock, Some(&made.exported))?;
         let (position, tables) = (made.exported.position, made.tables.clone());
         // Nothing is read before the rows are loaded: until then the server keeps its log.
         let capture = ChangeCapture::of_log(LogCapture::resume(&options, tables, position)?, &options)?;

@@ -47,14 +47,45 @@ impl ForEachSink for Jobs<'_> {
                 let readers = setting.pool.current_num_threads();
                 let state =
                     last.then(|| SourceSnapshot::begin(&setting.source, readers, &setting.clock)).transpose()?;
-                let merged = merge(&setting, (&mut capture, state.as_ref()), &mut folder, (sink, recorder));
-                last_state = state.map(Arc::new);
-                merged
+                let merged = merge(&setting, (&mut capture, state.as_ref()), &mut folder, (sink, recorder))?;
+                if let Merged::Batch(batch, bytes) = merged {
+                    last_state = state.map(Arc::new);
+                    return Ok((batch, bytes));
+                }
+                // What no cursor tells of: everything is loaded again.
+                let state = match state {
+                    Some(state) => state,
+                    None => SourceSnapshot::begin(&setting.source, readers, &setting.clock)?,
+                };
+                let reloaded = reload(&setting, (&mut capture, &state), (sink, recorder))?;
+                last_state = last.then(|| Arc::new(state));
+                Ok(reloaded)
             })?;
             let positions = capture.into_positions();
             Ok(Outcome { positions, last_state, ..Outcome::of(S::KIND, outcome, initial_rows) })
         })
     }
+}
+
+/// What came of one poll.
+enum Merged {
+    /// Rows, and the bytes that were read.
+    Batch(Batch, u64),
+    /// Nothing: a table has other rows than its cursor tells of.
+    Moved,
+}
+
+/// Loads every table again, and sets the cursor behind that.
+fn reload<S: Sink>(
+    setting: &Setting,
+    (capture, state): (&mut MovedRows, &SourceSnapshot),
+    (sink, recorder): (&mut S, &mut VisibilityRecorder),
+) -> Result<(Batch, u64), StrategyError> {
+    capture.restart_after(state)?;
+    let loaded = load_tables(setting, state, sink)?;
+    let published_at = setting.clock.now();
+    recorder.published(published_at, state.position());
+    Ok((Batch { taken_at: state.taken_at(), published_at, rows: loaded.rows }, loaded.bytes))
 }
 
 /// One micro-batch: read, merge, publish, make durable.
@@ -63,7 +94,7 @@ fn merge<S: Sink>(
     (capture, state): (&mut MovedRows, Option<&SourceSnapshot>),
     folder: &mut Folder,
     (sink, recorder): (&mut S, &mut VisibilityRecorder),
-) -> Result<(Batch, u64), StrategyError> {
+) -> Result<Merged, StrategyError> {
     let mut rows = Transaction::default();
     let mut keys: Vec<(TableId, Key)> = Vec::new();
     let mut bytes = 0;
@@ -78,6 +109,9 @@ fn merge<S: Sink>(
         Some(state) => capture.poll_state(state, &mut each)?,
         None => capture.poll(&mut each)?,
     };
+    if batch.moved.is_some() {
+        return Ok(Merged::Moved);
+    }
     rows.lsn = batch.position;
     folder.push(&rows)?;
     let edits = folder.finish(sink)?;
@@ -86,5 +120,5 @@ fn merge<S: Sink>(
     let published_at = setting.clock.now();
     recorder.delivered(published_at, batch.position, keys);
     setting.pool.install(|| sink.checkpoint())?;
-    Ok((Batch { taken_at: batch.taken_at, published_at, rows: batch.rows }, bytes))
+    Ok(Merged::Batch(Batch { taken_at: batch.taken_at, published_at, rows: batch.rows }, bytes))
 }

@@ -31,6 +31,7 @@ use crate::log::Fsync;
 use crate::model::Catalog;
 use crate::sink::{CacheOptions, SearchOptions, SinkKind, WarehouseOptions};
 use crate::source::RecordSystem;
+use crate::source::postgres::PgCut;
 use crate::transform::TransformSet;
 use rayon::ThreadPool;
 use std::io;
@@ -319,6 +320,23 @@ pub fn attach(kind: StrategyKind, setting: &Setting, begin: Begin) -> Result<Run
         }
         _ => Err(StrategyError::Unable { strategy: kind.name(), begin }),
     }
+}
+
+/// The state after which a strategy follows without ever having loaded what is older; `None` for one that has all rows.
+///
+/// # Errors
+/// When what was taken down of it can't be read.
+pub fn empty_since(kind: StrategyKind, setting: &Setting) -> Result<Option<PgCut>, StrategyError> {
+    if kind == StrategyKind::CdcLog { cdc::empty_since(setting) } else { Ok(None) }
+}
+
+/// In words, with the remedy, what somebody did to the things that [`attach`] added to the source and relies on, so that changes
+/// may be lost; `None` if nobody did anything.
+///
+/// # Errors
+/// When the source refuses.
+pub fn altered(kind: StrategyKind, setting: &Setting) -> Result<Option<String>, StrategyError> {
+    if kind == StrategyKind::CdcLog { cdc::altered(setting) } else { Ok(None) }
 }
 
 /// Removes from the source what [`attach`] added to it.

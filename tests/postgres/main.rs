@@ -9,6 +9,7 @@ mod server;
 mod attach;
 mod certificates;
 mod connect;
+mod definitions;
 mod doctor;
 mod dump;
 mod keys;

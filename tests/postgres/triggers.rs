@@ -4,7 +4,7 @@ use crate::server::PgServer;
 use freshbench::capture::postgres::{PgSnapshot, PgTriggerCapture};
 use freshbench::clock::Clock;
 use freshbench::model::{ChangeRef, Key, Transaction, Value};
-use freshbench::source::postgres::{PgSource, PgTable, PgTableName, TableReader};
+use freshbench::source::postgres::{PgKept, PgSource, PgTable, PgTableName, TableReader};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ impl Followed {
         let find = |name: &&str| PgTable::discover(&mut client, &PgTableName::parse(name).unwrap()).unwrap();
         let source = PgSource::adopt(&options, tables.iter().map(find).collect());
         PgTriggerCapture::setup(&source).unwrap();
-        let snapshot = PgSnapshot::of_source(&source, 1, &Clock::monotonic(), None).unwrap();
+        let snapshot = PgSnapshot::of_source(&source, PgKept::Copied, 1, &Clock::monotonic(), None).unwrap();
         let mut rows = Vec::new();
         for (id, schema) in source.catalog().iter() {
             let mut table = BTreeMap::new();

@@ -2,25 +2,34 @@
 //!
 //! As [`CursorCapture`](crate::capture::CursorCapture), with its flaws: deletes leave nothing behind, and a row whose stamp was
 //! taken before, but committed after, a later stamp was read is missed. Each poll reads one state of the server.
+//!
+//! A definition belongs to a state, so each poll finds the tables again in its own. Where rows came or went without a statement
+//! that names them (another partition, another table under the name), no stamp tells of it: the poll says so and delivers
+//! nothing, and the tables are to be loaded again ([`PgCursorCapture::restart_after`]).
 
-use super::snapshot::PgSnapshot;
+use super::snapshot::{PAUSE, PgSnapshot, REPLACED_ATTEMPTS};
 use crate::capture::CaptureError;
 use crate::capture::{CursorBatch, EachRow};
 use crate::clock::Clock;
 use crate::model::{ChangeBuf, ColumnType, Lsn, TableId, ValueRef};
-use crate::source::postgres::{Bound, PgCut, PgKind, PgSource, PgTable, Scratch, TableReader};
-use crate::source::quote;
+use crate::source::postgres::{Bound, PgCut, PgKept, PgKind, PgSource, PgTable, Scratch, TableReader, lock_sql};
+use crate::source::{SourceError, quote};
 use ::postgres::Client;
 use ::postgres::fallible_iterator::FallibleIterator;
 use ::postgres::types::ToSql;
 use std::collections::HashSet;
 use xxhash_rust::xxh3::xxh3_128;
 
+/// SQLSTATE of a table that is not there.
+const NO_TABLE: &str = "42P01";
+
 /// The tailer of all tables' cursor columns.
 pub struct PgCursorCapture {
     source: PgSource,
     client: Client,
     tables: Vec<Follow>,
+    /// As they were in the state that was read last.
+    definitions: Vec<PgTable>,
     clock: Clock,
     cuts: Vec<(Lsn, PgCut)>,
 }
@@ -81,15 +90,40 @@ impl PgCursorCapture {
         columns: &[usize],
         clock: &Clock,
     ) -> Result<PgCursorCapture, CaptureError> {
-        let mut tables = follows(source, columns)?;
-        let mut client = snapshot.join(source)?;
-        for follow in &mut tables {
-            let mut read = 0;
-            follow.read::<CaptureError>(&mut client, source, &mut read, &mut |_, _| Ok(()), true)?;
+        let mut capture = PgCursorCapture {
+            source: source.clone(),
+            client: snapshot.join(source)?,
+            tables: follows(source, columns)?,
+            definitions: snapshot.tables().to_vec(),
+            clock: clock.clone(),
+            cuts: Vec::new(),
+        };
+        capture.catch_up(snapshot)?;
+        Ok(capture)
+    }
+
+    /// Begins again behind a snapshot, as [`PgCursorCapture::begin_after`].
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn restart_after(&mut self, snapshot: &PgSnapshot) -> Result<(), CaptureError> {
+        self.client = snapshot.join(&self.source)?;
+        self.definitions = snapshot.tables().to_vec();
+        for follow in &mut self.tables {
+            *follow = Follow { last: None, boundary: HashSet::new(), ..follow.clone() };
         }
-        client.batch_execute("COMMIT").map_err(CaptureError::postgres("read", source.place()))?;
-        let cuts = snapshot.cut().map(|cut| (snapshot.position(), cut.clone())).into_iter().collect();
-        Ok(PgCursorCapture { source: source.clone(), client, tables, clock: clock.clone(), cuts })
+        self.catch_up(snapshot)
+    }
+
+    /// Takes the rows of the greatest stamps as delivered.
+    fn catch_up(&mut self, snapshot: &PgSnapshot) -> Result<(), CaptureError> {
+        for (follow, table) in self.tables.iter_mut().zip(&self.definitions) {
+            let mut read = 0;
+            follow.read::<CaptureError>(&mut self.client, table, &mut read, &mut |_, _| Ok(()), true)?;
+        }
+        self.client.batch_execute("COMMIT").map_err(CaptureError::postgres("read", self.source.place()))?;
+        self.cuts.extend(snapshot.cut().map(|cut| (snapshot.position(), cut.clone())));
+        Ok(())
     }
 
     /// Every state that was read since the last call, in order.
@@ -102,8 +136,47 @@ impl PgCursorCapture {
     /// # Errors
     /// When the server refuses, a value can't be held, or `each` fails. The cursor then stays where it was.
     pub fn poll<E: From<CaptureError>>(&mut self, each: &mut EachRow<'_, E>) -> Result<CursorBatch, E> {
-        let (position, cut) = self.source.begin_state(&mut self.client, true).map_err(CaptureError::from)?;
-        self.read_state(position, Some(cut), each)
+        let mut attempts = 0;
+        let (position, cut, found) = loop {
+            attempts += 1;
+            match self.begin_poll() {
+                Ok(begun) => break begun,
+                Err(error) => {
+                    // That failure is what the user must hear of.
+                    let _ = self.client.batch_execute("ROLLBACK");
+                    // Whoever puts another table in its place may take two transactions to it.
+                    let replaced = matches!(&error, CaptureError::Source(SourceError::Changed { .. }));
+                    if !replaced || attempts >= REPLACED_ATTEMPTS {
+                        return Err(error.into());
+                    }
+                    std::thread::sleep(PAUSE);
+                }
+            }
+        };
+        self.read_state(position, Some(cut), found, each)
+    }
+
+    /// Locks the tables, fixes a state, and finds the tables in it.
+    fn begin_poll(&mut self) -> Result<(Lsn, PgCut, Vec<PgTable>), CaptureError> {
+        // Locked first: what is altered between a state and its statements would be read by the wrong definition.
+        let lock = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}", lock_sql(&self.definitions));
+        if let Err(error) = self.client.batch_execute(&lock) {
+            if error.code().is_some_and(|code| code.code() == NO_TABLE) {
+                // Which one, by a look at the catalogs outside of the transaction that failed.
+                let mut other = self.source.connect()?;
+                for table in &self.definitions {
+                    PgTable::find_again(&mut other, table, PgKept::Name)?;
+                }
+            }
+            return Err(CaptureError::postgres("lock the tables for reading at", self.source.place())(error));
+        }
+        let (position, cut) = self.source.fix_state(&mut self.client)?;
+        let mut found = Vec::with_capacity(self.definitions.len());
+        for expected in self.source.tables() {
+            let table = PgTable::find_again(&mut self.client, expected, PgKept::Name)?;
+            found.push(table.conformed(expected, PgKept::Name)?);
+        }
+        Ok((position, cut, found))
     }
 
     /// As [`PgCursorCapture::poll`], of the state that `snapshot` reads.
@@ -116,22 +189,31 @@ impl PgCursorCapture {
         each: &mut EachRow<'_, E>,
     ) -> Result<CursorBatch, E> {
         self.client = snapshot.join(&self.source)?;
-        self.read_state(snapshot.position(), snapshot.cut().cloned(), each)
+        self.read_state(snapshot.position(), snapshot.cut().cloned(), snapshot.tables().to_vec(), each)
     }
 
     fn read_state<E: From<CaptureError>>(
         &mut self,
         position: Lsn,
         cut: Option<PgCut>,
+        found: Vec<PgTable>,
         each: &mut EachRow<'_, E>,
     ) -> Result<CursorBatch, E> {
         let place = self.source.place();
         let failed = || CaptureError::postgres("poll", &place);
-        let mut batch = CursorBatch { position, taken_at: self.clock.now(), rows: 0 };
+        let mut batch = CursorBatch { position, taken_at: self.clock.now(), rows: 0, moved: None };
+        let differ = found.iter().zip(&self.definitions).find_map(|(now, before)| {
+            now.moved(before).first().map(|what| format!("table {:?}: {what}", now.schema.name))
+        });
+        if differ.is_some() {
+            self.client.batch_execute("COMMIT").map_err(failed())?;
+            return Ok(CursorBatch { moved: differ, ..batch });
+        }
+        self.definitions = found;
         let mut moved = self.tables.clone();
         let mut read = Ok(());
-        for follow in &mut moved {
-            read = follow.read(&mut self.client, &self.source, &mut batch.rows, each, false);
+        for (follow, table) in moved.iter_mut().zip(&self.definitions) {
+            read = follow.read(&mut self.client, table, &mut batch.rows, each, false);
             if read.is_err() {
                 break;
             }
@@ -151,20 +233,21 @@ impl Follow {
     fn read<E: From<CaptureError>>(
         &mut self,
         client: &mut Client,
-        source: &PgSource,
+        table: &PgTable,
         rows_read: &mut u64,
         each: &mut EachRow<'_, E>,
         newest_only: bool,
     ) -> Result<(), E> {
-        let table = source.table(self.id).map_err(CaptureError::from)?;
         let (reader, schema) = (TableReader::new(table), &table.schema);
         let failed = || CaptureError::postgres("read table", &schema.name);
         let column = schema.columns.get(self.column).map_or("", |column| &column.name);
         let stamp = format!("t.{}", quote(column));
         let is_time = schema.columns.get(self.column).is_some_and(|c| c.column_type == ColumnType::Timestamp);
-        let from =
-            if newest_only { format!("(SELECT max({stamp}) FROM {} AS t)", reader.quoted()) } else { "$1".to_owned() };
-        let sql = format!("{} WHERE {stamp} >= {from} ORDER BY {stamp}", reader.select());
+        // Rows of a table that inherits from it are not its own.
+        let only = if table.kind == PgKind::Table { "ONLY " } else { "" };
+        let relation = format!("{only}{}", reader.quoted());
+        let from = if newest_only { format!("(SELECT max({stamp}) FROM {relation} AS t)") } else { "$1".to_owned() };
+        let sql = format!("SELECT {} FROM {relation} AS t WHERE {stamp} >= {from} ORDER BY {stamp}", reader.columns());
         let last = Bound(match (self.last, is_time) {
             (Some(last), true) => ValueRef::Timestamp(last),
             (Some(last), false) => ValueRef::Int(last),

@@ -2,6 +2,7 @@
 
 mod cursor;
 mod fence;
+mod judge;
 mod log;
 mod net;
 mod snapshot;
@@ -9,6 +10,7 @@ mod trigger;
 
 pub use cursor::PgCursorCapture;
 pub use fence::PgFence;
+pub use judge::PgJudge;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use log::read_pgoutput;

@@ -5,7 +5,8 @@ use crate::clock::Clock;
 use crate::model::{Lsn, Moment, TableId, ValueRef};
 use crate::source::SourceError;
 use crate::source::postgres::{
-    Mode, PgCopyRows, PgCut, PgField, PgKind, PgOptions, PgScratch, PgSource, PgTable, PgTableName, Wire,
+    Mode, PgCopyRows, PgCut, PgField, PgKept, PgKind, PgOptions, PgScratch, PgSource, PgTable, PgTableName, Wire,
+    lock_sql, touch_sql,
 };
 use ::postgres::Client;
 use std::fmt;
@@ -20,17 +21,22 @@ const COUNT_BLOCKS_MAX: u64 = 8_192;
 
 /// How long a lock is waited for before all of them are let go for a moment.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
-const PAUSE: Duration = Duration::from_millis(200);
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
 const ATTEMPTS: u32 = 100;
+/// Looks at a table that is not there, or is another one, until that is believed.
+pub(super) const REPLACED_ATTEMPTS: u32 = 6;
 /// SQLSTATE of a lock that was not to be had in time, and of a deadlock.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 const DEADLOCK: &str = "40P01";
+/// SQLSTATE of a table that went, or got another name, between being found and being locked.
+const NO_TABLE: &str = "42P01";
 const BEGIN: &str = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
-/// A part of a table: some blocks of one of the relations that hold its rows.
+/// A part of a table: some blocks of one of the relations that hold its rows, or of all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PgRange {
-    leaf: usize,
+    /// `None` for all, through the table itself.
+    leaf: Option<usize>,
     low: Option<u32>,
     high: Option<u32>,
 }
@@ -82,25 +88,25 @@ impl PgSnapshot {
         readers: usize,
         clock: &Clock,
     ) -> Result<PgSnapshot, CaptureError> {
-        PgSnapshot::open(options, names, readers, clock, (None, None))
+        PgSnapshot::open(options, Wanted::Named(names), readers, clock, (None, None))
     }
 
-    /// Begins a snapshot of a source's tables, as the source has them: one of its own, whose position is that of the state
-    /// that it reads (see [`PgSource`]), or one that sees what `exported` does.
+    /// Begins a snapshot of a source's tables: one of its own, whose position is that of the state that it reads (see
+    /// [`PgSource`]), or one that sees what `exported` does. The tables are found again in that state, with the partitions
+    /// and types that they have there, and have to have `kept` what the source's tables were.
     ///
     /// # Errors
-    /// As [`PgSnapshot::begin`].
+    /// As [`PgSnapshot::begin`]; [`SourceError::Changed`] when the rows of a table do not fit any more.
     pub fn of_source(
         source: &PgSource,
+        kept: PgKept,
         readers: usize,
         clock: &Clock,
         exported: Option<&PgExported>,
     ) -> Result<PgSnapshot, CaptureError> {
-        let names: Vec<PgTableName> = source.tables().iter().map(PgTableName::of).collect();
         let begun = exported.is_none().then_some(source);
-        let mut snapshot = PgSnapshot::open(source.options(), &names, readers, clock, (exported, begun))?;
-        snapshot.tables = source.tables().to_vec();
-        Ok(snapshot)
+        let wanted = Wanted::Again(source.tables(), kept);
+        PgSnapshot::open(source.options(), wanted, readers, clock, (exported, begun))
     }
 
     /// A connection of its own in a transaction that reads the snapshot's state.
@@ -109,8 +115,9 @@ impl PgSnapshot {
     /// When the server refuses.
     pub fn join(&self, source: &PgSource) -> Result<Client, CaptureError> {
         let mut client = source.connect()?;
+        // Rows that a policy would hide are an error here too.
         client
-            .batch_execute(&format!("{BEGIN}; {}", set_snapshot(&self.name)))
+            .batch_execute(&format!("SET row_security = off; {BEGIN}; {}", set_snapshot(&self.name)))
             .map_err(SourceError::postgres("join a snapshot of", &self.place))?;
         Ok(client)
     }
@@ -131,12 +138,12 @@ impl PgSnapshot {
         clock: &Clock,
         exported: &PgExported,
     ) -> Result<PgSnapshot, CaptureError> {
-        PgSnapshot::open(options, names, readers, clock, (Some(exported), None))
+        PgSnapshot::open(options, Wanted::Named(names), readers, clock, (Some(exported), None))
     }
 
     fn open(
         options: &PgOptions,
-        names: &[PgTableName],
+        wanted: Wanted<'_>,
         readers: usize,
         clock: &Clock,
         from: (Option<&PgExported>, Option<&PgSource>),
@@ -144,21 +151,31 @@ impl PgSnapshot {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            match PgSnapshot::try_open(options, names, readers, clock, from) {
-                Err(CaptureError::Source(SourceError::Postgres { sqlstate: Some(state), .. }))
-                    if matches!(state.as_str(), LOCK_NOT_AVAILABLE | DEADLOCK) && attempts < ATTEMPTS =>
-                {
-                    // Let go of all locks, so that whoever waits for them gets through.
-                    std::thread::sleep(PAUSE);
+            let opened = PgSnapshot::try_open(options, wanted, readers, clock, from);
+            let again = match &opened {
+                Err(CaptureError::Source(SourceError::Postgres { sqlstate: Some(state), .. })) => {
+                    matches!(state.as_str(), LOCK_NOT_AVAILABLE | DEADLOCK | NO_TABLE)
                 }
-                opened => return opened,
+                // Another state of its own may do; one that was given stays what it is.
+                Err(CaptureError::Altered { .. }) => from.0.is_none(),
+                // Whoever puts another table in its place may take two transactions to it.
+                Err(CaptureError::Source(SourceError::Changed { .. })) => {
+                    from.0.is_none() && attempts < REPLACED_ATTEMPTS
+                }
+                _ => false,
+            };
+            if !again || attempts == ATTEMPTS {
+                return opened;
             }
+            // Let go of all locks, so that whoever waits for them gets through.
+            drop(opened);
+            std::thread::sleep(PAUSE);
         }
     }
 
     fn try_open(
         options: &PgOptions,
-        names: &[PgTableName],
+        wanted: Wanted<'_>,
         readers: usize,
         clock: &Clock,
         (exported, source): (Option<&PgExported>, Option<&PgSource>),
@@ -166,7 +183,7 @@ impl PgSnapshot {
         let place = options.place();
         let failed = |operation| SourceError::postgres(operation, &place);
         let mut holder = options.connect()?;
-        let found = names.iter().map(|name| PgTable::discover(&mut holder, name)).collect::<Result<Vec<_>, _>>()?;
+        let seen = wanted.find(&mut holder)?;
         let position = match exported {
             Some(exported) => exported.position,
             None => end_of_log(&mut holder, &place)?,
@@ -176,16 +193,9 @@ impl PgSnapshot {
             holder.batch_execute(&set_snapshot(&exported.name)).map_err(failed("take over the snapshot of"))?;
         }
         // Locked before the snapshot is taken: a table rewritten between the two would look empty.
-        let lockable = found.iter().filter(|table| matches!(table.kind, PgKind::Table | PgKind::Partitioned));
-        let locked: Vec<String> = lockable.map(PgTable::quoted).collect();
-        let lock = if locked.is_empty() {
-            String::new()
-        } else {
-            let wait = LOCK_WAIT.as_millis();
-            format!(
-                "SET lock_timeout = {wait}; LOCK TABLE {} IN ACCESS SHARE MODE; SET lock_timeout = 0",
-                locked.join(", ")
-            )
+        let lock = match lock_sql(&seen) {
+            lock if lock.is_empty() => lock,
+            lock => format!("SET lock_timeout = {}; {lock}; SET lock_timeout = 0", LOCK_WAIT.as_millis()),
         };
         holder.batch_execute(&lock).map_err(failed("lock the tables for reading at"))?;
         let taken_at = clock.now();
@@ -196,9 +206,15 @@ impl PgSnapshot {
         // In this transaction, to which a pooler may have given another session of the server; and not before the state is
         // fixed, which any statement would do.
         options.verify(&mut holder)?;
-        // Once more, as they are under the lock.
-        let tables =
-            found.iter().map(|table| PgTable::of_oid(&mut holder, table.oid)).collect::<Result<Vec<_>, _>>()?;
+        // Once more, as they are in the snapshot. A partition that was attached after the lock needs one too.
+        let found = wanted.find(&mut holder)?;
+        let lock = format!("{lock};{}", touch_sql(&found));
+        holder.batch_execute(&lock).map_err(failed("lock the tables for reading at"))?;
+        let mut other = exported.map(|_| options.connect()).transpose()?;
+        for (table, seen) in found.iter().zip(&seen) {
+            check_unaltered(&mut holder, other.as_mut(), table, seen)?;
+        }
+        let tables = wanted.conform(&found)?;
         let open = |_| -> Result<Mutex<Wire>, SourceError> {
             let mut wire = Wire::connect(options, Mode::Query)?;
             // Each reader has locks of its own. With the holder's alone, a TRUNCATE that waits for that one would keep the
@@ -260,13 +276,24 @@ impl PgSnapshot {
     /// When the sizes can't be read.
     pub fn ranges(&self, table: TableId, parts: usize) -> Result<Vec<PgRange>, CaptureError> {
         let table = self.table(table)?;
+        if table.leaves.iter().any(|leaf| !leaf.by_itself) {
+            return self.whole_ranges(table, parts);
+        }
         let blocks = table.leaves.iter().map(|leaf| if leaf.by_ctid { self.blocks(leaf.oid) } else { Ok(0) });
         let blocks: Vec<u32> = blocks.collect::<Result<_, _>>()?;
         let total: u64 = blocks.iter().map(|&blocks| u64::from(blocks)).sum();
-        let share = total.div_ceil(parts.max(1) as u64);
-        // A share of fewer blocks than a relation can have is a number of blocks.
-        let step = u32::try_from(share).unwrap_or(u32::MAX).max(RANGE_BLOCKS_MIN);
-        Ok(blocks.iter().enumerate().flat_map(|(leaf, &blocks)| cut(leaf, blocks, step)).collect())
+        let step = step(total, parts);
+        Ok(blocks.iter().enumerate().flat_map(|(leaf, &blocks)| cut(Some(leaf), blocks, step)).collect())
+    }
+
+    /// The same through the table itself: each range has those blocks of every partition.
+    pub(super) fn whole_ranges(&self, table: &PgTable, parts: usize) -> Result<Vec<PgRange>, CaptureError> {
+        if !table.leaves.iter().all(|leaf| leaf.by_ctid) {
+            return Ok(vec![PgRange { leaf: None, low: None, high: None }]);
+        }
+        let blocks: Vec<u32> = table.leaves.iter().map(|leaf| self.blocks(leaf.oid)).collect::<Result<_, _>>()?;
+        let most = blocks.into_iter().max().unwrap_or(0);
+        Ok(cut(None, most, step(u64::from(most), parts)))
     }
 
     /// About how many rows the table has, by the server's statistics.
@@ -306,19 +333,34 @@ impl PgSnapshot {
         each: &mut impl FnMut(&[PgField<'_>]) -> Result<(), E>,
     ) -> Result<u64, E> {
         let table = self.table(table)?;
-        let (wire, leaf) = match (self.readers.get(reader % self.readers.len().max(1)), table.leaves.get(range.leaf)) {
-            (Some(wire), Some(leaf)) => (wire, leaf),
-            _ => {
+        let sql = match range.leaf.map(|leaf| table.leaves.get(leaf)) {
+            Some(Some(leaf)) => table.copy_sql(leaf, range.low, range.high),
+            Some(None) => {
                 let what = format!("table {:?} has no such range", table.schema.name);
                 return Err(CaptureError::Source(SourceError::Table { what }).into());
             }
+            None => table.copy_whole_sql(range.low, range.high, None),
+        };
+        self.copy_rows(reader, table, &sql, each)
+    }
+
+    /// Runs one statement of `table`'s with reader `reader`.
+    pub(super) fn copy_rows<E: From<CaptureError>>(
+        &self,
+        reader: usize,
+        table: &PgTable,
+        sql: &str,
+        each: &mut impl FnMut(&[PgField<'_>]) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        let Some(wire) = self.readers.get(reader % self.readers.len().max(1)) else {
+            let what = format!("the snapshot of {} has no reader", self.place);
+            return Err(CaptureError::Source(SourceError::Table { what }).into());
         };
         let mut rows = PgCopyRows::new(table);
-        let sql = table.copy_sql(leaf, range.low, range.high);
         let wrap = |error| Through::Callers(E::from(CaptureError::Source(error)));
         let mut lent = |fields: &[PgField<'_>]| each(fields).map_err(Through::Callers);
         let mut wire = wire.lock().unwrap_or_else(PoisonError::into_inner);
-        let copied = wire.copy_out::<Through<E>>(&sql, &mut |payload| rows.feed(payload, &mut lent, wrap));
+        let copied = wire.copy_out::<Through<E>>(sql, &mut |payload| rows.feed(payload, &mut lent, wrap));
         copied.map_err(|through| match through {
             Through::Callers(error) => error,
             Through::Server(error) => E::from(CaptureError::Source(error.in_table(&table.schema.name))),
@@ -349,7 +391,9 @@ impl PgSnapshot {
             return Ok(());
         }
         let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
-        let row = holder.query_one(&format!("SELECT count(*) FROM {}", table.quoted()), &[]);
+        // Rows of tables that inherit from it are theirs.
+        let only = if table.kind == PgKind::Table { "ONLY " } else { "" };
+        let row = holder.query_one(&format!("SELECT count(*) FROM {only}{}", table.quoted()), &[]);
         let counted: i64 = row
             .and_then(|row| row.try_get(0))
             .map_err(SourceError::postgres("count the rows of", &table.schema.name))?;
@@ -358,6 +402,14 @@ impl PgSnapshot {
             return Err(CaptureError::Source(SourceError::Damaged { table: table.schema.name.clone(), what }));
         }
         Ok(())
+    }
+
+    /// Finds the tables once more in the snapshot's own state, on the connection that holds it.
+    pub(super) fn find_again(&self, expected: &[PgTable], kept: PgKept) -> Result<Vec<PgTable>, CaptureError> {
+        let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = Wanted::Again(expected, kept);
+        let found = wanted.find(&mut holder)?;
+        wanted.conform(&found)
     }
 
     /// Reads the rows of a range with reader `reader` and hands each to `each`, in column order. Returns how many.
@@ -378,6 +430,66 @@ impl PgSnapshot {
             each(&row)
         })
     }
+}
+
+/// Which tables are read.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    /// Whatever has these names.
+    Named(&'a [PgTableName]),
+    /// What became of these.
+    Again(&'a [PgTable], PgKept),
+}
+
+impl Wanted<'_> {
+    /// As they are in the client's state.
+    fn find(self, client: &mut Client) -> Result<Vec<PgTable>, SourceError> {
+        match self {
+            Wanted::Named(names) => names.iter().map(|name| PgTable::discover(client, name)).collect(),
+            Wanted::Again(tables, kept) => {
+                tables.iter().map(|table| PgTable::find_again(client, table, kept)).collect()
+            }
+        }
+    }
+
+    /// As they are to be read.
+    fn conform(self, found: &[PgTable]) -> Result<Vec<PgTable>, CaptureError> {
+        match self {
+            Wanted::Named(_) => Ok(found.to_vec()),
+            Wanted::Again(tables, kept) => {
+                let both = found.iter().zip(tables);
+                Ok(both.map(|(found, expected)| found.conformed(expected, kept)).collect::<Result<_, _>>()?)
+            }
+        }
+    }
+}
+
+/// Fails if what is under the lock is not what the snapshot has. Statements go by the present definition, so of a table that was
+/// altered in between they would show other columns, and of one that was written anew no rows.
+fn check_unaltered(
+    holder: &mut Client,
+    other: Option<&mut Client>,
+    table: &PgTable,
+    seen: &PgTable,
+) -> Result<(), CaptureError> {
+    let altered = || CaptureError::Altered { table: table.schema.name.clone() };
+    if table.oid != seen.oid || table.quoted() != seen.quoted() {
+        return Err(altered());
+    }
+    // A snapshot of our own was taken under the lock; one that was given is older.
+    if let Some(other) = other
+        && !PgTable::of_oid(other, table.oid)?.reads_as(table)
+    {
+        return Err(altered());
+    }
+    let stored = table.leaves.iter().filter(|leaf| leaf.storage != 0);
+    let (oids, storages): (Vec<u32>, Vec<u32>) = stored.map(|leaf| (leaf.oid, leaf.storage)).unzip();
+    let sql = "SELECT count(*) FROM unnest($1::oid[], $2::oid[]) AS leaf(oid, storage) \
+        WHERE pg_catalog.pg_relation_filenode(leaf.oid::regclass) IS DISTINCT FROM leaf.storage";
+    let row = holder.query_one(sql, &[&oids, &storages]);
+    let other: i64 =
+        row.and_then(|row| row.try_get(0)).map_err(SourceError::postgres("look at the storage of", table.quoted()))?;
+    if other > 0 { Err(altered()) } else { Ok(()) }
 }
 
 /// What ended a COPY: an error of the caller's, on its way through a connection, or one of the connection's own.
@@ -405,8 +517,14 @@ fn end_of_log(client: &mut Client, place: &str) -> Result<Lsn, SourceError> {
     Ok(Lsn(lsn.unsigned_abs()))
 }
 
+/// How many blocks each of about `parts` ranges has.
+fn step(blocks: u64, parts: usize) -> u32 {
+    // A share of fewer blocks than a relation can have is a number of blocks.
+    u32::try_from(blocks.div_ceil(parts.max(1) as u64)).unwrap_or(u32::MAX).max(RANGE_BLOCKS_MIN)
+}
+
 /// Ranges of `step` blocks; the last is open, for what came while the size was read.
-fn cut(leaf: usize, blocks: u32, step: u32) -> Vec<PgRange> {
+fn cut(leaf: Option<usize>, blocks: u32, step: u32) -> Vec<PgRange> {
     let count = blocks.div_ceil(step).max(1);
     let edge = |part: u32| (part > 0 && part < count).then(|| part.saturating_mul(step));
     (0..count).map(|part| PgRange { leaf, low: edge(part), high: edge(part + 1) }).collect()
@@ -419,7 +537,7 @@ mod tests {
     #[test]
     fn ranges_meet_and_leave_nothing_out() {
         for (blocks, step) in [(0, 1_024), (1, 1_024), (1_024, 1_024), (1_025, 1_024), (u32::MAX, 1 << 30)] {
-            let ranges = cut(3, blocks, step);
+            let ranges = cut(Some(3), blocks, step);
             assert_eq!((ranges[0].low, ranges[ranges.len() - 1].high), (None, None));
             assert!(ranges.windows(2).all(|pair| pair[0].high.is_some() && pair[0].high == pair[1].low));
             assert!(ranges.len() as u32 <= blocks.div_ceil(step).max(1));

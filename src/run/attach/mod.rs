@@ -24,11 +24,13 @@ use crate::output::say;
 use crate::probe::{Meter, Prober, ProberOptions, ServerCpu, StallWatch, Window};
 use crate::report::{Case, RunResult, Validation, save_page, save_result};
 use crate::sink::{SinkKind, WarehouseReader};
-use crate::source::postgres::{PgHold, PgOptions, PgSource, PgTable, PgTableName, RECONNECT_PATIENCE, RECONNECT_PAUSE};
+use crate::source::postgres::{
+    PgCut, PgHold, PgOptions, PgSource, PgTable, PgTableName, RECONNECT_PATIENCE, RECONNECT_PAUSE,
+};
 use crate::source::{RecordSystem, SourceError};
 use crate::strategy::{self, Begin, Outcome, Running, Setting, StrategyError, StrategyKind};
 use crate::transform::TransformSet;
-use compare::{Promise, compare};
+use compare::{Compared, Promise, compare, kept};
 use figures::Attached;
 use heartbeat::{ClockOffset, Heart};
 use std::path::{Path, PathBuf};
@@ -41,6 +43,9 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 const PROBE_READS_PER_S: f64 = 50.0;
 /// How long the tailer may take to come to rest for the fence.
 const REST_PATIENCE: Duration = Duration::from_secs(60);
+/// States that are fixed until one is whose tables nobody alters at that moment.
+const FENCES_MAX: u32 = 20;
+const FENCE_PAUSE: Duration = Duration::from_millis(250);
 
 /// When an attach ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,6 +253,7 @@ fn follow(
     // What a beginning that fails has made it removes itself; what an earlier attach left stays.
     let running = strategy::attach(kind, setting, plan.begin).map_err(failed)?;
     let mut guard = Detach { kind, setting, keep: plan.keep, stop };
+    let promise = promise(kind, strategy::empty_since(kind, setting).map_err(failed)?);
     let log_end = || {
         let found = patiently(stop, || Ok(source.log_end().map_err(CaptureError::from)?));
         found.map_err(failed)
@@ -305,11 +311,20 @@ fn follow(
         }
     };
     meter.stop().map_err(RunError::measuring)?;
-    let compared = validation(plan, setting, fence, &outcome, interrupted);
+    let judged = Judged { plan, setting, source, promise };
+    let compared = match unfenced {
+        Some(cause) => Ok(judged.uncompared(format!("nothing was compared: {cause}"))),
+        None => judged.validation(fence, &outcome, interrupted),
+    };
     let mut validation =
-        compared.unwrap_or_else(|cause| uncompared(plan, format!("the warehouse could not be compared: {cause}")));
-    if let Some(cause) = unfenced {
-        validation.failures.push(format!("the source's state could not be fixed: {cause}"));
+        compared.unwrap_or_else(|cause| judged.uncompared(format!("the warehouse could not be compared: {cause}")));
+    // Before the publication goes.
+    let altered = if interrupted { Ok(None) } else { patiently(stop, || strategy::altered(kind, setting)) };
+    if let Some(why) =
+        altered.unwrap_or_else(|cause| Some(format!("it is not known whether changes were lost: {cause}")))
+    {
+        validation.failures.insert(0, why);
+        (validation.passed, validation.equal) = (false, false);
     }
     if !caught_up && !interrupted {
         let why = format!("the warehouse did not reach position {goal} within {} s", plan.patience.as_secs());
@@ -338,6 +353,7 @@ fn follow(
     let stalled = super::stalls::at_attach(&mut case, (kind.name(), &stalls), (attached.window, observed_until));
     warned.splice(0..0, stalled);
     warned.extend(no_batch(kind, &mut case, (&outcome, attached.window)));
+    warned.extend(heirs(source));
     case.validation = validation;
     Ok(Followed { case, warned, length: end.since(start), interrupted })
 }
@@ -413,6 +429,23 @@ fn wait(
     }
 }
 
+/// Tables whose rows a plain SELECT shows together with those of others, which are neither followed nor compared.
+fn heirs(source: &PgSource) -> Vec<String> {
+    let sql = "SELECT pg_catalog.string_agg(i.inhrelid::pg_catalog.regclass::text, ', ' ORDER BY i.inhrelid) \
+        FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid \
+        WHERE i.inhparent = $1 AND NOT c.relispartition";
+    let Ok(mut client) = source.connect() else { return Vec::new() };
+    let of_table = |table: &PgTable| {
+        let heirs: Option<String> = client.query_one(sql, &[&table.oid]).ok()?.try_get(0).ok()?;
+        Some(format!(
+            "of table {:?} its own rows alone were followed and compared (SELECT .. FROM ONLY), not those of tables that inherit \
+             from it ({}); name them too",
+            table.schema.name, heirs?
+        ))
+    };
+    source.tables().iter().filter_map(of_table).collect()
+}
+
 /// Whether anybody commits, by the server's count of changed rows in the database.
 struct Idle {
     client: Option<::postgres::Client>,
@@ -468,45 +501,76 @@ fn fence(
         running.hold_source(false, Duration::ZERO);
         return Err(RunError::measuring("the tailer did not come to rest"));
     }
+    let mut fences = 0;
     let fixed = patiently(stop, || {
-        let made = PgFence::make(&plan.server)?;
-        Ok(SourceSnapshot::of_postgres(PgSnapshot::of_source(source, 1, clock, Some(&made.exported))?))
+        loop {
+            fences += 1;
+            let made = PgFence::make(&plan.server)?;
+            match PgSnapshot::of_source(source, kept(plan.strategy), 1, clock, Some(&made.exported)) {
+                // Somebody altered a table between the fence and its lock.
+                Err(CaptureError::Altered { .. }) if fences < FENCES_MAX && !stop.load(Ordering::Relaxed) => {
+                    std::thread::sleep(FENCE_PAUSE);
+                }
+                fixed => return Ok(SourceSnapshot::of_postgres(fixed?)),
+            }
+        }
     });
     if let Ok(snapshot) = &fixed {
         // Before the tailer goes on, or it would take what lies behind.
         running.end_at(snapshot.position());
     }
     running.hold_source(false, Duration::ZERO);
-    fixed.map(Some).map_err(RunError::measuring)
+    fixed.map(Some).map_err(|cause| plainly(plan, cause))
 }
 
-fn validation(
-    plan: &AttachPlan,
-    setting: &Setting,
-    fence: Option<SourceSnapshot>,
-    outcome: &Outcome,
-    interrupted: bool,
-) -> Result<Validation, RunError> {
-    if interrupted {
-        return Ok(uncompared(plan, "interrupted before the warehouse was compared".to_owned()));
+/// The cause alone, where it is the source's.
+fn plainly(plan: &AttachPlan, cause: StrategyError) -> RunError {
+    match cause {
+        StrategyError::Source(cause) | StrategyError::Capture(CaptureError::Source(cause)) => RunError::Source(cause),
+        cause => RunError::Strategy { strategy: plan.strategy.name(), cause: Box::new(cause) },
     }
-    let state = fence.map(std::sync::Arc::new).or_else(|| outcome.last_state.clone());
-    let Some(state) = state else {
-        return Ok(uncompared(plan, "the source's last state is not known, so nothing was compared".to_owned()));
-    };
-    let version = WarehouseReader::open(&plan.warehouse).map_err(RunError::measuring)?.version();
-    compare(&state, setting.output(), &version, promise(plan))
 }
 
-fn promise(plan: &AttachPlan) -> Promise {
-    match (plan.strategy, plan.begin) {
+/// What a warehouse is judged by at the end.
+struct Judged<'a> {
+    plan: &'a AttachPlan,
+    setting: &'a Setting,
+    source: &'a PgSource,
+    promise: Promise,
+}
+
+impl Judged<'_> {
+    fn validation(
+        &self,
+        fence: Option<SourceSnapshot>,
+        outcome: &Outcome,
+        interrupted: bool,
+    ) -> Result<Validation, RunError> {
+        if interrupted {
+            return Ok(self.uncompared("interrupted before the warehouse was compared".to_owned()));
+        }
+        let state = fence.map(std::sync::Arc::new).or_else(|| outcome.last_state.clone());
+        let Some(state) = state else {
+            let why = "the source's last state is not known, so nothing was compared".to_owned();
+            return Ok(self.uncompared(why));
+        };
+        let version = WarehouseReader::open(&self.plan.warehouse).map_err(RunError::measuring)?.version();
+        let (source, promise, catalog) = (self.source, &self.promise, self.setting.output());
+        let compared = Compared { snapshot: &state, source, catalog, version: &version, promise };
+        compare(&compared, kept(self.plan.strategy))
+    }
+
+    /// Of a warehouse that was held against nothing, so that no promise was kept.
+    fn uncompared(&self, why: String) -> Validation {
+        Validation { promise: self.promise.name().to_owned(), failures: vec![why], ..Validation::default() }
+    }
+}
+
+/// What is promised; `empty_since` is the state that a stream without an initial load began after.
+fn promise(kind: StrategyKind, empty_since: Option<PgCut>) -> Promise {
+    match (kind, empty_since) {
         (StrategyKind::Incremental, _) => Promise::Nothing,
-        (_, Begin::Empty) => Promise::ChangedRows,
+        (_, Some(since)) => Promise::ChangedRows(since),
         _ => Promise::Equality,
     }
-}
-
-/// Of a warehouse that was held against nothing, so that no promise was kept.
-fn uncompared(plan: &AttachPlan, why: String) -> Validation {
-    Validation { promise: promise(plan).name().to_owned(), failures: vec![why], ..Validation::default() }
 }

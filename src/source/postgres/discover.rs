@@ -18,8 +18,7 @@ const RELATIONS: &str = "SELECT c.oid, n.nspname::text, c.relname::text \
 
 const RELATION: &str = "SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relreplident::text, \
     coalesce(a.amname, '')::text, pg_catalog.pg_get_userbyid(c.relowner)::text, \
-    pg_catalog.current_setting('server_version_num')::int4, r.oid, rn.nspname::text, r.relname::text, \
-    c.relpersistence <> 'p' \
+    pg_catalog.current_setting('server_version_num')::int4, r.oid, rn.nspname::text, r.relname::text \
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
     LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam \
     LEFT JOIN pg_catalog.pg_class r ON c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid::regclass) \
@@ -44,11 +43,21 @@ const INDEXES: &str = "SELECT i.indisprimary, i.indisreplident, i.indimmediate, 
     AND i.indpred IS NULL AND i.indexprs IS NULL AND (i.indimmediate OR i.indisprimary) \
     ORDER BY NOT i.indisprimary, NOT i.indisreplident, i.indexrelid";
 
-const LEAVES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, coalesce(a.amname, '')::text, \
+/// The relations that hold the rows, as the snapshot has them: by the catalog's own rows, since the server's functions know
+/// the present only. A partition that is being detached concurrently is none any more. Whether each may be read by itself:
+/// who may read a partitioned table needs no right on its partitions, and their policies are not asked for then.
+const LEAVES: &str = "WITH RECURSIVE tree(oid, attached) AS (SELECT $1::oid, '' UNION ALL \
+      SELECT i.inhrelid, t.attached || ' ' || i.xmin::text FROM tree t \
+      JOIN pg_catalog.pg_class p ON p.oid = t.oid AND p.relkind = 'p' \
+      JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid \
+      WHERE coalesce(pg_catalog.to_jsonb(i) ->> 'inhdetachpending', 'false') = 'false') \
+    SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, coalesce(a.amname, '')::text, c.relfilenode, \
+    coalesce(pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
+      AND NOT pg_catalog.row_security_active(c.oid), false), pg_catalog.row_security_active($1::oid), tree.attached, \
     c.relpersistence <> 'p' \
-    FROM pg_catalog.pg_partition_tree($1::oid::regclass) p JOIN pg_catalog.pg_class c ON c.oid = p.relid \
+    FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid \
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam \
-    WHERE p.isleaf ORDER BY c.oid";
+    WHERE c.relkind <> 'p' ORDER BY c.oid";
 
 impl PgTable {
     /// Finds a table by its name and reads everything about it. Without a schema, `public` is looked in first; after it
@@ -232,16 +241,22 @@ fn assemble(
     for row in columns {
         add_column(&mut table, row, server_version)?;
     }
+    let partitioned = kind == PgKind::Partitioned;
     for leaf in leaves {
         let (schema, name): (String, String) = (leaf.try_get(1)?, leaf.try_get(2)?);
-        let (kind, unlogged) = (kind_of(leaf.try_get(3)?), leaf.try_get(5)?);
-        let by_ctid = by_ctid(kind, leaf.try_get(4)?);
-        table.leaves.push(PgLeaf { oid: leaf.try_get(0)?, quoted: qualified(&schema, &name), kind, unlogged, by_ctid });
-    }
-    if kind != PgKind::Partitioned {
-        let by_ctid = by_ctid(kind, relation.try_get(4)?);
-        let unlogged = relation.try_get(10)?;
-        table.leaves = vec![PgLeaf { oid, quoted: table.quoted(), kind, unlogged, by_ctid }];
+        let (may, hidden): (bool, bool) = (leaf.try_get(6)?, leaf.try_get(7)?);
+        let kind = kind_of(leaf.try_get(3)?);
+        table.leaves.push(PgLeaf {
+            oid: leaf.try_get(0)?,
+            quoted: qualified(&schema, &name),
+            kind,
+            unlogged: leaf.try_get(9)?,
+            by_ctid: by_ctid(kind, leaf.try_get(4)?),
+            // A policy on the root would be passed over.
+            by_itself: !partitioned || (may && !hidden),
+            storage: leaf.try_get(5)?,
+            attached: leaf.try_get(8)?,
+        });
     }
     add_key(&mut table, relation.try_get(3)?, indexes)?;
     Ok(table)

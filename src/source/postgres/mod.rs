@@ -9,6 +9,7 @@ mod client;
 mod connect;
 mod copy_rows;
 mod cut;
+mod definition;
 mod discover;
 mod health;
 mod hold;
@@ -36,6 +37,7 @@ mod wire;
 pub use connect::{RECONNECT_PATIENCE, RECONNECT_PAUSE};
 pub use copy_rows::PgCopyRows;
 pub use cut::PgCut;
+pub use definition::PgKept;
 pub use health::{PgFinding, PgVerdict, examine};
 pub use hold::PgHold;
 pub use name::PgTableName;
@@ -50,6 +52,7 @@ pub use types::{PgCoding, PgField, PgMisfit, PgScratch};
 pub use wire::{Mode, TextRow, Wire};
 
 pub(crate) use bind::Bound;
+pub(crate) use definition::{lock_sql, touch_sql};
 pub(crate) use reader::Scratch;
 
 pub(super) use client::{PgClient, Session, look_up};

@@ -54,10 +54,15 @@ impl<'a> TableReader<'a> {
 
     /// `SELECT` of all columns in schema order `FROM table AS t`.
     pub fn select(&self) -> String {
+        format!("SELECT {} FROM {} AS t", self.columns(), self.quoted())
+    }
+
+    /// All columns of `t` in schema order, for a SELECT list.
+    pub(crate) fn columns(&self) -> String {
         let all = self.table.schema.columns.iter().enumerate();
         let columns: Vec<String> =
             all.map(|(place, column)| self.expression(place, &format!("t.{}", quote(&column.name)))).collect();
-        format!("SELECT {} FROM {} AS t", columns.join(", "), self.quoted())
+        columns.join(", ")
     }
 
     /// The key columns in key order, for `ORDER BY` and row values.

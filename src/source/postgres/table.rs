@@ -113,6 +113,13 @@ pub struct PgLeaf {
     pub unlogged: bool,
     /// Whether its rows can be read by ranges of ctid.
     pub by_ctid: bool,
+    /// Whether the role may read it by itself, and sees what it would see through the table: not so where it has a right on
+    /// the partitioned table alone, or row security hides rows of either.
+    pub by_itself: bool,
+    /// `pg_class.relfilenode`: another one after TRUNCATE and whatever else writes a table anew.
+    pub storage: u32,
+    /// The transactions that made it a partition, from the root down; empty for the table itself.
+    pub attached: String,
 }
 
 /// A table as it lies in PostgreSQL.
@@ -263,14 +270,29 @@ impl PgTable {
     /// `COPY (SELECT .. FROM ONLY leaf ..) TO STDOUT (FORMAT binary)`, for the rows of `leaf` whose block is at least
     /// `low` and below `high`.
     pub fn copy_sql(&self, leaf: &PgLeaf, low: Option<u32>, high: Option<u32>) -> String {
-        let bounds: Vec<String> = [(low, ">="), (high, "<")]
-            .into_iter()
-            .filter_map(|(block, operator)| block.map(|block| format!("ctid {operator} '({block},0)'::pg_catalog.tid")))
-            .collect();
-        let condition = if bounds.is_empty() { String::new() } else { format!(" WHERE {}", bounds.join(" AND ")) };
         let only = if leaf.by_ctid { "ONLY " } else { "" };
+        self.copy_from(&format!("{only}{}", leaf.quoted), within(low, high))
+    }
+
+    /// The same through the table itself, as anybody's SELECT: those blocks of all its partitions, and no partition that is
+    /// not among the leaves. `condition` is one more, in SQL.
+    pub fn copy_whole_sql(&self, low: Option<u32>, high: Option<u32>, condition: Option<&str>) -> String {
+        let mut conditions = within(low, high);
+        if self.kind == PgKind::Partitioned {
+            // One that was attached after the snapshot shows its rows in it.
+            let oids: Vec<String> = self.leaves.iter().map(|leaf| leaf.oid.to_string()).collect();
+            conditions.push(format!("tableoid = ANY ('{{{}}}'::pg_catalog.oid[])", oids.join(",")));
+        }
+        conditions.extend(condition.map(str::to_owned));
+        let only = if self.kind == PgKind::Table { "ONLY " } else { "" };
+        self.copy_from(&format!("{only}{}", self.quoted()), conditions)
+    }
+
+    fn copy_from(&self, relation: &str, conditions: Vec<String>) -> String {
         let list = self.select_list();
-        format!("COPY (SELECT {list} FROM {only}{}{condition}) TO STDOUT (FORMAT binary)", leaf.quoted)
+        let condition =
+            if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+        format!("COPY (SELECT {list} FROM {relation}{condition}) TO STDOUT (FORMAT binary)")
     }
 
     /// Decodes a row of as many fields as the table has columns, in its order. What `scratch` held is lost.
@@ -367,6 +389,14 @@ impl PgTable {
             wanted: format!("{}; correct the row, or declare the column with a type that holds it", misfit.wanted),
         }
     }
+}
+
+/// The blocks from `low` on and below `high`, as conditions.
+fn within(low: Option<u32>, high: Option<u32>) -> Vec<String> {
+    let bounds = [(low, ">="), (high, "<")].into_iter();
+    bounds
+        .filter_map(|(block, operator)| block.map(|block| format!("ctid {operator} '({block},0)'::pg_catalog.tid")))
+        .collect()
 }
 
 fn described(value: ValueRef<'_>) -> String {

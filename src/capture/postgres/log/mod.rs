@@ -30,7 +30,7 @@
 //! | a deferrable primary key | whole old rows (FULL) are needed, and each transaction is summed up by them: `net` |
 //! | unlogged, or a foreign table, itself or a partition | refused: its changes are not in the log |
 //! | USING INDEX, without the primary key in it | the index's columns are the key |
-//! | partitioned | published as its root; TRUNCATE of one partition, ATTACH, DETACH are not in the log: a new snapshot |
+//! | partitioned | published as its root; a new partition's rows come as all; TRUNCATE of one partition, ATTACH, DETACH are not in the log: a new snapshot |
 //! | generated columns | left out of the schema; in the key they are refused |
 //! | ADD, DROP, RENAME COLUMN, another type, another replica identity | stops at the first change after it; all before is delivered |
 //! | table renamed, longer varchar(n) | goes on |
@@ -41,6 +41,7 @@ mod message;
 mod options;
 mod pause;
 mod pgoutput;
+mod publication;
 mod relation;
 mod setup;
 mod state;
@@ -50,8 +51,8 @@ mod streamed;
 use super::PgExported;
 use crate::capture::{CaptureError, Polled};
 use crate::model::{Lsn, Transaction};
-use crate::source::postgres::{Mode, PgTable, PgTableName, Wire};
-use crate::source::quote;
+use crate::source::postgres::{Mode, PgCut, PgTable, PgTableName, Wire};
+use crate::source::{SourceError, quote};
 use assemble::{Assembler, protocol};
 use relation::Relations;
 use state::{SlotState, shape};
@@ -111,6 +112,39 @@ impl LogCapture {
         let mut client = options.server.connect()?;
         let tables = tables.iter().map(fit).collect::<Result<Vec<_>, _>>()?;
         setup::make_for(options, &mut client, tables)
+    }
+
+    /// Takes down that nothing is loaded: the stream begins after the setup's state, and what is older never arrives.
+    ///
+    /// # Errors
+    /// When the server refuses, or `slot.json` can't be written.
+    pub fn begin_empty(options: &LogCaptureOptions, setup: &LogSetup) -> Result<(), CaptureError> {
+        let mut client = options.server.connect()?;
+        let failed = || SourceError::postgres("read the state of", options.server.place());
+        let name = setup.exported.name.replace('\'', "''");
+        let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{name}'");
+        client.batch_execute(&begin).map_err(failed())?;
+        let row = client.query_one("SELECT pg_catalog.pg_current_snapshot()::text", &[]).map_err(failed())?;
+        let since: String = row.try_get(0).map_err(failed())?;
+        let state = SlotState { empty_since: Some(since), ..SlotState::read(&options.folder)? };
+        state.write(&options.folder)
+    }
+
+    /// The state after which a stream began without an initial load; `None` for one that had it.
+    ///
+    /// # Errors
+    /// When `slot.json` can't be read.
+    pub fn empty_since(options: &LogCaptureOptions) -> Result<Option<PgCut>, CaptureError> {
+        let since = SlotState::read(&options.folder)?.empty_since;
+        Ok(since.map(|text| PgCut::parse(&text)).transpose()?)
+    }
+
+    /// In words, with the remedy, what somebody did to the publication since the setup; `None` if nobody did anything.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn altered(options: &LogCaptureOptions, tables: &[PgTable]) -> Result<Option<String>, CaptureError> {
+        publication::altered(options, tables)
     }
 
     /// Drops slot and publication, if they are there, and `slot.json`.
@@ -260,6 +294,12 @@ impl LogCapture {
 
     fn stopped(&mut self, error: CaptureError) -> CaptureError {
         self.broken = true;
+        // A list of columns in the publication looks like columns that were dropped.
+        if matches!(error, CaptureError::Unfit { .. })
+            && let Ok(Some(reason)) = publication::altered(&self.options, self.tables())
+        {
+            return slot_error(&self.options.slot, &reason);
+        }
         error
     }
 

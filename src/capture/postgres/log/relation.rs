@@ -7,7 +7,7 @@ use super::pgoutput::{Fields, RelationRef, Tuple};
 use crate::capture::CaptureError;
 use crate::capture::postgres::net::net;
 use crate::model::{ChangeBuf, TableId};
-use crate::source::postgres::{PgCoding, PgField, PgScratch, PgTable};
+use crate::source::postgres::{PgCoding, PgField, PgReplicaIdentity, PgScratch, PgTable};
 use smallvec::SmallVec;
 
 /// The tables that are followed, by the oid that the stream calls them.
@@ -237,14 +237,18 @@ fn difference(table: &PgTable, relation: RelationRef<'_>) -> Option<String> {
         (None, Some(new)) => return changed(format!("the column {:?} was added", new.name)),
         (None, None) => {}
     }
+    if columns.iter().zip(&described).any(|((column, _), other)| column.name != other.name) {
+        let was: Vec<&str> = columns.iter().map(|(column, _)| column.name.as_str()).collect();
+        let is: Vec<&str> = described.iter().map(|column| column.name).collect();
+        return changed(format!("its columns were ({}), and are ({})", was.join(", "), is.join(", ")));
+    }
     for ((column, of), other) in columns.iter().zip(&described) {
         // A longer varchar(n) holds its values as before. A numeric's digits are part of the catalog's type.
         let digits = matches!(of.coding, PgCoding::Decimal { .. } | PgCoding::Numeric);
-        if column.name != other.name
-            || of.type_oid != other.type_oid
-            || (digits && of.type_modifier != other.type_modifier)
-        {
-            return changed(format!("the type of its column {:?} was changed", column.name));
+        if of.type_oid != other.type_oid || (digits && of.type_modifier != other.type_modifier) {
+            let now = ::postgres::types::Type::from_oid(other.type_oid).filter(|_| of.type_oid != other.type_oid);
+            let now = now.map_or_else(|| "another".to_owned(), |now| now.name().to_owned());
+            return changed(format!("the type of its column {:?} was {}, and is {now}", column.name, of.type_name));
         }
     }
     if table.settles_at_commit() && relation.identity != b'f' {
@@ -257,6 +261,15 @@ fn difference(table: &PgTable, relation: RelationRef<'_>) -> Option<String> {
         let what = "its replica identity was changed and does not have its key any more; change it back, or begin with a \
                     new snapshot";
         return Some(what.to_owned());
+    }
+    // Where the identity is an index, more columns than before tell rows apart that the key takes for one.
+    let more = (0..described.len()).any(|place| in_identity(&place) && !table.schema.key.contains(&place));
+    let known = matches!(&table.replica_identity, PgReplicaIdentity::Index(places)
+        if (0..described.len()).all(|place| in_identity(&place) == places.contains(&place)));
+    if more && relation.identity != b'f' && !known {
+        let now: Vec<&str> = described.iter().filter(|column| column.in_identity).map(|column| column.name).collect();
+        let was: Vec<&str> = table.schema.key_columns().map(|column| column.name.as_str()).collect();
+        return changed(format!("its key was ({}), and is ({})", was.join(", "), now.join(", ")));
     }
     None
 }

@@ -1,6 +1,7 @@
 //! Making, finding and removing slots and publications.
 
 use super::options::{LogCaptureOptions, SLOT_PREFIX, check_name};
+use super::publication::Publication;
 use super::state::{SlotState, shape};
 use super::{PgExported, slot_error};
 use crate::capture::CaptureError;
@@ -150,7 +151,8 @@ pub(super) fn make_for(
     } else {
         check_publication(client, options, &tables)?;
     }
-    let made = make_slot(options, &tables);
+    let made = Publication::read(client, options, &tables)
+        .and_then(|found| make_slot(options, &tables, found.map_or_else(String::new, |found| found.entries)));
     if made.is_err() && own_publication {
         // The first error tells more than another one would.
         let _ = drop_publication(client, &options.publication);
@@ -184,7 +186,11 @@ fn check_leaves(client: &mut Client, tables: &[PgTable]) -> Result<(), CaptureEr
     Ok(())
 }
 
-fn make_slot(options: &LogCaptureOptions, tables: &[PgTable]) -> Result<(PgExported, Wire), CaptureError> {
+fn make_slot(
+    options: &LogCaptureOptions,
+    tables: &[PgTable],
+    publication_entries: String,
+) -> Result<(PgExported, Wire), CaptureError> {
     let mut wire = Wire::connect(&options.server, Mode::Replication)?;
     let (system, timeline, _) = identify(&mut wire)?;
     wire.set_silence_max(SLOT_SILENCE_MAX);
@@ -205,6 +211,8 @@ fn make_slot(options: &LogCaptureOptions, tables: &[PgTable]) -> Result<(PgExpor
         consistent_point: consistent_point.0,
         idle_from: consistent_point.0,
         idle_to: consistent_point.0,
+        publication_entries,
+        empty_since: None,
     };
     if let Err(error) = state.write(&options.folder) {
         let _ = wire.query(&format!("DROP_REPLICATION_SLOT {}", quote(&options.slot)));
@@ -240,30 +248,14 @@ fn check_server(client: &mut Client, server: &PgOptions) -> Result<(), CaptureEr
     Ok(())
 }
 
-/// A publication that somebody else made must have every table and every kind of change.
+/// A publication that somebody else made must have every table, all of it, and every kind of change.
 fn check_publication(client: &mut Client, options: &LogCaptureOptions, tables: &[PgTable]) -> Result<(), CaptureError> {
     let name = &options.publication;
-    let failed = || SourceError::postgres("read the publication at", options.server.place());
-    let refused = |what: &str| CaptureError::Slot { slot: format!("publication {name}"), reason: what.to_owned() };
-    let sql = "SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot \
-        FROM pg_publication WHERE pubname = $1";
-    let row = client.query_opt(sql, &[name]).map_err(failed())?;
-    let row = row.ok_or_else(|| refused("there is none of this name; make it, or leave the name away"))?;
-    let (all, via_root): (bool, bool) = (row.try_get(0).map_err(failed())?, row.try_get(1).map_err(failed())?);
-    if !all {
-        return Err(refused("it leaves some kind of change out; set publish = 'insert, update, delete, truncate'"));
+    let refused = |reason: String| Err(CaptureError::Slot { slot: format!("publication {name}"), reason });
+    match Publication::read(client, options, tables)? {
+        None => refused("there is none of this name; make it, or leave the name away".to_owned()),
+        Some(found) => found.lacks.into_iter().next().map_or(Ok(()), refused),
     }
-    let sql = "SELECT 1 FROM pg_publication_tables WHERE pubname = $1 AND schemaname = $2 AND tablename = $3";
-    for table in tables {
-        if table.kind == PgKind::Partitioned && !via_root {
-            return Err(refused("it has a partitioned table; set publish_via_partition_root = true"));
-        }
-        let found = client.query_opt(sql, &[name, &table.schema_name, &table.table_name]).map_err(failed())?;
-        if found.is_none() {
-            return Err(refused(&format!("it has no table {}; add it", table.quoted())));
-        }
-    }
-    Ok(())
 }
 
 /// System identifier, timeline and the end of the server's log.

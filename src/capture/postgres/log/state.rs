@@ -36,6 +36,12 @@ pub(super) struct SlotState {
     /// Nothing that is followed committed behind `idle_from` and up to `idle_to`, so the slot may be anywhere between.
     pub(super) idle_from: u64,
     pub(super) idle_to: u64,
+    /// What tells the publication's entries from those of one that was altered; empty where an earlier version wrote this.
+    #[serde(default)]
+    pub(super) publication_entries: String,
+    /// The state after which a stream without an initial load began, as `pg_snapshot`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) empty_since: Option<String>,
 }
 
 /// The shape of a table in one line, to be compared.

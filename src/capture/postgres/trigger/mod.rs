@@ -33,7 +33,8 @@
 //!
 //! Partitioned tables, partitions, and tables that inherit or are inherited from are refused: a statement may name the one and
 //! pass the other's triggers by. A definition of a followed table that changes makes the users' writes fail, until the triggers
-//! are gone: that is in the nature of triggers that copy columns.
+//! are gone: that is in the nature of triggers that copy columns. Where they do not fail (int4 to float8: the changelog would take
+//! the rounded number), the next poll stops, before it delivers anything of a state that has the new definition.
 //!
 //! While a capture runs it holds an advisory lock, so that a clean-up knows of it.
 
@@ -63,6 +64,15 @@ pub struct PgTriggerCapture {
     stuck: bool,
     /// The statements that read the changelogs, on this client.
     prepared: HashMap<TableId, ::postgres::Statement>,
+    definitions: Definitions,
+}
+
+/// What the tables' definitions were when they were last found to fit.
+#[derive(Default)]
+struct Definitions {
+    /// The statement that digests them, on the capture's client.
+    digest_sql: Option<::postgres::Statement>,
+    fitting: Option<String>,
 }
 
 impl std::fmt::Debug for PgTriggerCapture {
@@ -152,6 +162,7 @@ impl PgTriggerCapture {
             last_delivery: Instant::now(),
             stuck: false,
             prepared: HashMap::new(),
+            definitions: Definitions::default(),
         })
     }
 

@@ -1,14 +1,14 @@
 //! Reading what one state of the server includes and the last one did not.
 
-use super::PgTriggerCapture;
 use super::setup::{CAME, DELETED, INSERTED, TRUNCATED, UPDATED, WENT, changelog, names};
+use super::{Definitions, PgTriggerCapture};
 use crate::capture::CaptureError;
 use crate::capture::Polled;
 use crate::capture::postgres::PgSnapshot;
 use crate::capture::postgres::net::net;
 use crate::clock::Clock;
 use crate::model::{ChangeBuf, CommitTime, Lsn, TableId, Transaction};
-use crate::source::postgres::{PgCut, PgSource, PgTable, Scratch, TableReader};
+use crate::source::postgres::{PgCut, PgKept, PgSource, PgTable, Scratch, TableReader};
 use crate::source::wall_clock;
 use ::postgres::fallible_iterator::FallibleIterator;
 use ::postgres::types::ToSql;
@@ -17,6 +17,15 @@ use std::time::{Duration, Instant};
 
 /// How long positions stand still while only other tables change.
 const EMPTY_EVERY: Duration = Duration::from_millis(50);
+
+/// Names, columns, types and keys of tables in one text.
+const DIGEST: &str = "SELECT pg_catalog.md5(coalesce(pg_catalog.string_agg(pg_catalog.concat_ws(' ', \
+      c.oid, c.relname, c.relnamespace, (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', \
+        a.attnum, a.attname, a.atttypid, a.atttypmod), ',' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a \
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), \
+      (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', i.indexrelid, i.indkey), ',' ORDER BY i.indexrelid) \
+        FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisunique)), ';' ORDER BY c.oid), '')) \
+    FROM pg_catalog.pg_class c WHERE c.oid = ANY($1)";
 
 /// The changes of one transaction, each with its number: those of several tables are not yet in order.
 #[derive(Default)]
@@ -49,7 +58,13 @@ impl PgTriggerCapture {
         let place = self.source.place();
         let failed = || CaptureError::postgres("poll", &place);
         let (position, cut) = self.source.begin_state(&mut self.client, self.stuck)?;
-        let read = self.read();
+        let read = self.read().and_then(|gathered| {
+            // What the triggers took by another definition is not what the table holds.
+            if !gathered.is_empty() {
+                self.check_definitions()?;
+            }
+            Ok(gathered)
+        });
         let ended = self.client.batch_execute("COMMIT").map_err(failed());
         let gathered = read?;
         ended?;
@@ -67,8 +82,9 @@ impl PgTriggerCapture {
     /// # Errors
     /// As [`PgTriggerCapture::poll`].
     pub fn last_state(&mut self, clock: &Clock, out: &mut Vec<Transaction>) -> Result<PgSnapshot, CaptureError> {
-        let snapshot = PgSnapshot::of_source(&self.source, 1, clock, None)?;
+        let snapshot = PgSnapshot::of_source(&self.source, PgKept::Copied, 1, clock, None)?;
         (self.client, self.prepared) = (snapshot.join(&self.source)?, HashMap::new());
+        self.definitions = Definitions::default();
         let gathered = self.read()?;
         self.client.batch_execute("COMMIT").map_err(CaptureError::postgres("poll", self.source.place()))?;
         let unknown = || CaptureError::NotSetUp { reason: "the snapshot's state is not known".to_owned() };
@@ -100,6 +116,27 @@ impl PgTriggerCapture {
         self.cuts.push((position, cut.clone()));
         self.cut = cut;
         Ok(polled)
+    }
+
+    /// Fails when a table, in the state that is being read, is not what its changelog was made for. One look-up as long as
+    /// nothing changes.
+    fn check_definitions(&mut self) -> Result<(), CaptureError> {
+        let failed = || CaptureError::postgres("look at the definitions of tables at", self.source.place());
+        let statement = match &self.definitions.digest_sql {
+            Some(statement) => statement.clone(),
+            None => self.client.prepare(DIGEST).map_err(failed())?,
+        };
+        let oids: Vec<u32> = self.source.tables().iter().map(|table| table.oid).collect();
+        let row = self.client.query_one(&statement, &[&oids]);
+        let digest: String = row.and_then(|row| row.try_get(0)).map_err(failed())?;
+        if self.definitions.fitting.as_deref() != Some(digest.as_str()) {
+            for expected in self.source.tables() {
+                let found = PgTable::find_again(&mut self.client, expected, PgKept::Copied)?;
+                found.conformed(expected, PgKept::Copied)?;
+            }
+        }
+        self.definitions = Definitions { digest_sql: Some(statement), fitting: Some(digest) };
+        Ok(())
     }
 
     fn read(&mut self) -> Result<HashMap<i64, Gathered>, CaptureError> {

@@ -51,6 +51,8 @@ fn point(place: &Place<'_>) -> Point {
         " (failed)"
     } else if place.case.validation.equal {
         ""
+    } else if place.case.validation.is_partial() {
+        " (changed rows only)"
     } else {
         " (differs)"
     };

@@ -120,6 +120,7 @@ pub fn card(run: &RunResult) -> Table {
     let mut head = vec![String::new()];
     head.extend(cases.iter().map(|case| match (case.validation.passed, case.validation.equal) {
         (false, _) => format!("{} (failed)", case.name),
+        (true, false) if case.validation.is_partial() => format!("{} (changed rows only)", case.name),
         (true, false) => format!("{} (differs)", case.name),
         (true, true) => case.name.clone(),
     }));

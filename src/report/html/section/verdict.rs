@@ -34,6 +34,8 @@ pub fn standing(case: &Case) -> (&'static str, &'static str) {
         ("plain", "nothing follows")
     } else if case.validation.equal {
         ("good", "equals the source")
+    } else if case.validation.is_partial() {
+        ("plain", "changed rows compared")
     } else {
         ("differs", "differs from the source")
     }
