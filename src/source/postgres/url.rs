@@ -16,9 +16,7 @@ const REMEDY: &str = "write postgres://role:password@host:port/database and perc
 /// Whether `text` is meant as the way to a PostgreSQL server, and not as a file's path.
 pub(super) fn is_meant(text: &str) -> bool {
     let first = text.split_once('=').map(|(name, _)| name.trim());
-    text.starts_with("postgres:")
-        || text.starts_with("postgresql:")
-        || first.is_some_and(|name| parameters::is_known(name))
+    text.starts_with("postgres:") || text.starts_with("postgresql:") || first.is_some_and(parameters::is_known)
 }
 
 /// Reads either form. No error repeats a value: it might be a secret.
