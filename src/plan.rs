@@ -92,7 +92,7 @@ pub enum SourceChoice {
     /// A file made for the run.
     Sqlite,
     /// Databases made for the run on this server.
-    Postgres(PgOptions),
+    Postgres(Box<PgOptions>),
 }
 
 impl SourceChoice {
@@ -118,7 +118,7 @@ impl SourceChoice {
             Some(url) if PgOptions::is_url(url) => {
                 // The URL may hold a password.
                 let options = PgOptions::parse(url).map_err(|cause| flag_error("--source", "", cause.to_string()))?;
-                Ok(SourceChoice::Postgres(options))
+                Ok(SourceChoice::Postgres(Box::new(options)))
             }
             Some(_) => Err(flag_error("--source", "", "expected sqlite, or postgres://ROLE@HOST:PORT/DATABASE")),
         }

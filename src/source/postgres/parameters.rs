@@ -259,7 +259,7 @@ mod tests {
                 format!("named(\"{key}\")"),
             ];
             let read = |source: &&str| reads.iter().any(|read| source.contains(read));
-            assert!(sources.iter().any(|source| read(&source)), "{key}");
+            assert!(sources.iter().any(read), "{key}");
         }
         let mut taken = Taken::default();
         for (name, _, fate) in PARAMETERS.iter().filter(|(name, ..)| !name.is_empty()) {

@@ -16,9 +16,7 @@ const REMEDY: &str = "write postgres://role:password@host:port/database and perc
 /// Whether `text` is meant as the way to a PostgreSQL server, and not as a file's path.
 pub(super) fn is_meant(text: &str) -> bool {
     let first = text.split_once('=').map(|(name, _)| name.trim());
-    text.starts_with("postgres:")
-        || text.starts_with("postgresql:")
-        || first.is_some_and(|name| parameters::is_known(name))
+    text.starts_with("postgres:") || text.starts_with("postgresql:") || first.is_some_and(parameters::is_known)
 }
 
 /// Reads either form. No error repeats a value: it might be a secret.
@@ -66,7 +64,7 @@ fn url(rest: &str) -> Result<Given, SourceError> {
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     if path.contains('@') {
         // libpq would take it for a part of the database's name; and it may be the end of a password.
-        return Err(invalid(&format!("has an @ behind a /; write the / of a password as %2F: {REMEDY}")));
+        return Err(invalid(&format!("has an @ after a /; write the / of a password as %2F: {REMEDY}")));
     }
     put("dbname", path.strip_prefix('/').unwrap_or(path))?;
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -94,7 +92,7 @@ fn places(mut rest: &str) -> Result<(String, String, &str), SourceError> {
                 return Err(invalid("has a [ without its ]"));
             };
             if address.is_empty() || !behind.is_empty() && !behind.starts_with([':', '/', '?', ',']) {
-                return Err(invalid(&format!("has no address between [ and ], or more behind it; {REMEDY}")));
+                return Err(invalid(&format!("has no address between [ and ], or more after it; {REMEDY}")));
             }
             (host, rest) = (address, behind);
         } else {
@@ -118,7 +116,7 @@ fn decoded(text: &str) -> Result<String, SourceError> {
     while let Some(byte) = bytes.next() {
         let mut hexadecimal = || bytes.next().is_some_and(|byte| byte.is_ascii_hexdigit());
         if byte == b'%' && !(hexadecimal() && hexadecimal()) {
-            return Err(invalid(&format!("has a % without two hexadecimal digits behind it; {REMEDY}")));
+            return Err(invalid(&format!("has a % without two hexadecimal digits after it; {REMEDY}")));
         }
     }
     let decoded = percent_decode_str(text).decode_utf8();
