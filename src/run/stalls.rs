@@ -307,7 +307,7 @@ mod tests {
         let left = |from, until| spoiled.left(Window { start: at(from), end: at(until) });
         assert_eq!(left(0, 1000), [(at(0), at(100)), (at(200), at(500)), (at(600), at(1000))]);
         assert_eq!(left(150, 550), [(at(200), at(500))]);
-        assert_eq!(left(110, 190), []);
+        assert!(left(110, 190).is_empty());
         assert_eq!(left(300, 400), [(at(300), at(400))]);
     }
 

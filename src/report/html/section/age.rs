@@ -41,7 +41,8 @@ fn marks(cases: &[&Case], sink: &str) -> Vec<Mark> {
         let stalls = stalls.map(move |stall| Mark {
             x: stall.t_s.max(0.0),
             color,
-            label: Some(format!("freshbench stood still for {}", say::seconds(stall.duration_s))),
+            // Several may be close together, and the page's head says how long they were.
+            label: None,
             tall: true,
         });
         events.chain(stalls).collect::<Vec<_>>()
@@ -78,7 +79,12 @@ fn age_figure(cases: &[&Case], sink: &str, window_s: f64, prefix: &str) -> Optio
     let ages = || series.iter().flat_map(|series| series.points.iter().map(|point| point.y));
     let title = format!("Age of the {}", in_full(sink));
     let marks = marks(cases, sink);
-    let note = if marks.is_empty() { "" } else { "Strokes at the bottom: a batch became visible." };
+    let note = match (marks.iter().any(|mark| !mark.tall), marks.iter().any(|mark| mark.tall)) {
+        (false, false) => "",
+        (true, false) => "Strokes at the bottom: a batch became visible.",
+        (false, true) => "Tall strokes: freshbench itself stood still.",
+        (true, true) => "Strokes at the bottom: a batch became visible. Tall strokes: freshbench itself stood still.",
+    };
     let table = table(&title, cases, &series, say::seconds);
     let said = said(&title, &series, say::seconds);
     let mut plot = Plot {
