@@ -171,7 +171,7 @@ fn a_workload_of_a_hostile_name_is_shown_and_saved_harmlessly() {
     let file = "=w\u{1b}[31m|`<b>.toml";
     fs::write(
         at.join(file),
-        "model = \"orders\"\nabout = \"a test\"\nrows = 100\nrate = \"100/s\"\nduration = \"300ms\"\n",
+        "model = \"orders\"\nabout = \"a test\"\nrows = 100\nrate = \"100/s\"\nduration = \"300ms\"\n[shares]\nplace = 1\npay = 1\n",
     )
     .unwrap();
     let run = ["run", "--workload", file, "--strategies", "cdc-trigger", "--sinks", "warehouse", "--warmup", "100ms"];

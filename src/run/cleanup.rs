@@ -221,7 +221,7 @@ pub fn find_below(root: &Path) -> Vec<Found> {
             }
         }
     }
-    found.sort_by(|a, b| a.what.to_string().cmp(&b.what.to_string()));
+    found.sort_by_key(|found| found.what.to_string());
     found
 }
 
