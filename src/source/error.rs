@@ -82,6 +82,13 @@ pub enum SourceError {
         /// Why not, and what to do.
         reason: String,
     },
+    /// Others' transactions lasted longer than there was patience for.
+    Waited {
+        /// Where, what waited, how long and for whom.
+        what: String,
+    },
+    /// The user stopped the program while it was at work.
+    Stopped,
     /// A client thread ended in an unplanned way.
     Thread {
         /// Which.
@@ -165,6 +172,10 @@ impl fmt::Display for SourceError {
                 if known.is_empty() { f.write_str("none") } else { f.write_str(&known.join(", ")) }
             }
             SourceError::NotASource { path, reason } => write!(f, "{}: {reason}", path.display()),
+            SourceError::Waited { what } => {
+                write!(f, "{what}; end what it waits for, or raise --patience")
+            }
+            SourceError::Stopped => f.write_str("stopped"),
             SourceError::Thread { name } => write!(f, "thread {name} ended before it could report"),
         }
     }

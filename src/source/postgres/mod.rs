@@ -5,6 +5,7 @@
 //! in `wire`. No password is ever shown: it lives in a [`Secret`].
 
 mod bind;
+mod blockers;
 mod client;
 mod connect;
 mod copy_rows;
@@ -14,6 +15,7 @@ mod health;
 mod name;
 mod options;
 mod passfile;
+mod patience;
 mod places;
 mod reader;
 mod record;
@@ -29,7 +31,9 @@ pub use copy_rows::PgCopyRows;
 pub use cut::PgCut;
 pub use health::{PgFinding, PgVerdict, examine};
 pub use name::PgTableName;
+
 pub use options::{PgHost, PgOptions, SslMode, without_secret};
+pub use patience::{PgOpen, PgPatience, PgWatch};
 pub use places::Places;
 pub use reader::TableReader;
 pub use record::{Marker, OWN_SCHEMA, PgSource};

@@ -6,6 +6,7 @@
 //! PostgreSQL's documentation of libpq.
 
 use super::passfile;
+use super::patience::PgPatience;
 use super::secret::Secret;
 use super::service;
 use crate::source::SourceError;
@@ -77,6 +78,8 @@ pub struct PgOptions {
     pub ssl_root_cert: Option<PathBuf>,
     /// The longest time that connecting may take.
     pub connect_timeout: Duration,
+    /// How long statements may wait for others' transactions.
+    pub patience: PgPatience,
 }
 
 /// The process's environment, or a test's.
@@ -146,6 +149,7 @@ impl PgOptions {
             ssl_mode,
             ssl_root_cert: root_cert(value("sslrootcert", "PGSSLROOTCERT"), environment),
             connect_timeout,
+            patience: PgPatience::default(),
         };
         if options.password.is_none() {
             let file = value("passfile", "PGPASSFILE").map(PathBuf::from);
