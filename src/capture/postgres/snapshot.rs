@@ -5,7 +5,7 @@ use crate::clock::Clock;
 use crate::model::{Lsn, Moment, TableId, ValueRef};
 use crate::source::SourceError;
 use crate::source::postgres::{
-    Mode, PgCopyRows, PgCut, PgField, PgKind, PgOptions, PgScratch, PgSource, PgTable, PgTableName, Wire,
+    Mode, PgCopyRows, PgCut, PgField, PgKind, PgOptions, PgScratch, PgSource, PgTable, PgTableName, PgWatch, Wire,
 };
 use ::postgres::Client;
 use std::fmt;
@@ -21,7 +21,6 @@ const SESSION: &str = "SET statement_timeout = 0; SET idle_in_transaction_sessio
 /// How long a lock is waited for before all of them are let go for a moment.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(200);
-const ATTEMPTS: u32 = 100;
 /// SQLSTATE of a lock that was not to be had in time, and of a deadlock.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 const DEADLOCK: &str = "40P01";
@@ -141,17 +140,17 @@ impl PgSnapshot {
         clock: &Clock,
         from: (Option<&PgExported>, Option<&PgSource>),
     ) -> Result<PgSnapshot, CaptureError> {
-        let mut attempts = 0;
+        let watch = PgWatch::begin(options, "locking the tables for reading")?;
         loop {
-            attempts += 1;
-            match PgSnapshot::try_open(options, names, readers, clock, from) {
+            match PgSnapshot::try_open(options, names, readers, clock, (from, &watch)) {
                 Err(CaptureError::Source(SourceError::Postgres { sqlstate: Some(state), .. }))
-                    if matches!(state.as_str(), LOCK_NOT_AVAILABLE | DEADLOCK) && attempts < ATTEMPTS =>
+                    if matches!(state.as_str(), LOCK_NOT_AVAILABLE | DEADLOCK) =>
                 {
+                    watch.check()?;
                     // Let go of all locks, so that whoever waits for them gets through.
                     std::thread::sleep(PAUSE);
                 }
-                opened => return opened,
+                opened => return watch.end(opened),
             }
         }
     }
@@ -161,11 +160,12 @@ impl PgSnapshot {
         names: &[PgTableName],
         readers: usize,
         clock: &Clock,
-        (exported, source): (Option<&PgExported>, Option<&PgSource>),
+        ((exported, source), watch): ((Option<&PgExported>, Option<&PgSource>), &PgWatch),
     ) -> Result<PgSnapshot, CaptureError> {
         let place = options.place();
         let failed = |operation| SourceError::postgres(operation, &place);
         let mut holder = options.connect()?;
+        watch.of_client(&mut holder)?;
         holder.batch_execute(SESSION).map_err(failed("prepare a session at"))?;
         let found = names.iter().map(|name| PgTable::discover(&mut holder, name)).collect::<Result<Vec<_>, _>>()?;
         let position = match exported {

@@ -155,6 +155,18 @@ impl PgWatch {
     /// # Errors
     /// When no thread can be started.
     pub fn begin(options: &PgOptions, what: &'static str) -> Result<PgWatch, SourceError> {
+        PgWatch::start(options, what, false)
+    }
+
+    /// As [`PgWatch::begin`], of something that takes its time: only while others are in its way it needs patience.
+    ///
+    /// # Errors
+    /// As [`PgWatch::begin`].
+    pub fn of_work(options: &PgOptions, what: &'static str) -> Result<PgWatch, SourceError> {
+        PgWatch::start(options, what, true)
+    }
+
+    fn start(options: &PgOptions, what: &'static str, works: bool) -> Result<PgWatch, SourceError> {
         let watched = Arc::new(Watched {
             over: Mutex::new(false),
             wake: Condvar::new(),
@@ -164,11 +176,18 @@ impl PgWatch {
             who: Mutex::new(String::new()),
         });
         let begun = Instant::now();
-        let (of_thread, of_options) = (Arc::clone(&watched), options.clone());
+        let waits_since = (!works).then_some(begun);
+        let watcher = Watcher {
+            what,
+            options: options.clone(),
+            begun,
+            works,
+            waits_since,
+            watched: Arc::clone(&watched),
+            client: None,
+        };
         let name = "pg-watch".to_owned();
-        let spawned = std::thread::Builder::new()
-            .name(name.clone())
-            .spawn(move || Watcher { what, options: of_options, begun, watched: of_thread, client: None }.watch());
+        let spawned = std::thread::Builder::new().name(name.clone()).spawn(move || watcher.watch());
         let thread = Some(spawned.map_err(|_| SourceError::Thread { name })?);
         Ok(PgWatch { what, options: options.clone(), begun, watched, thread })
     }
@@ -237,6 +256,9 @@ struct Watcher {
     what: &'static str,
     options: PgOptions,
     begun: Instant,
+    /// Whether it does something itself while nobody is in its way.
+    works: bool,
+    waits_since: Option<Instant>,
     watched: Arc<Watched>,
     client: Option<Client>,
 }
@@ -248,7 +270,7 @@ impl Watcher {
         while !self.is_over() {
             let ended = if self.options.patience.is_stopped() {
                 Some(Ended::Stopped)
-            } else if self.begun.elapsed() >= self.options.patience.wait_max() {
+            } else if self.waits_since.is_some_and(|since| since.elapsed() >= self.options.patience.wait_max()) {
                 Some(Ended::TooLong)
             } else {
                 None
@@ -291,6 +313,9 @@ impl Watcher {
             self.client = None;
             return;
         };
+        if self.works {
+            self.waits_since = if found.is_empty() { None } else { self.waits_since.or(Some(Instant::now())) };
+        }
         if words.is_empty() || found == *said {
             return;
         }

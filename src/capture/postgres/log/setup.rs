@@ -5,13 +5,15 @@ use super::state::{SlotState, shape};
 use super::{PgExported, slot_error};
 use crate::capture::CaptureError;
 use crate::model::Lsn;
-use crate::source::postgres::{Mode, PgKind, PgOptions, PgReplicaIdentity, PgTable, PgTableName, TextRow, Wire};
+use crate::source::postgres::{
+    Mode, PgKind, PgOptions, PgReplicaIdentity, PgTable, PgTableName, PgWatch, TextRow, Wire,
+};
 use crate::source::{SourceError, quote};
 use ::postgres::Client;
 use std::time::{Duration, Instant};
 
-/// Making a slot waits for the transactions that are running.
-const SLOT_SILENCE_MAX: Duration = Duration::from_secs(600);
+/// Making a slot waits for the transactions that are running, and the server says nothing meanwhile. The watch ends that sooner.
+const SILENCE_BEYOND: Duration = Duration::from_secs(30);
 /// How long a slot may be in use by a connection that has just ended.
 const RELEASE_MAX: Duration = Duration::from_secs(15);
 const SERVER_VERSION_MIN: i32 = 140_000;
@@ -116,8 +118,11 @@ pub(super) fn make_for(
             quote(&options.publication),
             list.join(", ")
         );
+        let watch = PgWatch::begin(&options.server, "publishing the tables")?;
+        watch.of_client(client)?;
         let made = client.batch_execute(&sql);
-        made.map_err(SourceError::postgres("make a publication of the tables at", options.server.place()))?;
+        watch
+            .end(made.map_err(SourceError::postgres("make a publication of the tables at", options.server.place())))?;
     } else {
         check_publication(client, options, &tables)?;
     }
@@ -155,9 +160,12 @@ fn check_leaves(client: &mut Client, tables: &[PgTable]) -> Result<(), CaptureEr
 fn make_slot(options: &LogCaptureOptions, tables: &[PgTable]) -> Result<(PgExported, Wire), CaptureError> {
     let mut wire = Wire::connect(&options.server, Mode::Replication)?;
     let (system, timeline, _) = identify(&mut wire)?;
-    wire.set_silence_max(SLOT_SILENCE_MAX);
+    let watch = PgWatch::begin(&options.server, "making a replication slot")?;
+    watch.of_wire(&mut wire)?;
+    wire.set_silence_max(options.server.patience.wait_max() + SILENCE_BEYOND);
     let sql = format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput EXPORT_SNAPSHOT", quote(&options.slot));
-    let rows = wire.query(&sql)?;
+    let made = wire.query(&sql);
+    let rows = watch.end(made)?;
     let unreadable = || slot_error(&options.slot, "the server does not say where it begins; report this");
     let (consistent_point, snapshot) = match rows.first().map(Vec::as_slice) {
         Some([_, Some(point), Some(snapshot), ..]) => (parse_lsn(point).ok_or_else(unreadable)?, snapshot.clone()),
