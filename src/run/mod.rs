@@ -60,6 +60,15 @@ pub enum RunError {
         /// Why.
         cause: Box<StrategyError>,
     },
+    /// A strategy, and what becomes of what it made.
+    Ended {
+        /// Which.
+        strategy: &'static str,
+        /// Why.
+        cause: Box<StrategyError>,
+        /// What is left, and how to go on.
+        then: &'static str,
+    },
     /// Something that measures or verifies.
     Measuring(Box<dyn std::error::Error + Send + Sync>),
     /// Ctrl-C; the result holds what had finished.
@@ -80,6 +89,7 @@ impl fmt::Display for RunError {
         match self {
             RunError::Source(cause) => write!(f, "{cause}"),
             RunError::Strategy { strategy, cause } => write!(f, "{strategy}: {cause}"),
+            RunError::Ended { strategy, cause, then } => write!(f, "{strategy}: {cause}; {then}"),
             RunError::Measuring(cause) => write!(f, "measuring failed: {cause}"),
             RunError::Interrupted => f.write_str("interrupted"),
             RunError::Report(cause) => write!(f, "{cause}"),

@@ -13,6 +13,7 @@ use super::running::{Outcome, Running, Shared, SinkOutcome};
 use super::sinks::{ForEachSink, SinkReaders, Sinks};
 use super::{Setting, StrategyError};
 use crate::apply::Folder;
+pub use crate::capture::postgres::CanGoOn;
 use crate::capture::postgres::{LogCapture, LogCaptureOptions, PgSnapshot};
 use crate::capture::{CaptureError, ChangeCapture, SourceSnapshot};
 use crate::clock::Clock;
@@ -94,7 +95,7 @@ pub(super) fn start(setting: &Setting) -> Result<Running, StrategyError> {
 
 /// As [`start_log`], with sinks that begin empty.
 pub(super) fn start_log_empty(setting: &Setting) -> Result<Running, StrategyError> {
-    let (source, options) = log_source(setting)?;
+    let (source, options) = log_source(setting, Slot::New)?;
     let sinks = Sinks::create(setting)?;
     let made = LogCapture::setup_tables(&options, source.tables())?;
     let begin = || {
@@ -107,7 +108,7 @@ pub(super) fn start_log_empty(setting: &Setting) -> Result<Running, StrategyErro
 
 /// Brings the sinks to the end of their log, then goes on behind it.
 pub(super) fn resume_log(setting: &Setting) -> Result<Running, StrategyError> {
-    let (source, options) = log_source(setting)?;
+    let (source, options) = log_source(setting, Slot::Kept)?;
     let restarted = restart(setting)?;
     let reached = restarted.sinks.values().map(|sink| sink.watermark).min().unwrap_or_default();
     drop(restarted);
@@ -118,25 +119,48 @@ pub(super) fn resume_log(setting: &Setting) -> Result<Running, StrategyError> {
 
 /// Drops slot and publication.
 pub(super) fn tear_down_log(setting: &Setting) -> Result<(), StrategyError> {
-    Ok(LogCapture::teardown(&log_source(setting)?.1)?)
+    Ok(LogCapture::teardown(&log_source(setting, Slot::Kept)?.1)?)
 }
 
-fn log_source(setting: &Setting) -> Result<(&PgSource, LogCaptureOptions), StrategyError> {
+/// Which slot is meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Slot {
+    /// One that is not there yet.
+    New,
+    /// The one that the folder remembers.
+    Kept,
+}
+
+fn log_source(setting: &Setting, slot: Slot) -> Result<(&PgSource, LogCaptureOptions), StrategyError> {
     let RecordSystem::Postgres(source) = &setting.source else {
         let reason = "the database does not show its log; use cdc-trigger".to_owned();
         return Err(CaptureError::Unfit { table: setting.source.place(), reason }.into());
     };
     let folder = setting.folder.join("capture");
-    // Several warehouses may follow one database.
-    let place = if setting.attached { format!("_{}", setting.place_hash()) } else { String::new() };
+    // Several warehouses may follow one database, and a folder is the same wherever it is moved to.
+    let place = if setting.attached { format!("_{}", new_hash(setting)) } else { String::new() };
     let name = format!("{}{place}", source.slot_name());
     let options = LogCaptureOptions::new(source.options().clone(), &name, folder, setting.clock.clone());
+    let options = if setting.attached && slot == Slot::Kept { options.of_folder()? } else { options };
     Ok((source, options))
+}
+
+/// Tells a new slot from others, in names of few letters.
+fn new_hash(setting: &Setting) -> String {
+    let path = std::path::absolute(&setting.folder).unwrap_or_else(|_| setting.folder.clone());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let seed = format!("{} {} {}", path.display(), std::process::id(), now.as_nanos());
+    format!("{:08x}", xxhash_rust::xxh3::xxh3_64(seed.as_bytes()) & u64::from(u32::MAX))
+}
+
+/// See [`super::can_go_on`].
+pub(super) fn can_go_on(setting: &Setting) -> CanGoOn {
+    log_source(setting, Slot::Kept).map_or(CanGoOn::Unknown, |(_, options)| LogCapture::can_go_on(&options))
 }
 
 /// Follows the database's own log, from where a slot begins: the sinks are loaded from the very state at that position.
 pub(super) fn start_log(setting: &Setting) -> Result<Running, StrategyError> {
-    let (source, options) = log_source(setting)?;
+    let (source, options) = log_source(setting, Slot::New)?;
     let sinks = Sinks::create(setting)?;
     let made = LogCapture::setup_tables(&options, source.tables())?;
     let begin = || {
@@ -371,6 +395,7 @@ fn tail(
                     let changes = transaction.changes.len() as u64;
                     outcome.commits.push((transaction.lsn, transaction.committed_at, changes));
                 }
+                shared.add_changes(transaction.changes.len() as u64);
                 outcome.bytes_read += transaction.changes.as_bytes().len() as u64;
                 log.append_transaction(&transaction)?;
             }

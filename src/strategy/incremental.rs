@@ -49,6 +49,9 @@ impl ForEachSink for Jobs<'_> {
                     last.then(|| SourceSnapshot::begin(&setting.source, readers, &setting.clock)).transpose()?;
                 let merged = merge(&setting, (&mut capture, state.as_ref()), &mut folder, (sink, recorder));
                 last_state = state.map(Arc::new);
+                if let Ok((batch, _)) = &merged {
+                    shared.add_changes(batch.rows);
+                }
                 merged
             })?;
             let positions = capture.into_positions();

@@ -16,7 +16,7 @@ mod planted;
 mod running;
 mod sinks;
 
-pub use cdc::{Restarted, RestartedSink, restart};
+pub use cdc::{CanGoOn, Restarted, RestartedSink, restart};
 pub use dual_write::{DualWrite, Interleaved, Schedule, Step, interleave, simulate};
 pub use error::StrategyError;
 pub use load::{Loaded, file_catalog, load_file, load_tables};
@@ -29,7 +29,7 @@ use crate::clock::Clock;
 use crate::log::Fsync;
 use crate::model::Catalog;
 use crate::sink::{CacheOptions, SearchOptions, SinkKind, WarehouseOptions};
-use crate::source::RecordSystem;
+use crate::source::{RecordSystem, SourceError};
 use crate::transform::TransformSet;
 use rayon::ThreadPool;
 use std::io;
@@ -249,11 +249,12 @@ impl Setting {
         self.warehouse_at.clone().unwrap_or_else(|| self.folder.join("warehouse"))
     }
 
-    /// Tells this setting's folder from others, in names of few letters.
-    fn place_hash(&self) -> String {
-        let path = std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone());
-        let hash = xxhash_rust::xxh3::xxh3_64(path.as_os_str().as_encoded_bytes()) & u64::from(u32::MAX);
-        format!("{hash:08x}")
+    /// An error once the user wants to end what is done for an attached source.
+    fn check_stop(&self) -> Result<(), SourceError> {
+        match &self.source {
+            RecordSystem::Postgres(source) => source.options().patience.check(),
+            RecordSystem::Sqlite(_) => Ok(()),
+        }
     }
 
     fn search_folder(&self) -> PathBuf {
@@ -314,6 +315,11 @@ pub fn detach(kind: StrategyKind, setting: &Setting) -> Result<(), StrategyError
         StrategyKind::CdcTrigger => Ok(ChangeCapture::teardown(&setting.source)?),
         _ => Ok(()),
     }
+}
+
+/// Whether the slot of an attach can be gone on with, as far as the server and the tables tell.
+pub fn can_go_on(setting: &Setting) -> CanGoOn {
+    cdc::can_go_on(setting)
 }
 
 /// Prepares source and sinks for `kind`, loads the sinks, and begins to follow. `None` for the control run.

@@ -31,6 +31,8 @@ pub(super) struct Shared {
     /// CPU that clients spent on writing to sinks themselves.
     client_cpu_ns: AtomicU64,
     abort: AtomicBool,
+    /// Changes that were taken from the source, each counted before it is visible anywhere.
+    changes: AtomicU64,
     /// Whether nothing more is to be taken from the source for now, and whether that is so.
     source_held: AtomicBool,
     source_rests: AtomicBool,
@@ -39,9 +41,9 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(setting: &Setting) -> Arc<Shared> {
         let sinks = setting.sinks.iter().map(|&kind| (kind, Seen::default())).collect();
-        let (goal, client_cpu_ns) = (AtomicU64::new(u64::MAX), AtomicU64::new(0));
+        let (goal, client_cpu_ns, changes) = (AtomicU64::new(u64::MAX), AtomicU64::new(0), AtomicU64::new(0));
         let [abort, source_held, source_rests] = [(); 3].map(|()| AtomicBool::new(false));
-        Arc::new(Shared { goal, sinks, client_cpu_ns, abort, source_held, source_rests })
+        Arc::new(Shared { goal, sinks, client_cpu_ns, abort, changes, source_held, source_rests })
     }
 
     /// Whether a thread that has come through `reached` may end.
@@ -94,6 +96,10 @@ impl Shared {
     /// Whether the last commit of the run is known: the clients have ended.
     pub(super) fn goal_is_set(&self) -> bool {
         self.goal() != Lsn(u64::MAX)
+    }
+
+    pub(super) fn add_changes(&self, changes: u64) {
+        self.changes.fetch_add(changes, Ordering::AcqRel);
     }
 
     pub(super) fn add_client_cpu(&self, used: Duration) {
@@ -212,7 +218,11 @@ pub(super) fn in_batches<S: Sink>(
         if shared.aborted() {
             break;
         }
-        let (batch, bytes) = make(&mut sink, &mut recorder)?;
+        let (batch, bytes) = match make(&mut sink, &mut recorder) {
+            // The user does not wait for it; what was visible before still is.
+            Err(cause) if cause.is_stopped() => break,
+            made => made?,
+        };
         shared.set_visible(S::KIND, sink.visible());
         outcome.bytes_read += bytes;
         outcome.rows += batch.rows;
@@ -298,6 +308,11 @@ impl Running {
     /// The newest commit that is visible at a sink.
     pub fn visible(&self, sink: SinkKind) -> Lsn {
         self.shared.visible(sink)
+    }
+
+    /// Changes, or rows that moved, that were taken from the source so far; a strategy that reads whole states counts none.
+    pub fn changes(&self) -> u64 {
+        self.shared.changes.load(Ordering::Acquire)
     }
 
     /// CPU that the clients have spent so far on writing to the sinks themselves.

@@ -1,8 +1,8 @@
 //! Making, finding and removing slots and publications.
 
 use super::options::{LogCaptureOptions, SLOT_PREFIX, check_name};
-use super::state::{SlotState, shape};
-use super::{PgExported, slot_error};
+use super::state::{SlotState, oid, shape};
+use super::{CanGoOn, PgExported, slot_error};
 use crate::capture::CaptureError;
 use crate::model::Lsn;
 use crate::source::postgres::{
@@ -359,6 +359,36 @@ fn drop_publication(client: &mut Client, publication: &str) -> Result<(), Captur
     dropped.map_err(SourceError::postgres("drop the publication", publication)).map_err(CaptureError::from)
 }
 
+/// See [`LogCapture::can_go_on`](super::LogCapture::can_go_on).
+pub(super) fn can_go_on(options: &LogCaptureOptions) -> Result<CanGoOn, CaptureError> {
+    let state = SlotState::read(&options.folder)?;
+    let mut client = options.server.connect()?;
+    let sql = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()";
+    let failed = || SourceError::postgres("identify", options.server.place());
+    let system: String = client.query_one(sql, &[]).and_then(|row| row.try_get(0)).map_err(failed())?;
+    if system != state.system || options.server.database != state.database {
+        return Ok(CanGoOn::Unknown);
+    }
+    match slot_health(&mut client, &state.slot)? {
+        Some(health) if health.wal_status != "lost" => {}
+        _ => return Ok(CanGoOn::Never),
+    }
+    for was in &state.tables {
+        let Some(oid) = oid(was) else { return Ok(CanGoOn::Unknown) };
+        let is = match PgTable::of_oid(&mut client, oid).map_err(CaptureError::from).and_then(|table| fit(&table)) {
+            Ok(table) => shape(&table),
+            Err(CaptureError::Unfit { .. } | CaptureError::Source(SourceError::Table { .. })) => {
+                return Ok(CanGoOn::Never);
+            }
+            Err(error) => return Err(error),
+        };
+        if is != *was {
+            return Ok(CanGoOn::Never);
+        }
+    }
+    Ok(CanGoOn::Yes)
+}
+
 /// Waits until nobody uses the slot, then checks that it can be gone on with after `from`.
 pub(super) fn check_slot(
     options: &LogCaptureOptions,
@@ -380,7 +410,8 @@ pub(super) fn check_slot(
         }
         if !state.covers(from, health.confirmed) {
             let reason = format!(
-                "it is at {}, and the changes since {} are gone: it was made again or moved by somebody else; {gone}",
+                "it is at {}, and the changes since {} are gone: it was made again or moved by somebody else; {gone}, and \
+                 remove it with freshbench attach --cleanup if nobody else uses it",
                 show_lsn(health.confirmed),
                 show_lsn(from)
             );
