@@ -220,7 +220,7 @@ fn postgres_remedy(sqlstate: &str) -> Option<&'static str> {
         "28P01" | "28000" => "check the role, its password and the server's pg_hba.conf",
         "3D000" => "check the database's name",
         "42501" => "grant the role what is missing; `freshbench doctor --source` lists it",
-        "53300" => "the server has no connection left: end one, or raise max_connections",
+        "53300" => "no connection is left under this limit: end one, raise the limit, or read with fewer readers",
         "53400" => "the server has no replication slot left: drop one, or raise max_replication_slots",
         "55006" => "somebody else is using it: end that first",
         _ => return None,

@@ -35,13 +35,15 @@ impl Blockers {
         let mut found = Blockers::default();
         found.processes.extend(pids.iter().copied().filter(|&pid| pid > 0));
         if pids.contains(&0) {
-            // The lock of a prepared transaction has -1 and its number for a virtual transaction.
-            let sql = "SELECT DISTINCT pg_catalog.substr(theirs.virtualtransaction, 4)::int8 \
+            // A prepared transaction has no process, and one more lock: on its own number.
+            let sql = "SELECT DISTINCT own.transactionid::text::int8 \
                 FROM pg_catalog.pg_locks mine JOIN pg_catalog.pg_locks theirs ON theirs.pid IS NULL AND theirs.granted \
                 AND theirs.locktype = mine.locktype AND theirs.database IS NOT DISTINCT FROM mine.database \
                 AND theirs.relation IS NOT DISTINCT FROM mine.relation \
                 AND theirs.transactionid IS NOT DISTINCT FROM mine.transactionid \
-                WHERE mine.pid = $1 AND NOT mine.granted AND theirs.virtualtransaction LIKE '-1/%'";
+                JOIN pg_catalog.pg_locks own ON own.pid IS NULL AND own.locktype = 'transactionid' AND own.granted \
+                AND own.mode = 'ExclusiveLock' AND own.virtualtransaction = theirs.virtualtransaction \
+                WHERE mine.pid = $1 AND NOT mine.granted";
             for row in client.query(sql, &[&process])? {
                 found.prepared.insert(row.get::<_, i64>(0).unsigned_abs());
             }
@@ -135,6 +137,7 @@ fn session(row: &Row) -> Result<String, ::postgres::Error> {
 
 /// The first letters of a statement, and nothing of its literals, which may be secret.
 fn opening(statement: &str) -> String {
+    let statement = statement.trim().trim_end_matches(';');
     let shown = statement.find(['\'', '$']).and_then(|literal| statement.get(..literal));
     let mut letters = shown.unwrap_or(statement).split_whitespace().collect::<Vec<_>>().join(" ");
     let whole = shown.is_none() && letters.chars().count() <= STATEMENT_CHARS_MAX;
@@ -162,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_statement_shows_how_it_begins_and_no_literal() {
-        assert_eq!(opening("update  t\n set a = 1"), "update t set a = 1");
+        assert_eq!(opening("update  t\n set a = 1;"), "update t set a = 1");
         assert_eq!(opening("ALTER ROLE r PASSWORD 'secret'"), "ALTER ROLE r PASSWORD ..");
         assert_eq!(opening("SELECT $$secret$$"), "SELECT ..");
         assert_eq!(opening(&"x".repeat(100)), format!("{}..", "x".repeat(60)));

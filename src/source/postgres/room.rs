@@ -72,7 +72,7 @@ impl Limit {
         let Limit { most, used, needed, setting, why, .. } = self;
         match self.suffices() {
             true => format!("{used} of {most} in use"),
-            false => format!("{used} of {most} in use ({setting}), and {needed} more are needed: {why}"),
+            false => format!("{used} of {most} in use ({setting}), and {needed} free ones are needed: {why}"),
         }
     }
 
