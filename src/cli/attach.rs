@@ -91,9 +91,12 @@ pub(super) fn attach(arguments: &AttachArgs, quiet: bool) -> Result<Exit, Failur
     }
     let mut plan = plan(arguments, server)?;
     let stop = super::stop_on_ctrl_c("; what was added to the database stays, until: freshbench attach --cleanup")?;
-    plan.server.patience = PgPatience::new(plan.patience, Arc::clone(&stop));
     let (feed, _view) = super::live::start(&arguments.live)?;
-    let ended = crate::run::attach::attach(&plan, &Bars::new(quiet, feed), &stop).map_err(failure)?;
+    let bars = Arc::new(Bars::new(quiet, feed));
+    let of_waits = Arc::clone(&bars);
+    let patience = PgPatience::new(plan.patience, Arc::clone(&stop));
+    plan.server.patience = patience.saying(move |line| of_waits.say(line));
+    let ended = crate::run::attach::attach(&plan, &*bars, &stop).map_err(failure)?;
     told(&ended, arguments.format, quiet)
 }
 

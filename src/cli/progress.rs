@@ -18,6 +18,14 @@ impl Bars {
         Bars { shown: !quiet && std::io::stderr().is_terminal(), bar: Mutex::new(None), feed }
     }
 
+    /// Says something beside the bar.
+    pub(super) fn say(&self, line: &str) {
+        self.with(|current| match current {
+            Some(bar) => bar.suspend(|| eprintln!("freshbench: {line}")),
+            None => eprintln!("freshbench: {line}"),
+        });
+    }
+
     fn with(&self, act: impl FnOnce(&mut Option<ProgressBar>)) {
         act(&mut self.bar.lock().unwrap_or_else(PoisonError::into_inner));
     }

@@ -173,7 +173,7 @@ impl fmt::Display for SourceError {
             }
             SourceError::NotASource { path, reason } => write!(f, "{}: {reason}", path.display()),
             SourceError::Waited { what } => {
-                write!(f, "{what}; end what it waits for, or raise --patience")
+                write!(f, "{what}; end what it waits for, then try again (attach waits longer with --patience)")
             }
             SourceError::Stopped => f.write_str("stopped"),
             SourceError::Thread { name } => write!(f, "thread {name} ended before it could report"),

@@ -34,7 +34,7 @@ fn findings(url: &str) -> Vec<Value> {
 const FAULTS: [(&str, &str, &str, &str); 7] = [
     ("ALTER ROLE weak NOREPLICATION", "REPLICATION", "ALTER ROLE weak REPLICATION", "replication"),
     ("REVOKE CREATE ON DATABASE postgres FROM weak", "doctor", "GRANT CREATE ON DATABASE postgres TO weak", "create"),
-    ("ALTER TABLE a OWNER TO postgres", "owner", "ALTER TABLE a OWNER TO weak", "owner"),
+    ("ALTER TABLE a OWNER TO postgres; GRANT SELECT ON a TO weak", "owner", "ALTER TABLE a OWNER TO weak", "owner"),
     ("ALTER ROLE weak CONNECTION LIMIT 4", "CONNECTION LIMIT", "ALTER ROLE weak CONNECTION LIMIT -1", "connections"),
     (
         "ALTER DATABASE postgres CONNECTION LIMIT 4",
@@ -51,7 +51,7 @@ const FAULTS: [(&str, &str, &str, &str); 7] = [
     (
         "ALTER DATABASE postgres SET default_transaction_read_only = on",
         "ALTER DATABASE \"postgres\" RESET default_transaction_read_only",
-        "SET default_transaction_read_only = off; ALTER DATABASE postgres RESET default_transaction_read_only",
+        "BEGIN READ WRITE; ALTER DATABASE postgres RESET default_transaction_read_only; COMMIT",
         "read_only",
     ),
 ];

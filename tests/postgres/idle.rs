@@ -4,7 +4,7 @@ use crate::server::PgServer;
 use crate::waits::{Attach, Session, left_behind};
 
 /// Changes and commits in one statement, which reports to the server's counters when it ends.
-const LOOP: &str = "DO $$ BEGIN FOR n IN 1..70 LOOP UPDATE {table} SET n = n + 1; COMMIT; PERFORM pg_sleep(0.1); \
+const LOOP: &str = "DO $$ BEGIN FOR i IN 1..70 LOOP UPDATE {table} SET n = n + 1; COMMIT; PERFORM pg_sleep(0.1); \
     END LOOP; UPDATE {table} SET n = -1; COMMIT; END $$;";
 
 /// An attach that ends when it is idle; the last change of the loop must be in what it compared.

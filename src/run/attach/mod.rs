@@ -316,6 +316,9 @@ fn follow(
     let mut outcome = match running.finish() {
         Ok(outcome) => outcome,
         Err(cause) => {
+            if cause.is_stopped() {
+                return Err(failed(cause));
+            }
             let ending = Ending::of_following(kind, setting, &cause);
             guard.keep = ending.keeps();
             return Err(ending.with(kind, cause));

@@ -24,9 +24,8 @@ const STEP: Duration = Duration::from_millis(50);
 const CANCEL_AGAIN: Duration = Duration::from_millis(300);
 /// Unless it is said otherwise.
 const WAIT_MAX: Duration = Duration::from_secs(600);
-/// What was made has to go, also when the user does not want to wait any more; but not for ever.
-const FAREWELL_MAX: Duration = Duration::from_secs(60);
-const FAREWELL_STOPPED_MAX: Duration = Duration::from_secs(5);
+/// What was made has to go, also when the user does not want to wait any more; but not for long.
+const FAREWELL_MAX: Duration = Duration::from_secs(5);
 
 /// How long statements may wait for the transactions of others, and who can end such a wait.
 #[derive(Clone)]
@@ -79,8 +78,10 @@ impl PgPatience {
     /// For removing what was made, also after the user stopped the program.
     #[must_use]
     pub fn for_farewell(&self) -> PgPatience {
-        let wait_max = if self.is_stopped() { FAREWELL_STOPPED_MAX } else { FAREWELL_MAX };
-        PgPatience { wait_max, stop: Arc::default(), say: Arc::clone(&self.say) }
+        if !self.is_stopped() {
+            return self.clone();
+        }
+        PgPatience { wait_max: FAREWELL_MAX, stop: Arc::default(), say: Arc::clone(&self.say) }
     }
 
     /// How long a wait may last.
@@ -368,24 +369,25 @@ impl PgOpen {
         let mut look_at = Instant::now();
         loop {
             options.patience.check()?;
-            if begun.elapsed() >= options.patience.wait_max() {
-                return Err(too_long(what, options, begun, &words));
-            }
-            if Instant::now() >= look_at {
+            let is_over = begun.elapsed() >= options.patience.wait_max();
+            if is_over || Instant::now() >= look_at {
                 let mut open = open_transactions(&mut client).map_err(failed())?;
                 open.retain(|number, _| self.0.contains_key(number));
                 let blockers = Blockers::of_transactions(&open);
                 if blockers.is_empty() {
                     return Ok(());
                 }
-                if blockers != said && begun.elapsed() >= FIRST_LOOK {
+                if blockers != said && (is_over || begun.elapsed() >= FIRST_LOOK) {
                     words = blockers.in_words(&mut client).map_err(failed())?;
-                    if !words.is_empty() {
+                    said = blockers;
+                    if !is_over && !words.is_empty() {
                         (options.patience.say)(&format!("{what} waits for {words}"));
                     }
-                    said = blockers;
                 }
                 look_at = Instant::now() + NEXT_LOOK / 5;
+            }
+            if is_over {
+                return Err(too_long(what, options, begun, &words));
             }
             std::thread::sleep(STEP);
         }

@@ -20,8 +20,11 @@ pub struct PgNeeds {
     makes: bool,
 }
 
-/// Of a snapshot: who holds it, one that fixes its state, one that watches; and one that counts or beats meanwhile.
-const BESIDE_READERS: i64 = 4;
+/// Beside the readers of a load that a stream goes on behind: who holds the snapshot, one that fixes its state, one that
+/// watches, the stream's own, and one to spare.
+const OF_LOAD: i64 = 5;
+/// Beside the readers of one that is read while following: heartbeat and counts too, or a cursor that changes its connection.
+const OF_REFRESH: i64 = 7;
 /// While a stream is followed: heartbeat, counts, a look at the slot, the log's end, and a watch; at the end a snapshot of one reader.
 const FOLLOWING: i64 = 7;
 
@@ -38,12 +41,16 @@ impl PgNeeds {
 
     /// To load and to follow by triggers.
     pub fn of_triggers(readers: usize) -> PgNeeds {
-        PgNeeds { makes: true, ..PgNeeds::to_read(readers) }
+        PgNeeds { makes: true, ..PgNeeds::beside(OF_LOAD, readers) }
     }
 
     /// To read all rows again and again.
     pub fn to_read(readers: usize) -> PgNeeds {
-        let loading = BESIDE_READERS + i64::try_from(readers).unwrap_or(i64::MAX / 2);
+        PgNeeds::beside(OF_REFRESH, readers)
+    }
+
+    fn beside(others: i64, readers: usize) -> PgNeeds {
+        let loading = others.saturating_add(i64::try_from(readers).unwrap_or(i64::MAX));
         PgNeeds { slots: 0, senders: 0, connections: loading.max(FOLLOWING), makes: false }
     }
 }
