@@ -105,7 +105,7 @@ fn failure(cause: RunError) -> Failure {
     let is_input = match &cause {
         RunError::Source(cause) => is_bad_input(cause),
         RunError::Interrupted => {
-            let message = "interrupted before anything was measured; what was made is removed".to_owned();
+            let message = "interrupted; nothing was measured".to_owned();
             return Failure { exit: Exit::Interrupted, message };
         }
         RunError::Strategy { cause, .. } | RunError::Ended { cause, .. } => match &**cause {

@@ -10,9 +10,10 @@ use crate::run::Finished;
 use crate::sink::cache;
 use crate::source::postgres;
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
 
 pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
-    let plan = raw(arguments).resolve(command_line()).map_err(Failure::usage)?;
+    let mut plan = raw(arguments).resolve(command_line()).map_err(Failure::usage)?;
     if let (true, Some(slo)) = (arguments.find_rate, &arguments.slo) {
         if plan.source != SourceChoice::Sqlite {
             return Err(Failure::usage("--find-rate: searches on SQLite only; leave --source out"));
@@ -20,6 +21,9 @@ pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
         return find_rate(&raw(arguments), &plan, (slo, arguments.format), (&arguments.live, quiet));
     }
     let stop = stop_on_ctrl_c("")?;
+    if let SourceChoice::Postgres(server) = &mut plan.source {
+        server.patience = postgres::PgPatience::new(server.patience.wait_max(), Arc::clone(&stop));
+    }
     let (feed, _view) = live::start(&arguments.live)?;
     let finished = crate::run::run(&plan, &Bars::new(quiet, feed), &stop).map_err(Failure::error)?;
     told(&finished, arguments.format, quiet)

@@ -109,6 +109,15 @@ impl From<SourceError> for RunError {
 }
 
 impl RunError {
+    /// Itself, or that the user ended what was waited for.
+    fn or_interrupted(self) -> RunError {
+        match self {
+            RunError::Source(SourceError::Stopped) => RunError::Interrupted,
+            RunError::Strategy { cause, .. } if cause.is_stopped() => RunError::Interrupted,
+            other => other,
+        }
+    }
+
     fn measuring(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> RunError {
         RunError::Measuring(cause.into())
     }
@@ -177,7 +186,7 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
             let Some((kind, cases)) = measured.get_mut(place) else { continue };
             let name = format!("{}-{rep}", kind.name());
             let case = case::run_case(plan, *kind, (&base, &name), &work.join(&name), &clock, (progress, stop));
-            let (case, warnings) = match case {
+            let (case, warnings) = match case.map_err(RunError::or_interrupted) {
                 Err(RunError::Interrupted) => {
                     interrupted = true;
                     break 'all;

@@ -174,9 +174,9 @@ pub(super) fn start_log(setting: &Setting) -> Result<Running, StrategyError> {
     begin().inspect_err(|_| tear_down_after(setting))
 }
 
-/// What was made for a beginning that failed is of no use. That failure is what the user must hear of.
+/// What was made for a beginning that failed is of no use.
 fn tear_down_after(setting: &Setting) {
-    let _ = tear_down_log(setting);
+    setting.say_what_stays(tear_down_log(setting));
 }
 
 /// What the sinks begin with.

@@ -249,6 +249,13 @@ impl Setting {
         self.warehouse_at.clone().unwrap_or_else(|| self.folder.join("warehouse"))
     }
 
+    /// Says so when something could not be removed from an attached source.
+    fn say_what_stays(&self, removed: Result<(), StrategyError>) {
+        if let (Err(cause), RecordSystem::Postgres(source)) = (removed, &self.source) {
+            source.options().patience.say(&format!("{cause}; run freshbench attach --cleanup"));
+        }
+    }
+
     /// An error once the user wants to end what is done for an attached source.
     fn check_stop(&self) -> Result<(), SourceError> {
         match &self.source {
@@ -296,10 +303,8 @@ pub fn attach(kind: StrategyKind, setting: &Setting, begin: Begin) -> Result<Run
         (StrategyKind::Incremental, Begin::Loaded) => incremental::start(setting),
         (StrategyKind::CdcTrigger, Begin::Loaded) => {
             ChangeCapture::setup(&setting.source)?;
-            cdc::start(setting).inspect_err(|_| {
-                // What was made for a beginning that failed is of no use. That failure is what the user must hear of.
-                let _ = ChangeCapture::teardown(&setting.source);
-            })
+            // What was made for a beginning that failed is of no use.
+            cdc::start(setting).inspect_err(|_| setting.say_what_stays(detach(kind, setting)))
         }
         _ => Err(StrategyError::Unable { strategy: kind.name(), begin }),
     }

@@ -179,6 +179,9 @@ fn a_slot_that_is_lost_or_whose_tables_changed_is_removed_by_the_one_who_resumes
         let (code, said) = attach(&server, "postgres", folder.path(), &["--duration", "1s", "--resume"]);
         assert!(code == Some(1) && said.contains("are removed") && !said.contains("--resume"), "{said}");
         assert_eq!((said.lines().count(), left_behind(&server).as_str()), (1, ""));
+        // What it held it holds.
+        let rows = dumped(&folder.path().join("warehouse"), "a");
+        assert!(rows.status.success() && rows.stdout == b"1,one\n", "{rows:?}");
     }
     // Lost while it follows.
     let mut attached = Attach::begin(&server.url("postgres"), "a", &["--duration", "100s"]);

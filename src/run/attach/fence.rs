@@ -30,11 +30,12 @@ pub(super) fn fence(
     if plan.strategy != StrategyKind::CdcLog || running.has_failed() {
         return Ok(None);
     }
+    let failed = |cause: StrategyError| RunError::Strategy { strategy: plan.strategy.name(), cause: Box::new(cause) };
     let (begun, mut hold_max) = (Instant::now(), HOLD_FIRST);
     loop {
         let left = plan.server.patience.wait_max().saturating_sub(begun.elapsed());
         let open = patiently(stop, || Ok(PgOpen::now(&plan.server).map_err(CaptureError::from)?));
-        let open = open.map_err(RunError::measuring)?;
+        let open = open.map_err(failed)?;
         // At rest first, so that nothing behind the fence is in the warehouse already.
         if !running.hold_source(true, REST_PATIENCE) {
             running.hold_source(false, Duration::ZERO);
@@ -52,10 +53,10 @@ pub(super) fn fence(
             Err(StrategyError::Capture(CaptureError::Source(SourceError::Waited { .. }))) if !left.is_zero() => {
                 let ended =
                     patiently(stop, || Ok(open.ended(&plan.server, WHAT, begun).map_err(CaptureError::from)?));
-                ended.map_err(RunError::measuring)?;
+                ended.map_err(failed)?;
                 hold_max *= 2;
             }
-            fixed => return fixed.map(Some).map_err(RunError::measuring),
+            fixed => return fixed.map(Some).map_err(failed),
         }
     }
 }

@@ -35,6 +35,11 @@ impl Folders {
         Ok(folders)
     }
 
+    /// For who goes on in a warehouse that is there: what it changes belongs together, also when it fails.
+    pub(super) fn resumed(&mut self) {
+        self.begun |= self.warehouse.names.is_some();
+    }
+
     /// What is in the warehouse is of use from now on.
     pub(super) fn begun(&mut self) {
         self.begun = true;

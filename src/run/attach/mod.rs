@@ -141,6 +141,9 @@ pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> 
     let setting = setting(plan, &source, &clock)?;
     require_room(plan, &setting)?;
     let mut folders = Folders::make(&plan.warehouse, &setting.folder, &folder)?;
+    if plan.begin == Begin::Resumed {
+        folders.resumed();
+    }
     let env = environment(&setting.folder, &clock);
     let offset = ClockOffset::estimate(&source, &clock)?;
     let name = plan.strategy.name();
@@ -148,7 +151,7 @@ pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> 
     let followed = follow(plan, (&source, &setting), offset, (progress, stop), &mut folders);
     let Followed { case, warned, length, interrupted } = followed.map_err(|cause| {
         progress.end();
-        if is_stopped(&cause) { RunError::Interrupted } else { cause }
+        cause.or_interrupted()
     })?;
     let mut result = RunResult {
         schema: crate::report::result::SCHEMA.to_owned(),
@@ -183,14 +186,6 @@ fn require_room(plan: &AttachPlan, setting: &Setting) -> Result<(), RunError> {
         _ => PgNeeds::to_read(setting.pool.current_num_threads()),
     };
     Ok(crate::source::postgres::require_room(&plan.server, &needs)?)
-}
-
-/// Whether it ended because the user wanted so.
-fn is_stopped(cause: &RunError) -> bool {
-    let RunError::Strategy { cause, .. } = cause else {
-        return matches!(cause, RunError::Source(SourceError::Stopped));
-    };
-    cause.is_stopped()
 }
 
 /// The tables as they can be followed, or one line about the first that can't.
@@ -328,7 +323,7 @@ fn follow(
     let compared = validation(plan, setting, fence, &outcome, interrupted);
     let mut validation =
         compared.unwrap_or_else(|cause| uncompared(plan, format!("the warehouse could not be compared: {cause}")));
-    if let Some(cause) = unfenced {
+    if let Some(cause) = unfenced.filter(|_| !interrupted) {
         validation.failures.push(format!("the source's state could not be fixed: {cause}"));
     }
     if !caught_up && !interrupted {

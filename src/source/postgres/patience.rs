@@ -84,6 +84,11 @@ impl PgPatience {
         PgPatience { wait_max: FAREWELL_MAX, stop: Arc::default(), say: Arc::clone(&self.say) }
     }
 
+    /// Says something to whoever hears of waits.
+    pub fn say(&self, line: &str) {
+        (self.say)(line);
+    }
+
     /// How long a wait may last.
     pub fn wait_max(&self) -> Duration {
         self.wait_max

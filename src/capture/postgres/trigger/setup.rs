@@ -51,8 +51,9 @@ fn make(source: &PgSource, filled: Filled, client: &mut Client, watch: &PgWatch)
     client.batch_execute("COMMIT").map_err(failed())?;
     for (name, sql) in triggers {
         if let Err(error) = with_locks(client, &sql, ("put triggers on table", name), watch) {
-            // The failure that led here is what the user must hear of.
-            let _ = tear_down(source);
+            if let Err(cause) = tear_down(source) {
+                source.options().patience.say(&format!("{cause}; run freshbench attach --cleanup"));
+            }
             return Err(error);
         }
     }
