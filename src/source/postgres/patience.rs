@@ -340,10 +340,10 @@ impl Watcher {
         if self.client.is_none() {
             self.client = self.options.connect().ok();
         }
-        if let Some(client) = self.client.as_mut().filter(|_| process != 0) {
-            if client.execute("SELECT pg_catalog.pg_cancel_backend($1)", &[&process]).is_err() {
-                self.client = None;
-            }
+        if let Some(client) = self.client.as_mut().filter(|_| process != 0)
+            && client.execute("SELECT pg_catalog.pg_cancel_backend($1)", &[&process]).is_err()
+        {
+            self.client = None;
         }
     }
 }
