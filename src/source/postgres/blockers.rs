@@ -166,8 +166,8 @@ mod tests {
     #[test]
     fn a_statement_shows_how_it_begins_and_no_literal() {
         assert_eq!(opening("update  t\n set a = 1;"), "update t set a = 1");
-        assert_eq!(opening("ALTER ROLE r PASSWORD 'secret'"), "ALTER ROLE r PASSWORD ..");
-        assert_eq!(opening("SELECT $$secret$$"), "SELECT ..");
+        assert_eq!(opening("ALTER ROLE r PASSWORD 'secret'"), "ALTER ROLE r PASSWORD..");
+        assert_eq!(opening("SELECT $$secret$$"), "SELECT..");
         assert_eq!(opening(&"x".repeat(100)), format!("{}..", "x".repeat(60)));
         assert_eq!(opening("SELECT \u{1b}[31m"), "SELECT ?[31m");
         assert_eq!([0.4, 119.9, 120.0, 7_200.0].map(lasting), ["0 s", "119 s", "2 min", "2 h"]);
