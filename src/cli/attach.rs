@@ -12,12 +12,13 @@ use crate::run::RunError;
 use crate::run::attach::{AttachPlan, EqualSums, Until};
 use crate::run::cleanup::{Leftover, find_in_database, remove};
 use crate::source::SourceError;
-use crate::source::postgres::{PgOptions, PgTableName};
+use crate::source::postgres::{PgOptions, PgPatience, PgTableName};
 use crate::strategy::{Begin, StrategyError, StrategyKind};
 use crate::workload::parse_duration;
 use clap::Args;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the warehouse may take to catch up, when the flag does not say.
@@ -70,7 +71,8 @@ pub(super) struct AttachArgs {
     /// Columns whose sums are equal in every state, such as a.balance,b.balance: looked at in each version that is read
     #[arg(long, value_name = "T.C,T.C")]
     equal_sums: Option<String>,
-    /// How long the warehouse may take to catch up at the end [default: 120s]
+    /// How long the warehouse may take to catch up at the end, and how long others' open transactions and locks are waited for
+    /// [default: 120s]
     #[arg(long, value_name = "TIME")]
     patience: Option<String>,
     /// The folder of the result [default: a new one below reports/]
@@ -91,10 +93,14 @@ pub(super) fn attach(arguments: &AttachArgs, quiet: bool) -> Result<Exit, Failur
     if arguments.cleanup {
         return cleanup(&server);
     }
-    let plan = plan(arguments, server)?;
+    let mut plan = plan(arguments, server)?;
     let stop = super::stop_on_ctrl_c("; what was added to the database stays, until: freshbench attach --cleanup")?;
     let (feed, _view) = super::live::start(&arguments.live)?;
-    let ended = crate::run::attach::attach(&plan, &Bars::new(quiet, feed), &stop).map_err(failure)?;
+    let bars = Arc::new(Bars::new(quiet, feed));
+    let of_waits = Arc::clone(&bars);
+    let patience = PgPatience::new(plan.patience, Arc::clone(&stop));
+    plan.server.patience = patience.saying(move |line| of_waits.say(line));
+    let ended = crate::run::attach::attach(&plan, &*bars, &stop).map_err(failure)?;
     told(&ended, arguments.format, quiet)
 }
 
@@ -102,7 +108,11 @@ pub(super) fn attach(arguments: &AttachArgs, quiet: bool) -> Result<Exit, Failur
 fn failure(cause: RunError) -> Failure {
     let is_input = match &cause {
         RunError::Source(cause) => is_bad_input(cause),
-        RunError::Strategy { cause, .. } => match &**cause {
+        RunError::Interrupted => {
+            let message = "interrupted; nothing was measured".to_owned();
+            return Failure { exit: Exit::Interrupted, message };
+        }
+        RunError::Strategy { cause, .. } | RunError::Ended { cause, .. } => match &**cause {
             StrategyError::Source(cause) => is_bad_input(cause),
             StrategyError::Capture(CaptureError::Source(cause)) => is_bad_input(cause),
             StrategyError::Capture(CaptureError::Unfit { .. }) | StrategyError::Unable { .. } => true,

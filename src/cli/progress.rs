@@ -2,6 +2,7 @@
 
 use crate::foreign::terminal;
 use crate::live::Feed;
+use crate::output::say;
 use crate::run::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
@@ -17,6 +18,14 @@ pub(super) struct Bars {
 impl Bars {
     pub(super) fn new(quiet: bool, feed: Option<Feed>) -> Bars {
         Bars { shown: !quiet && std::io::stderr().is_terminal(), bar: Mutex::new(None), feed }
+    }
+
+    /// Says something beside the bar.
+    pub(super) fn say(&self, line: &str) {
+        self.with(|current| match current {
+            Some(bar) => bar.suspend(|| say!("freshbench: {line}")),
+            None => say!("freshbench: {line}"),
+        });
     }
 
     fn with(&self, act: impl FnOnce(&mut Option<ProgressBar>)) {

@@ -11,6 +11,7 @@ use crate::run::{Finished, fresh};
 use crate::sink::cache;
 use crate::source::postgres;
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
 
 pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
     // A process that goes on with a run finds its work folder in use, by itself.
@@ -18,7 +19,7 @@ pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
     let resolved = RawPlan { work, ..raw(arguments) }.resolve(command_line()).map_err(Failure::usage)?;
     // A view's readers stay connected to one process, and a database that was made for the run is known to the one that made it.
     let fresh_processes = arguments.live.live.is_none() && resolved.source == SourceChoice::Sqlite;
-    let plan = Plan { work: arguments.work.clone(), fresh_processes, ..resolved };
+    let mut plan = Plan { work: arguments.work.clone(), fresh_processes, ..resolved };
     if let (true, Some(slo)) = (arguments.find_rate, &arguments.slo) {
         if plan.source != SourceChoice::Sqlite {
             return Err(Failure::usage("--find-rate: searches on SQLite only; leave --source out"));
@@ -26,6 +27,9 @@ pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
         return find_rate(&raw(arguments), &plan, (slo, arguments.format), (&arguments.live, quiet));
     }
     let stop = stop_on_ctrl_c("")?;
+    if let SourceChoice::Postgres(server) = &mut plan.source {
+        server.patience = postgres::PgPatience::new(server.patience.wait_max(), Arc::clone(&stop));
+    }
     let (feed, _view) = live::start(&arguments.live)?;
     let finished = crate::run::run(&plan, &Bars::new(quiet, feed), &stop).map_err(Failure::error)?;
     told(&finished, arguments.format, quiet)

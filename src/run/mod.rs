@@ -70,6 +70,15 @@ pub enum RunError {
         /// Why.
         cause: Box<StrategyError>,
     },
+    /// A strategy, and what becomes of what it made.
+    Ended {
+        /// Which.
+        strategy: &'static str,
+        /// Why.
+        cause: Box<StrategyError>,
+        /// What is left, and how to go on.
+        then: &'static str,
+    },
     /// Something that measures or verifies.
     Measuring(Box<dyn std::error::Error + Send + Sync>),
     /// Ctrl-C; the result holds what had finished.
@@ -90,6 +99,7 @@ impl fmt::Display for RunError {
         match self {
             RunError::Source(cause) => write!(f, "{cause}"),
             RunError::Strategy { strategy, cause } => write!(f, "{strategy}: {cause}"),
+            RunError::Ended { strategy, cause, then } => write!(f, "{strategy}: {cause}; {then}"),
             RunError::Measuring(cause) => write!(f, "measuring failed: {cause}"),
             RunError::Interrupted => f.write_str("interrupted"),
             RunError::Report(cause) => write!(f, "{cause}"),
@@ -109,6 +119,15 @@ impl From<SourceError> for RunError {
 }
 
 impl RunError {
+    /// Itself, or that the user ended what was waited for.
+    fn or_interrupted(self) -> RunError {
+        match self {
+            RunError::Source(SourceError::Stopped) => RunError::Interrupted,
+            RunError::Strategy { cause, .. } if cause.is_stopped() => RunError::Interrupted,
+            other => other,
+        }
+    }
+
     fn measuring(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> RunError {
         RunError::Measuring(cause.into())
     }
@@ -146,7 +165,7 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
         if plan.fresh_processes && !std::mem::take(&mut at.is_fresh) {
             at.replace_process();
         }
-        if let Err(cause) = at.case(plan, (rep, place), &clock, (progress, stop)) {
+        if let Err(cause) = at.case(plan, (rep, place), &clock, (progress, stop)).map_err(RunError::or_interrupted) {
             if !matches!(cause, RunError::Interrupted) {
                 return Err(cause);
             }

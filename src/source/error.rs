@@ -96,6 +96,13 @@ pub enum SourceError {
         /// Why not, and what to do.
         reason: String,
     },
+    /// Others' transactions lasted longer than there was patience for.
+    Waited {
+        /// Where, what waited, how long and for whom.
+        what: String,
+    },
+    /// The user stopped the program while it was at work.
+    Stopped,
     /// A client thread ended in an unplanned way.
     Thread {
         /// Which.
@@ -206,6 +213,10 @@ impl fmt::Display for SourceError {
                 if known.is_empty() { f.write_str("none") } else { f.write_str(&known.join(", ")) }
             }
             SourceError::NotASource { path, reason } => write!(f, "{}: {reason}", path.display()),
+            SourceError::Waited { what } => {
+                write!(f, "{what}; end what it waits for, then try again (attach waits longer with --patience)")
+            }
+            SourceError::Stopped => f.write_str("stopped"),
             SourceError::Thread { name } => write!(f, "thread {name} ended before it could report"),
         }
     }
@@ -250,7 +261,7 @@ fn postgres_remedy(sqlstate: &str) -> Option<&'static str> {
         "28P01" | "28000" => "check the role, its password and the server's pg_hba.conf",
         "3D000" => "check the database's name",
         "42501" => "grant the role what is missing; `freshbench doctor --source` lists it",
-        "53300" => "the server has no connection left: end one, or raise max_connections",
+        "53300" => "no connection is left under this limit: end one, raise the limit, or read with fewer readers",
         "53400" => "the server has no replication slot left: drop one, or raise max_replication_slots",
         "55006" => "somebody else is using it: end that first",
         _ => return None,

@@ -13,6 +13,7 @@ use super::running::{Outcome, Running, Shared, SinkOutcome};
 use super::sinks::{ForEachSink, SinkReaders, Sinks};
 use super::{Setting, StrategyError};
 use crate::apply::Folder;
+pub use crate::capture::postgres::CanGoOn;
 use crate::capture::postgres::{LogCapture, LogCaptureOptions, PgSnapshot};
 use crate::capture::{CaptureError, ChangeCapture, SourceSnapshot};
 use crate::clock::Clock;
@@ -84,7 +85,7 @@ pub(super) fn start(setting: &Setting) -> Result<Running, StrategyError> {
 
 /// As [`start_log`], with sinks that begin empty.
 pub(super) fn start_log_empty(setting: &Setting) -> Result<Running, StrategyError> {
-    let (source, options) = log_source(setting)?;
+    let (source, options) = log_source(setting, Slot::New)?;
     let sinks = Sinks::create(setting)?;
     let made = LogCapture::setup_tables(&options, source.tables())?;
     let begin = || {
@@ -98,7 +99,7 @@ pub(super) fn start_log_empty(setting: &Setting) -> Result<Running, StrategyErro
 
 /// Brings the sinks to the end of their log, then goes on behind it.
 pub(super) fn resume_log(setting: &Setting) -> Result<Running, StrategyError> {
-    let (source, options) = log_source(setting)?;
+    let (source, options) = log_source(setting, Slot::Kept)?;
     let restarted = restart(setting)?;
     let reached = restarted.sinks.values().map(|sink| sink.watermark).min().unwrap_or_default();
     drop(restarted);
@@ -109,41 +110,56 @@ pub(super) fn resume_log(setting: &Setting) -> Result<Running, StrategyError> {
 
 /// See [`LogCapture::empty_since`].
 pub(super) fn empty_since(setting: &Setting) -> Result<Option<PgCut>, StrategyError> {
-    Ok(LogCapture::empty_since(&log_source(setting)?.1)?)
+    Ok(LogCapture::empty_since(&log_source(setting, Slot::Kept)?.1)?)
 }
 
 /// See [`LogCapture::altered`].
 pub(super) fn altered(setting: &Setting) -> Result<Option<String>, StrategyError> {
-    let (source, options) = log_source(setting)?;
+    let (source, options) = log_source(setting, Slot::Kept)?;
     Ok(LogCapture::altered(&options, source.tables())?)
 }
 
 /// Drops slot and publication.
 pub(super) fn tear_down_log(setting: &Setting) -> Result<(), StrategyError> {
-    Ok(LogCapture::teardown(&log_source(setting)?.1)?)
+    Ok(LogCapture::teardown(&log_source(setting, Slot::Kept)?.1)?)
 }
 
-fn log_source(setting: &Setting) -> Result<(&PgSource, LogCaptureOptions), StrategyError> {
+/// Which slot is meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Slot {
+    /// One that is not there yet.
+    New,
+    /// The one that the folder remembers.
+    Kept,
+}
+
+fn log_source(setting: &Setting, slot: Slot) -> Result<(&PgSource, LogCaptureOptions), StrategyError> {
     let RecordSystem::Postgres(source) = &setting.source else {
         let reason = "the database does not show its log; use cdc-trigger".to_owned();
         return Err(CaptureError::Unfit { table: setting.source.place(), reason }.into());
     };
     let folder = setting.folder.join("capture");
-    // Several warehouses may follow one database.
-    let place = if setting.attached { format!("_{}", setting.place_hash()) } else { String::new() };
+    // Several warehouses may follow one database, and a folder is the same wherever it is moved to.
+    let place = if setting.attached { format!("_{}", setting.token) } else { String::new() };
     let name = format!("{}{place}", source.slot_name());
     let options = LogCaptureOptions::new(source.options().clone(), &name, folder, setting.clock.clone());
+    let options = if setting.attached && slot == Slot::Kept { options.of_folder()? } else { options };
     Ok((source, options))
 }
 
 /// The name of the slot.
-pub(super) fn slot_of(setting: &Setting) -> Result<String, StrategyError> {
-    Ok(log_source(setting)?.1.slot)
+pub(super) fn slot_of(setting: &Setting, kept: bool) -> Result<String, StrategyError> {
+    Ok(log_source(setting, if kept { Slot::Kept } else { Slot::New })?.1.slot)
+}
+
+/// See [`super::can_go_on`].
+pub(super) fn can_go_on(setting: &Setting) -> CanGoOn {
+    log_source(setting, Slot::Kept).map_or(CanGoOn::Unknown, |(_, options)| LogCapture::can_go_on(&options))
 }
 
 /// Follows the database's own log, from where a slot begins: the sinks are loaded from the very state at that position.
 pub(super) fn start_log(setting: &Setting) -> Result<Running, StrategyError> {
-    let (source, options) = log_source(setting)?;
+    let (source, options) = log_source(setting, Slot::New)?;
     let sinks = Sinks::create(setting)?;
     let made = LogCapture::setup_tables(&options, source.tables())?;
     let begin = || {
@@ -157,9 +173,9 @@ pub(super) fn start_log(setting: &Setting) -> Result<Running, StrategyError> {
     begin().inspect_err(|_| tear_down_after(setting))
 }
 
-/// What was made for a beginning that failed is of no use. That failure is what the user must hear of.
+/// What was made for a beginning that failed is of no use.
 fn tear_down_after(setting: &Setting) {
-    let _ = tear_down_log(setting);
+    setting.say_what_stays(tear_down_log(setting));
 }
 
 /// What the sinks begin with.
@@ -378,6 +394,7 @@ fn tail(
                     let changes = transaction.changes.len() as u64;
                     outcome.commits.push((transaction.lsn, transaction.committed_at, changes));
                 }
+                shared.add_changes(transaction.changes.len() as u64);
                 outcome.bytes_read += transaction.changes.as_bytes().len() as u64;
                 log.append_transaction(&transaction)?;
             }

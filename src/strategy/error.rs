@@ -64,6 +64,37 @@ pub enum StrategyError {
 }
 
 impl StrategyError {
+    /// Whether the user ended it.
+    pub fn is_stopped(&self) -> bool {
+        matches!(
+            self,
+            StrategyError::Source(SourceError::Stopped)
+                | StrategyError::Capture(CaptureError::Source(SourceError::Stopped))
+        )
+    }
+
+    /// Whether the same would happen again to whoever goes on at the same place: it lies in the data or the log, not in what
+    /// can be mended around it.
+    pub fn comes_again(&self) -> bool {
+        let of_source = |cause: &SourceError| match cause {
+            SourceError::Postgres { sqlstate: Some(state), .. } => {
+                // Resources, an operator, the system; and what ends a connection.
+                !(cause.is_of_connection() || ["53", "57", "58"].iter().any(|class| state.starts_with(class)))
+            }
+            SourceError::Io { .. } | SourceError::Thread { .. } | SourceError::Waited { .. } | SourceError::Stopped => {
+                false
+            }
+            _ => !cause.is_of_connection(),
+        };
+        match self {
+            StrategyError::Source(cause) | StrategyError::Capture(CaptureError::Source(cause)) => of_source(cause),
+            StrategyError::Capture(CaptureError::Slot { .. }) => false,
+            StrategyError::Capture(_) | StrategyError::Codec(_) | StrategyError::Key(_) => true,
+            StrategyError::Transform(_) | StrategyError::Apply(_) => true,
+            _ => false,
+        }
+    }
+
     fn cause(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             StrategyError::Source(e) => Some(e),

@@ -50,6 +50,7 @@ impl ForEachSink for Jobs<'_> {
                 let merged = merge(&setting, (&mut capture, state.as_ref()), &mut folder, (sink, recorder))?;
                 if let Merged::Batch(batch, bytes) = merged {
                     last_state = state.map(Arc::new);
+                    shared.add_changes(batch.rows);
                     return Ok((batch, bytes));
                 }
                 // What no cursor tells of: everything is loaded again.
@@ -59,6 +60,7 @@ impl ForEachSink for Jobs<'_> {
                 };
                 let reloaded = reload(&setting, (&mut capture, &state), (sink, recorder))?;
                 last_state = last.then(|| Arc::new(state));
+                shared.add_changes(reloaded.0.rows);
                 Ok(reloaded)
             })?;
             let positions = capture.into_positions();

@@ -92,10 +92,12 @@ fn load_range(
     let rows = snapshot.scan::<StrategyError>(reader, table, range, &mut |row| {
         bytes += width(row);
         if let Some(batch) = stream.push(row)? {
+            setting.check_stop()?;
             bulk.write(table, batch)?;
         }
         Ok(())
     })?;
+    setting.check_stop()?;
     if let Some(batch) = stream.finish()? {
         bulk.write(table, batch)?;
     }

@@ -16,7 +16,7 @@ mod planted;
 mod running;
 mod sinks;
 
-pub use cdc::{Restarted, RestartedSink, restart};
+pub use cdc::{CanGoOn, Restarted, RestartedSink, restart};
 pub use dual_write::{DualWrite, Interleaved, Schedule, Step, interleave, simulate};
 pub use error::StrategyError;
 pub use load::{Loaded, file_catalog, load_file, load_tables};
@@ -30,8 +30,8 @@ use crate::clock::Clock;
 use crate::log::Fsync;
 use crate::model::Catalog;
 use crate::sink::{CacheOptions, SearchOptions, SinkKind, WarehouseOptions};
-use crate::source::RecordSystem;
 use crate::source::postgres::PgCut;
+use crate::source::{RecordSystem, SourceError};
 use crate::transform::TransformSet;
 use rayon::ThreadPool;
 use std::io;
@@ -175,6 +175,8 @@ pub struct Setting {
     pub transforms: Arc<TransformSet>,
     /// Where log and warehouse are kept.
     pub folder: PathBuf,
+    /// Tells what this makes at a source from what others make, in a name of few letters.
+    pub(crate) token: String,
     /// The clock of the run.
     pub clock: Clock,
     /// From the start of one batch to the start of the next.
@@ -229,6 +231,7 @@ impl Setting {
             source: source.into(),
             transforms: Arc::new(transforms),
             folder: folder.to_owned(),
+            token: token(folder),
             clock: clock.clone(),
             batch_interval: Duration::from_secs(2),
             cursor_columns: Vec::new(),
@@ -256,19 +259,27 @@ impl Setting {
         self.warehouse_at.clone().unwrap_or_else(|| self.folder.join("warehouse"))
     }
 
-    /// Tells this setting's folder from others, in names of few letters.
-    fn place_hash(&self) -> String {
-        let path = std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone());
-        let hash = xxhash_rust::xxh3::xxh3_64(path.as_os_str().as_encoded_bytes()) & u64::from(u32::MAX);
-        format!("{hash:08x}")
+    /// Says so when something could not be removed from an attached source.
+    fn say_what_stays(&self, removed: Result<(), StrategyError>) {
+        if let (Err(cause), RecordSystem::Postgres(source)) = (removed, &self.source) {
+            source.options().patience.say(&format!("{cause}; run freshbench attach --cleanup"));
+        }
+    }
+
+    /// An error once the user wants to end what is done for an attached source.
+    fn check_stop(&self) -> Result<(), SourceError> {
+        match &self.source {
+            RecordSystem::Postgres(source) => source.options().patience.check(),
+            RecordSystem::Sqlite(_) => Ok(()),
+        }
     }
 
     /// What this strategy puts into a database that it is attached to, as a name by which [`crate::source::postgres::PgHold`]
     /// tells that it is in use; `None` where it puts nothing there.
-    pub fn name_at_source(&self, kind: StrategyKind) -> Option<String> {
+    pub fn name_at_source(&self, kind: StrategyKind, begin: Begin) -> Option<String> {
         let RecordSystem::Postgres(source) = &self.source else { return None };
         match kind {
-            StrategyKind::CdcLog => cdc::slot_of(self).ok(),
+            StrategyKind::CdcLog => cdc::slot_of(self, begin == Begin::Resumed).ok(),
             StrategyKind::CdcTrigger => Some(PgTriggerCapture::hold_name(&source.options().database)),
             _ => None,
         }
@@ -286,6 +297,13 @@ impl Setting {
     fn log_folder(&self) -> PathBuf {
         self.folder.join("log")
     }
+}
+
+fn token(folder: &Path) -> String {
+    let path = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let seed = format!("{} {} {}", path.display(), std::process::id(), now.as_nanos());
+    format!("{:08x}", xxhash_rust::xxh3::xxh3_64(seed.as_bytes()) & u64::from(u32::MAX))
 }
 
 /// How following begins.
@@ -313,10 +331,8 @@ pub fn attach(kind: StrategyKind, setting: &Setting, begin: Begin) -> Result<Run
         (StrategyKind::Incremental, Begin::Loaded) => incremental::start(setting),
         (StrategyKind::CdcTrigger, Begin::Loaded) => {
             ChangeCapture::setup(&setting.source)?;
-            cdc::start(setting).inspect_err(|_| {
-                // What was made for a beginning that failed is of no use. That failure is what the user must hear of.
-                let _ = ChangeCapture::teardown(&setting.source);
-            })
+            // What was made for a beginning that failed is of no use.
+            cdc::start(setting).inspect_err(|_| setting.say_what_stays(detach(kind, setting)))
         }
         _ => Err(StrategyError::Unable { strategy: kind.name(), begin }),
     }
@@ -349,6 +365,11 @@ pub fn detach(kind: StrategyKind, setting: &Setting) -> Result<(), StrategyError
         StrategyKind::CdcTrigger => Ok(ChangeCapture::teardown(&setting.source)?),
         _ => Ok(()),
     }
+}
+
+/// Whether the slot of an attach can be gone on with, as far as the server and the tables tell.
+pub fn can_go_on(setting: &Setting) -> CanGoOn {
+    cdc::can_go_on(setting)
 }
 
 /// Prepares source and sinks for `kind`, loads the sinks, and begins to follow. `None` for the control run.

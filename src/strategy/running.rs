@@ -66,6 +66,8 @@ pub(super) struct Shared {
     /// CPU that clients spent on writing to sinks themselves.
     client_cpu_ns: AtomicU64,
     abort: AtomicBool,
+    /// Changes that were taken from the source, each counted before it is visible anywhere.
+    changes: AtomicU64,
     /// Whether nothing more is to be taken from the source for now, and whether that is so.
     source_held: AtomicBool,
     source_rests: AtomicBool,
@@ -75,9 +77,19 @@ impl Shared {
     pub(super) fn new(setting: &Setting) -> Arc<Shared> {
         let sinks = setting.sinks.iter().map(|&kind| (kind, Seen::default())).collect();
         let goal = AtomicU64::new(u64::MAX);
-        let [client_cpu_ns, read_bytes, log_bytes] = [(); 3].map(|()| AtomicU64::new(0));
+        let [client_cpu_ns, read_bytes, log_bytes, changes] = [(); 4].map(|()| AtomicU64::new(0));
         let [abort, source_held, source_rests] = [(); 3].map(|()| AtomicBool::new(false));
-        Arc::new(Shared { goal, sinks, read_bytes, log_bytes, client_cpu_ns, abort, source_held, source_rests })
+        Arc::new(Shared {
+            goal,
+            sinks,
+            read_bytes,
+            log_bytes,
+            client_cpu_ns,
+            abort,
+            changes,
+            source_held,
+            source_rests,
+        })
     }
 
     /// Whether a thread that has come through `reached` may end.
@@ -154,6 +166,10 @@ impl Shared {
             log_bytes: self.log_bytes.load(Ordering::Relaxed),
             sink_bytes: self.sinks.iter().map(written).collect(),
         }
+    }
+
+    pub(super) fn add_changes(&self, changes: u64) {
+        self.changes.fetch_add(changes, Ordering::AcqRel);
     }
 
     pub(super) fn add_client_cpu(&self, used: Duration) {
@@ -275,7 +291,11 @@ pub(super) fn in_batches<S: Sink>(
         if shared.aborted() {
             break;
         }
-        let (batch, bytes) = make(&mut sink, &mut recorder)?;
+        let (batch, bytes) = match make(&mut sink, &mut recorder) {
+            // The user does not wait for it; what was visible before still is.
+            Err(cause) if cause.is_stopped() => break,
+            made => made?,
+        };
         shared.set_visible(S::KIND, sink.visible());
         outcome.bytes_read += bytes;
         outcome.rows += batch.rows;
@@ -362,6 +382,11 @@ impl Running {
     /// The newest commit that is visible at a sink.
     pub fn visible(&self, sink: SinkKind) -> Lsn {
         self.shared.visible(sink)
+    }
+
+    /// Changes, or rows that moved, that were taken from the source so far; a strategy that reads whole states counts none.
+    pub fn changes(&self) -> u64 {
+        self.shared.changes.load(Ordering::Acquire)
     }
 
     /// CPU that the clients have spent so far on writing to the sinks themselves.

@@ -57,7 +57,7 @@ fn what_is_missing_is_told_with_its_remedy() {
     let missing = missing(&found);
     for (check, remedy) in [
         ("wal_level", "SET wal_level = logical"),
-        ("replication_slots", "max_replication_slots = 11"),
+        ("replication_slots", "max_replication_slots = 13"),
         ("replication", "ALTER ROLE \"weak\" REPLICATION"),
         ("create", "GRANT CREATE ON DATABASE \"postgres\" TO \"weak\""),
         ("leftover", "--cleanup"),

@@ -12,7 +12,9 @@ use crate::capture::CaptureError;
 use crate::capture::{CursorBatch, EachRow};
 use crate::clock::Clock;
 use crate::model::{ChangeBuf, ColumnType, Lsn, TableId, ValueRef};
-use crate::source::postgres::{Bound, PgCut, PgKept, PgKind, PgSource, PgTable, Scratch, TableReader, lock_sql};
+use crate::source::postgres::{
+    Bound, PgCut, PgKept, PgKind, PgSource, PgTable, PgWatch, Scratch, TableReader, lock_sql,
+};
 use crate::source::{SourceError, quote};
 use ::postgres::Client;
 use ::postgres::fallible_iterator::FallibleIterator;
@@ -210,6 +212,9 @@ impl PgCursorCapture {
             return Ok(CursorBatch { moved: differ, ..batch });
         }
         self.definitions = found;
+        let watch =
+            PgWatch::of_work(self.source.options(), "reading the rows that moved").map_err(CaptureError::from)?;
+        watch.of_client(&mut self.client).map_err(CaptureError::from)?;
         let mut moved = self.tables.clone();
         let mut read = Ok(());
         for (follow, table) in moved.iter_mut().zip(&self.definitions) {
@@ -219,11 +224,20 @@ impl PgCursorCapture {
             }
         }
         let ended = self.client.batch_execute("COMMIT").map_err(failed());
-        read?;
-        ended?;
+        let read = read.and(ended.map_err(E::from));
+        watch.end(read.map_err(Refused)).map_err(|Refused(error)| error)?;
         self.tables = moved;
         self.cuts.extend(cut.map(|cut| (position, cut)));
         Ok(batch)
+    }
+}
+
+/// An error of the caller's, on its way past a watch.
+struct Refused<E>(E);
+
+impl<E: From<CaptureError>> From<SourceError> for Refused<E> {
+    fn from(error: SourceError) -> Self {
+        Refused(E::from(CaptureError::Source(error)))
     }
 }
 

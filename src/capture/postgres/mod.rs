@@ -15,8 +15,8 @@ pub use judge::PgJudge;
 #[doc(hidden)]
 pub use log::read_pgoutput;
 pub use log::{
-    Leftovers, LogCapture, LogCaptureOptions, LogMessage, LogSetup, MESSAGE_PREFIX, SLOT_PREFIX, SlotHealth, clean_up,
-    drop_publication, drop_slot, find_leftovers, fit, log_tables, parse_lsn, show_lsn, slot_health,
+    CanGoOn, Leftovers, LogCapture, LogCaptureOptions, LogMessage, LogSetup, MESSAGE_PREFIX, SLOT_PREFIX, SlotHealth,
+    clean_up, drop_publication, drop_slot, find_leftovers, fit, log_tables, parse_lsn, show_lsn, slot_health,
 };
 pub use snapshot::{PgExported, PgRange, PgSnapshot};
 pub use trigger::{PgOutboxWriter, PgTriggerCapture};

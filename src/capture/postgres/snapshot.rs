@@ -5,8 +5,8 @@ use crate::clock::Clock;
 use crate::model::{Lsn, Moment, TableId, ValueRef};
 use crate::source::SourceError;
 use crate::source::postgres::{
-    Mode, PgCopyRows, PgCut, PgField, PgKept, PgKind, PgOptions, PgScratch, PgSource, PgTable, PgTableName, Wire,
-    lock_sql, touch_sql,
+    Mode, PgCopyRows, PgCut, PgField, PgKept, PgKind, PgOptions, PgScratch, PgSource, PgTable, PgTableName, PgWatch,
+    Wire, lock_sql, touch_sql,
 };
 use ::postgres::Client;
 use std::fmt;
@@ -148,25 +148,33 @@ impl PgSnapshot {
         clock: &Clock,
         from: (Option<&PgExported>, Option<&PgSource>),
     ) -> Result<PgSnapshot, CaptureError> {
+        let watch = PgWatch::begin(options, "locking the tables for reading")?;
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let opened = PgSnapshot::try_open(options, wanted, readers, clock, from);
+            let opened = PgSnapshot::try_open(options, wanted, readers, clock, (from, &watch));
             let again = match &opened {
+                // Waited for, for as long as the user's patience lasts.
+                Err(CaptureError::Source(SourceError::Postgres { sqlstate: Some(state), .. }))
+                    if matches!(state.as_str(), LOCK_NOT_AVAILABLE | DEADLOCK) =>
+                {
+                    true
+                }
                 Err(CaptureError::Source(SourceError::Postgres { sqlstate: Some(state), .. })) => {
-                    matches!(state.as_str(), LOCK_NOT_AVAILABLE | DEADLOCK | NO_TABLE)
+                    state == NO_TABLE && attempts < ATTEMPTS
                 }
                 // Another state of its own may do; one that was given stays what it is.
-                Err(CaptureError::Altered { .. }) => from.0.is_none(),
+                Err(CaptureError::Altered { .. }) => from.0.is_none() && attempts < ATTEMPTS,
                 // Whoever puts another table in its place may take two transactions to it.
                 Err(CaptureError::Source(SourceError::Changed { .. })) => {
                     from.0.is_none() && attempts < REPLACED_ATTEMPTS
                 }
                 _ => false,
             };
-            if !again || attempts == ATTEMPTS {
-                return opened;
+            if !again {
+                return watch.end(opened);
             }
+            watch.check()?;
             // Let go of all locks, so that whoever waits for them gets through.
             drop(opened);
             std::thread::sleep(PAUSE);
@@ -178,11 +186,12 @@ impl PgSnapshot {
         wanted: Wanted<'_>,
         readers: usize,
         clock: &Clock,
-        (exported, source): (Option<&PgExported>, Option<&PgSource>),
+        ((exported, source), watch): ((Option<&PgExported>, Option<&PgSource>), &PgWatch),
     ) -> Result<PgSnapshot, CaptureError> {
         let place = options.place();
         let failed = |operation| SourceError::postgres(operation, &place);
         let mut holder = options.connect()?;
+        watch.of_client(&mut holder)?;
         let seen = wanted.find(&mut holder)?;
         let position = match exported {
             Some(exported) => exported.position,

@@ -7,32 +7,40 @@
 //! source at that very position, while the others go on writing.
 
 mod compare;
+mod ending;
+mod fence;
 mod figures;
+mod folders;
 mod heartbeat;
+mod idle;
 mod probe;
 
 pub use probe::EqualSums;
 
 use super::environment::{git_state, utc_now, warnings};
 use super::{Finished, Progress, RunError, environment};
-use crate::capture::postgres::{PgCursorCapture, PgFence, PgSnapshot, PgTriggerCapture, fit};
+use crate::capture::postgres::{PgCursorCapture, PgTriggerCapture, fit};
 use crate::capture::{CaptureError, SourceSnapshot};
 use crate::clock::Clock;
 use crate::live::Sample;
-use crate::model::{Lsn, Moment};
+use crate::model::Lsn;
 use crate::output::say;
 use crate::probe::{Meter, Prober, ProberOptions, ServerCpu, StallWatch, Window};
 use crate::report::{Case, RunResult, Validation, save_page, save_result};
 use crate::sink::{SinkKind, WarehouseReader};
 use crate::source::postgres::{
-    PgCut, PgHold, PgOptions, PgSource, PgTable, PgTableName, RECONNECT_PATIENCE, RECONNECT_PAUSE,
+    PgCut, PgHold, PgNeeds, PgOptions, PgSource, PgTable, PgTableName, RECONNECT_PATIENCE, RECONNECT_PAUSE,
 };
 use crate::source::{RecordSystem, SourceError};
 use crate::strategy::{self, Begin, Outcome, Running, Setting, StrategyError, StrategyKind};
 use crate::transform::TransformSet;
 use compare::{Compared, Promise, compare, kept};
+use ending::Ending;
+use fence::fence;
 use figures::Attached;
+use folders::Folders;
 use heartbeat::{ClockOffset, Heart};
+use idle::Idle;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -41,11 +49,6 @@ use std::time::{Duration, Instant};
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 /// Reads of the warehouse a second, to look at invariants.
 const PROBE_READS_PER_S: f64 = 50.0;
-/// How long the tailer may take to come to rest for the fence.
-const REST_PATIENCE: Duration = Duration::from_secs(60);
-/// States that are fixed until one is whose tables nobody alters at that moment.
-const FENCES_MAX: u32 = 20;
-const FENCE_PAUSE: Duration = Duration::from_millis(250);
 
 /// When an attach ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,22 +140,24 @@ pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> 
     let clock = Clock::monotonic();
     let source = PgSource::adopt(&plan.server, tables(plan)?);
     let setting = setting(plan, &source, &clock)?;
-    let state = setting.folder.clone();
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |cause| RunError::Io { path, cause }
-    };
-    std::fs::create_dir_all(&folder).map_err(io(&folder))?;
-    crate::storage::private::create_folders(&state).map_err(io(&state))?;
+    require_room(plan, &setting)?;
+    let mut folders = Folders::make(&plan.warehouse, &setting.folder, &folder)?;
+    if plan.begin == Begin::Resumed {
+        folders.resumed();
+    }
     // Kept to the end: a clean-up leaves alone what is in use.
-    let name = setting.name_at_source(plan.strategy);
+    let name = setting.name_at_source(plan.strategy, plan.begin);
     let _hold = name.map(|name| PgHold::take(&plan.server, &name)).transpose()?;
-    let env = environment(&state, &clock);
+    let env = environment(&setting.folder, &clock);
     let server = super::identity::postgres(&plan.server)?;
     let offset = ClockOffset::estimate(&source, &clock)?;
     let name = plan.strategy.name();
     progress.begin(&format!("{name}: initial load"), 0);
-    let Followed { case, warned, length, interrupted } = follow(plan, (&source, &setting), offset, (progress, stop))?;
+    let followed = follow(plan, (&source, &setting), offset, (progress, stop), &mut folders);
+    let Followed { case, warned, length, interrupted } = followed.map_err(|cause| {
+        progress.end();
+        cause.or_interrupted()
+    })?;
     let mut result = RunResult {
         schema: crate::report::result::SCHEMA.to_owned(),
         schema_version: crate::report::result::SCHEMA_VERSION.to_owned(),
@@ -175,6 +180,17 @@ pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> 
     save_result(&folder, &result).map_err(RunError::Report)?;
     let page = save_page(&folder, &result).map_err(RunError::Report)?;
     Ok(Finished { result, folder, page, interrupted })
+}
+
+/// A server that can't hold all that will be needed is refused at the beginning, not at the end.
+fn require_room(plan: &AttachPlan, setting: &Setting) -> Result<(), RunError> {
+    let needs = match (plan.strategy, plan.begin) {
+        (StrategyKind::CdcLog, Begin::Resumed) => PgNeeds::to_resume_the_log(),
+        (StrategyKind::CdcLog, _) => PgNeeds::to_follow_the_log(setting.pool.current_num_threads()),
+        (StrategyKind::CdcTrigger, _) => PgNeeds::of_triggers(setting.pool.current_num_threads()),
+        _ => PgNeeds::to_read(setting.pool.current_num_threads()),
+    };
+    Ok(crate::source::postgres::require_room(&plan.server, &needs)?)
 }
 
 /// The tables as they can be followed, or one line about the first that can't.
@@ -242,6 +258,7 @@ fn follow(
     (source, setting): (&PgSource, &Setting),
     offset: ClockOffset,
     (progress, stop): (&dyn Progress, &AtomicBool),
+    folders: &mut Folders,
 ) -> Result<Followed, RunError> {
     let kind = plan.strategy;
     let failed = |cause: StrategyError| RunError::Strategy { strategy: kind.name(), cause: Box::new(cause) };
@@ -250,9 +267,14 @@ fn follow(
         sums.check(setting.output())?;
     }
     let begun = clock.now();
-    // What a beginning that fails has made it removes itself; what an earlier attach left stays.
-    let running = strategy::attach(kind, setting, plan.begin).map_err(failed)?;
+    // What a beginning that fails has made it removes itself; what an earlier attach left stays, if it is of any use.
+    let running = strategy::attach(kind, setting, plan.begin).map_err(|cause| match plan.begin {
+        Begin::Resumed => Ending::of_resuming(setting).with(kind, cause),
+        Begin::Loaded | Begin::Empty => failed(cause),
+    })?;
     let mut guard = Detach { kind, setting, keep: plan.keep, stop };
+    // Moved, so that it ends before the guard, which can't drop what is in use.
+    let running = running;
     let promise = promise(kind, strategy::empty_since(kind, setting).map_err(failed)?);
     let log_end = || {
         let found = patiently(stop, || Ok(source.log_end().map_err(CaptureError::from)?));
@@ -265,6 +287,7 @@ fn follow(
     let watch = StallWatch::start(clock).map_err(RunError::measuring)?;
     let heart = Heart::start(source, clock)?;
     let prober = prober(plan, setting, &running)?;
+    folders.begun();
     // What was committed during the load is not what following is like.
     let at_load = log_end()?;
     let deadline = clock.now().after(plan.patience);
@@ -296,18 +319,20 @@ fn follow(
         Some(snapshot) => snapshot.position(),
         None => log_end()?,
     };
-    let caught_up = running.drain(goal, clock, if interrupted { Duration::ZERO } else { plan.patience });
+    let interrupted = interrupted || stop.load(Ordering::Relaxed);
+    let caught_up = drain(plan, (&running, goal, clock), stop);
+    let interrupted = interrupted || stop.load(Ordering::Relaxed);
     let observed_until = clock.now();
     let reads = prober.map(Prober::stop).transpose().map_err(RunError::measuring)?;
     let mut outcome = match running.finish() {
         Ok(outcome) => outcome,
         Err(cause) => {
-            // A stream that stopped can be gone on with when its cause is mended; the slot keeps what comes.
-            guard.keep |= kind == StrategyKind::CdcLog;
-            if guard.keep {
-                say!("freshbench: slot and publication stay: go on with --resume, or run freshbench attach --cleanup");
+            if cause.is_stopped() {
+                return Err(failed(cause));
             }
-            return Err(failed(cause));
+            let ending = Ending::of_following(kind, setting, &cause);
+            guard.keep = ending.keeps();
+            return Err(ending.with(kind, cause));
         }
     };
     meter.stop().map_err(RunError::measuring)?;
@@ -376,6 +401,17 @@ fn no_batch(kind: StrategyKind, case: &mut Case, (outcome, window): (&Outcome, W
     Some(why)
 }
 
+/// Lets the warehouse come to the end, unless the user does not want to wait.
+fn drain(plan: &AttachPlan, (running, goal, clock): (&Running, Lsn, &Clock), stop: &AtomicBool) -> bool {
+    running.end_at(goal);
+    let deadline = clock.now().after(plan.patience);
+    let goes_on = || !running.has_failed() && !stop.load(Ordering::Relaxed) && clock.now() < deadline;
+    while running.visible(SinkKind::Warehouse) < goal && goes_on() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    running.drain(goal, clock, Duration::ZERO)
+}
+
 fn prober(plan: &AttachPlan, setting: &Setting, running: &Running) -> Result<Option<Prober>, RunError> {
     let Some((sums, reader)) = plan.invariant.as_ref().zip(running.readers().warehouse.as_ref()) else {
         return Ok(None);
@@ -399,7 +435,7 @@ fn wait(
         Until::Position(_) => ("follow to the position", 0),
     };
     progress.begin(&format!("{}: {what}", plan.strategy.name()), total);
-    let mut idle = Idle::new(source, start)?;
+    let mut idle = Idle::new(plan, (source, running, clock))?;
     let (mut counted, mut changes) = (start, 0);
     loop {
         let now = clock.now();
@@ -407,7 +443,7 @@ fn wait(
         let over = running.has_failed()
             || match plan.until {
                 Until::Duration(length) => now.since(start) >= length,
-                Until::Idle(length) => idle.lasted(source, now) >= length,
+                Until::Idle(length) => idle.lasted(length)?,
                 Until::Position(position) => running.visible(SinkKind::Warehouse) >= position,
             };
         if over || stop.load(Ordering::Relaxed) {
@@ -416,7 +452,7 @@ fn wait(
         }
         if let Some(feed) = progress.live() {
             if now.since(counted) >= COUNT_INTERVAL {
-                (counted, changes) = (now, idle.changed_since_start(source));
+                (counted, changes) = (now, idle.changed_since_start());
             }
             // Counted, since a view takes positions for numbers of commits.
             let (newest, shown) = heart.counts(running.visible(SinkKind::Warehouse));
@@ -444,91 +480,6 @@ fn heirs(source: &PgSource) -> Vec<String> {
         ))
     };
     source.tables().iter().filter_map(of_table).collect()
-}
-
-/// Whether anybody commits, by the server's count of changed rows in the database.
-struct Idle {
-    client: Option<::postgres::Client>,
-    changed: i64,
-    since: Moment,
-    first: Option<i64>,
-}
-
-impl Idle {
-    fn new(source: &PgSource, now: Moment) -> Result<Idle, RunError> {
-        Ok(Idle { client: Some(source.connect()?), changed: -1, since: now, first: None })
-    }
-
-    /// Rows that were changed since this was made.
-    fn changed_since_start(&mut self, source: &PgSource) -> u64 {
-        let changed = self.client.as_mut().and_then(|client| changed_rows(client, source).ok()).unwrap_or(-1);
-        let first = *self.first.get_or_insert(changed);
-        u64::try_from(changed - first).unwrap_or(0)
-    }
-
-    /// A server that is away is not idle: it is asked again when it is back.
-    fn lasted(&mut self, source: &PgSource, now: Moment) -> Duration {
-        let changed = self.client.as_mut().and_then(|client| changed_rows(client, source).ok());
-        match changed {
-            Some(changed) if changed == self.changed => {}
-            Some(changed) => (self.changed, self.since) = (changed, now),
-            None => (self.client, self.since) = (source.connect().ok(), now),
-        }
-        now.since(self.since)
-    }
-}
-
-/// By the server's counters, which lag by a second in a session that goes on, so idle times are to be longer than that.
-fn changed_rows(client: &mut ::postgres::Client, source: &PgSource) -> Result<i64, ::postgres::Error> {
-    let sql = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint \
-        FROM pg_catalog.pg_stat_all_tables WHERE relid = ANY($1)";
-    let leaves = source.tables().iter().flat_map(|table| &table.leaves);
-    let oids: Vec<u32> = leaves.map(|leaf| leaf.oid).collect();
-    Ok(client.query_one(sql, &[&oids])?.get(0))
-}
-
-/// Where the stream is to stop, and the state of the source there. `None` where the strategy itself keeps the last state.
-fn fence(
-    plan: &AttachPlan,
-    (source, running, clock): (&PgSource, &Running, &Clock),
-    stop: &AtomicBool,
-) -> Result<Option<SourceSnapshot>, RunError> {
-    if plan.strategy != StrategyKind::CdcLog || running.has_failed() {
-        return Ok(None);
-    }
-    // At rest first, so that nothing behind the fence is in the warehouse already.
-    if !running.hold_source(true, REST_PATIENCE) {
-        running.hold_source(false, Duration::ZERO);
-        return Err(RunError::measuring("the tailer did not come to rest"));
-    }
-    let mut fences = 0;
-    let fixed = patiently(stop, || {
-        loop {
-            fences += 1;
-            let made = PgFence::make(&plan.server)?;
-            match PgSnapshot::of_source(source, kept(plan.strategy), 1, clock, Some(&made.exported)) {
-                // Somebody altered a table between the fence and its lock.
-                Err(CaptureError::Altered { .. }) if fences < FENCES_MAX && !stop.load(Ordering::Relaxed) => {
-                    std::thread::sleep(FENCE_PAUSE);
-                }
-                fixed => return Ok(SourceSnapshot::of_postgres(fixed?)),
-            }
-        }
-    });
-    if let Ok(snapshot) = &fixed {
-        // Before the tailer goes on, or it would take what lies behind.
-        running.end_at(snapshot.position());
-    }
-    running.hold_source(false, Duration::ZERO);
-    fixed.map(Some).map_err(|cause| plainly(plan, cause))
-}
-
-/// The cause alone, where it is the source's.
-fn plainly(plan: &AttachPlan, cause: StrategyError) -> RunError {
-    match cause {
-        StrategyError::Source(cause) | StrategyError::Capture(CaptureError::Source(cause)) => RunError::Source(cause),
-        cause => RunError::Strategy { strategy: plan.strategy.name(), cause: Box::new(cause) },
-    }
 }
 
 /// What a warehouse is judged by at the end.

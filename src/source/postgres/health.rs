@@ -5,6 +5,7 @@
 
 use super::name::PgTableName;
 use super::options::{PgHost, PgOptions};
+use super::room::{PgNeeds, limits, read_only};
 use super::table::{PgKeyOrigin, PgKind, PgReplicaIdentity, PgTable};
 use crate::source::{OWN_PREFIX, SourceError};
 use ::postgres::{Client, Row};
@@ -13,6 +14,9 @@ use ::postgres::{Client, Row};
 const VERSION_MIN: i32 = 140_000;
 /// What the names of slots and publications of this program begin with.
 const OWN_OBJECTS: &str = "freshbench_";
+
+/// Readers of a load, on a machine with many cores.
+const READERS_MAX: usize = 16;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,10 +68,7 @@ impl PgFinding {
 }
 
 const SERVER: &str = "SELECT current_setting('server_version_num')::int4, current_setting('server_version'), \
-    current_setting('wal_level'), current_setting('max_replication_slots')::int8, \
-    (SELECT count(*) FROM pg_catalog.pg_replication_slots), current_setting('max_wal_senders')::int8, \
-    (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'walsender'), \
-    pg_catalog.pg_is_in_recovery(), current_setting('synchronous_commit'), \
+    current_setting('wal_level'), pg_catalog.pg_is_in_recovery(), current_setting('synchronous_commit'), \
     (SELECT version FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid() AND ssl), \
     current_database()::text, pg_catalog.has_database_privilege(current_database(), 'CREATE'), \
     r.rolname::text, r.rolsuper OR r.rolreplication, r.rolsuper, pg_catalog.pg_encoding_to_char( \
@@ -91,8 +92,9 @@ pub fn examine(options: &PgOptions, names: Option<&[PgTableName]>) -> Result<Vec
             "for cdc-log name the server itself: most poolers have no replication connections",
         ));
     }
-    let role: String = row.try_get(12).map_err(failed())?;
+    let role: String = row.try_get(8).map_err(failed())?;
     server(&row, options, &mut findings).map_err(failed())?;
+    room(&mut client, &mut findings).map_err(failed())?;
     leftovers(&mut client, &mut findings).map_err(failed())?;
     let known;
     let names = match names {
@@ -143,24 +145,11 @@ fn server(row: &Row, options: &PgOptions, findings: &mut Vec<PgFinding>) -> Resu
         let remedy = "ALTER SYSTEM SET wal_level = logical; then restart the server (needed by cdc-log alone)";
         PgFinding::missing("wal_level", wal_level, remedy)
     });
-    for (check, most, used, setting) in [
-        ("replication_slots", row.try_get(3)?, row.try_get(4)?, "max_replication_slots"),
-        ("wal_senders", row.try_get(5)?, row.try_get(6)?, "max_wal_senders"),
-    ] {
-        let (most, used): (i64, i64) = (most, used);
-        let found = format!("{used} of {most} in use");
-        findings.push(if used < most {
-            PgFinding::ok(check, found)
-        } else {
-            let remedy = format!("end what is not needed, or ALTER SYSTEM SET {setting} = {}; then restart", most + 10);
-            PgFinding::missing(check, found, remedy)
-        });
-    }
-    if row.try_get(7)? {
+    if row.try_get(3)? {
         let remedy = "name the primary server: a publication can't be made here";
         findings.push(PgFinding::missing("primary", "the server is a standby in recovery", remedy));
     }
-    let synchronous: String = row.try_get(8)?;
+    let synchronous: String = row.try_get(4)?;
     findings.push(match synchronous.as_str() {
         "off" => PgFinding::note(
             "synchronous_commit",
@@ -169,7 +158,7 @@ fn server(row: &Row, options: &PgOptions, findings: &mut Vec<PgFinding>) -> Resu
         ),
         _ => PgFinding::ok("synchronous_commit", synchronous),
     });
-    let tls: Option<String> = row.try_get(9)?;
+    let tls: Option<String> = row.try_get(5)?;
     let local = match options.host() {
         PgHost::Socket(_) => true,
         PgHost::Tcp(host) => host == "localhost" || host == "::1" || host.starts_with("127."),
@@ -179,7 +168,7 @@ fn server(row: &Row, options: &PgOptions, findings: &mut Vec<PgFinding>) -> Resu
         None if local => PgFinding::ok("tls", "none, and the connection stays on this machine"),
         None => PgFinding::note("tls", "none", "set ssl = on at the server and sslmode=verify-full in the URL"),
     });
-    let encoding: String = row.try_get(15)?;
+    let encoding: String = row.try_get(11)?;
     if encoding == "SQL_ASCII" {
         let remedy =
             "values that are not UTF-8 will be refused, by table, column and row; convert the database to UTF8";
@@ -188,16 +177,31 @@ fn server(row: &Row, options: &PgOptions, findings: &mut Vec<PgFinding>) -> Resu
     rights(row, findings)
 }
 
+/// What is left of slots, senders and connections, and whether anything may be made.
+fn room(client: &mut Client, findings: &mut Vec<PgFinding>) -> Result<(), ::postgres::Error> {
+    let readers = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, READERS_MAX);
+    for limit in limits(client, &PgNeeds::to_follow_the_log(readers))? {
+        findings.push(match limit.suffices() {
+            true => PgFinding::ok(limit.check, limit.found()),
+            false => PgFinding::missing(limit.check, limit.found(), limit.remedy()),
+        });
+    }
+    if let Some((found, remedy)) = read_only(client)? {
+        findings.push(PgFinding::missing("read_only", found, format!("{remedy} (needed by cdc-log and cdc-trigger)")));
+    }
+    Ok(())
+}
+
 fn rights(row: &Row, findings: &mut Vec<PgFinding>) -> Result<(), ::postgres::Error> {
-    let (database, role): (String, String) = (row.try_get(10)?, row.try_get(12)?);
+    let (database, role): (String, String) = (row.try_get(6)?, row.try_get(8)?);
     let (database, quoted) = (crate::source::quote(&database), crate::source::quote(&role));
-    findings.push(if row.try_get(13)? {
+    findings.push(if row.try_get(9)? {
         PgFinding::ok("replication", format!("role {role} may replicate"))
     } else {
         let remedy = format!("ALTER ROLE {quoted} REPLICATION (needed by cdc-log alone)");
         PgFinding::missing("replication", format!("role {role} may not replicate"), remedy)
     });
-    findings.push(if row.try_get(11)? {
+    findings.push(if row.try_get(7)? {
         PgFinding::ok("create", format!("role {role} may create a publication"))
     } else {
         let remedy = format!("GRANT CREATE ON DATABASE {database} TO {quoted}, or make the publication yourself");

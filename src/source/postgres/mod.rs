@@ -5,6 +5,7 @@
 //! in `wire`. Both pass through `session`, which sees that values come in one form. No password is ever shown: it lives in a [`Secret`].
 
 mod bind;
+mod blockers;
 mod client;
 mod connect;
 mod copy_rows;
@@ -19,10 +20,12 @@ mod name;
 mod options;
 mod parameters;
 mod passfile;
+mod patience;
 mod places;
 mod reach;
 mod reader;
 mod record;
+mod room;
 mod secret;
 mod service;
 mod session;
@@ -42,9 +45,11 @@ pub use health::{PgFinding, PgVerdict, examine};
 pub use hold::PgHold;
 pub use name::PgTableName;
 pub use options::{ChannelBinding, PgHost, PgOptions, SslMode, TargetSession, without_secret};
+pub use patience::{PgOpen, PgPatience, PgWatch};
 pub use places::Places;
 pub use reader::TableReader;
 pub use record::{Marker, OWN_SCHEMA, PgSource};
+pub use room::{PgNeeds, require_room};
 pub use secret::Secret;
 pub use settings::server_settings;
 pub use table::{PgColumn, PgGenerated, PgKeyOrigin, PgKind, PgLeaf, PgReplicaIdentity, PgTable};

@@ -7,6 +7,7 @@
 
 use super::hosts::{self, PgPlace};
 use super::parameters::Taken;
+use super::patience::PgPatience;
 use super::reach::Reached;
 use super::secret::Secret;
 use super::switches::{self, Setting};
@@ -130,6 +131,8 @@ pub struct PgOptions {
     /// Settings that the user wants in every session.
     pub(super) settings: Vec<Setting>,
     pub(super) target: TargetSession,
+    /// How long statements may wait for others' transactions.
+    pub patience: PgPatience,
 }
 
 /// The process's environment, or a test's.
@@ -186,6 +189,7 @@ impl PgOptions {
             application_name: name.unwrap_or("freshbench").to_owned(),
             settings: switches::read(given.get("options").unwrap_or_default(), given.origin("options"))?,
             target: given.word("target_session_attrs", TARGETS)?.unwrap_or_default(),
+            patience: PgPatience::default(),
         };
         if given.get("PGGEQO").is_some() && !options.settings.iter().any(|(name, _)| name.eq_ignore_ascii_case("geqo"))
         {
@@ -193,6 +197,12 @@ impl PgOptions {
         }
         hosts::find_passwords(&mut options, &given, environment)?;
         Ok(options)
+    }
+
+    /// The same server, role and database, for statements that wait for so long.
+    #[must_use]
+    pub fn with_patience(&self, patience: PgPatience) -> PgOptions {
+        PgOptions { patience, ..self.clone() }
     }
 
     /// The same server and role, another database.

@@ -75,6 +75,17 @@ const FILL_MAX: Duration = Duration::from_millis(20);
 /// How often at most `slot.json` is written to follow an idle server.
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Whether somebody can go on with a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CanGoOn {
+    /// Slot and tables are as they were.
+    Yes,
+    /// The slot is gone or lost, or a table is not what it was.
+    Never,
+    /// The server can't be asked, or is another one.
+    Unknown,
+}
+
 /// The tailer of the server's log: see the module.
 #[derive(Debug)]
 pub struct LogCapture {
@@ -165,7 +176,13 @@ impl LogCapture {
         let state = SlotState::read(&options.folder)?;
         let shapes: Vec<String> = tables.iter().map(shape).collect();
         if state.tables != shapes || state.slot != options.slot || state.publication != options.publication {
-            let reason = "it was set up for other tables, or they were changed since; begin with a new snapshot";
+            let of_same = state.tables.iter().map(|of| state::oid(of)).eq(shapes.iter().map(|shape| state::oid(shape)));
+            let reason = match of_same {
+                true => "its tables were changed since; begin with a new snapshot",
+                false => {
+                    "it was set up for other tables, or in another order; name the same, or begin with a new snapshot"
+                }
+            };
             return Err(slot_error(&options.slot, reason));
         }
         let streamed =
@@ -188,6 +205,11 @@ impl LogCapture {
             failure: None,
             broken: false,
         })
+    }
+
+    /// Whether somebody can go on with the slot: looks at the server, at the slot and at the tables that it was made for.
+    pub fn can_go_on(options: &LogCaptureOptions) -> CanGoOn {
+        setup::can_go_on(options).unwrap_or(CanGoOn::Unknown)
     }
 
     /// Opens the stream again after an error of the connection, behind what was delivered. Nothing is lost or repeated.

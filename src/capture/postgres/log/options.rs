@@ -1,6 +1,7 @@
 //! What a capture of the log is told.
 
 use super::slot_error;
+use super::state::SlotState;
 use crate::capture::CaptureError;
 use crate::clock::Clock;
 use crate::source::postgres::PgOptions;
@@ -54,6 +55,15 @@ impl LogCaptureOptions {
             silence_max: Duration::from_secs(120),
             clock,
         }
+    }
+
+    /// The same for the slot that the folder remembers, whatever its name.
+    ///
+    /// # Errors
+    /// [`CaptureError::Slot`] when it remembers none.
+    pub fn of_folder(self) -> Result<LogCaptureOptions, CaptureError> {
+        let SlotState { slot, publication, .. } = SlotState::read(&self.folder)?;
+        Ok(LogCaptureOptions { slot, publication, ..self })
     }
 
     pub(super) fn own_publication(&self) -> bool {

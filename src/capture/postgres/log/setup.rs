@@ -2,19 +2,19 @@
 
 use super::options::{LogCaptureOptions, SLOT_PREFIX, check_name};
 use super::publication::Publication;
-use super::state::{SlotState, shape};
-use super::{PgExported, slot_error};
+use super::state::{SlotState, oid, shape};
+use super::{CanGoOn, PgExported, slot_error};
 use crate::capture::CaptureError;
 use crate::model::Lsn;
 use crate::source::postgres::{
-    Mode, PgHold, PgKind, PgOptions, PgReplicaIdentity, PgTable, PgTableName, TextRow, Wire,
+    Mode, PgHold, PgKind, PgOptions, PgReplicaIdentity, PgTable, PgTableName, PgWatch, TextRow, Wire,
 };
 use crate::source::{SourceError, quote};
 use ::postgres::Client;
 use std::time::{Duration, Instant};
 
-/// Making a slot waits for the transactions that are running.
-const SLOT_SILENCE_MAX: Duration = Duration::from_secs(600);
+/// Making a slot waits for the transactions that are running, and the server says nothing meanwhile. The watch ends that sooner.
+const SILENCE_BEYOND: Duration = Duration::from_secs(30);
 /// How long a slot may be in use by a connection that has just ended.
 const RELEASE_MAX: Duration = Duration::from_secs(15);
 /// What is said of a publication that this program made, on the server: the name alone could be anybody's.
@@ -146,8 +146,11 @@ pub(super) fn make_for(
             quote(&options.publication),
             list.join(", ")
         );
+        let watch = PgWatch::begin(&options.server, "publishing the tables")?;
+        watch.of_client(client)?;
         let made = client.batch_execute(&sql);
-        made.map_err(SourceError::postgres("make a publication of the tables at", options.server.place()))?;
+        watch
+            .end(made.map_err(SourceError::postgres("make a publication of the tables at", options.server.place())))?;
     } else {
         check_publication(client, options, &tables)?;
     }
@@ -193,9 +196,12 @@ fn make_slot(
 ) -> Result<(PgExported, Wire), CaptureError> {
     let mut wire = Wire::connect(&options.server, Mode::Replication)?;
     let (system, timeline, _) = identify(&mut wire)?;
-    wire.set_silence_max(SLOT_SILENCE_MAX);
+    let watch = PgWatch::begin(&options.server, "making a replication slot")?;
+    watch.of_wire(&mut wire)?;
+    wire.set_silence_max(options.server.patience.wait_max() + SILENCE_BEYOND);
     let sql = format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput EXPORT_SNAPSHOT", quote(&options.slot));
-    let rows = wire.query(&sql)?;
+    let made = wire.query(&sql);
+    let rows = watch.end(made)?;
     let unreadable = || slot_error(&options.slot, "the server does not say where it begins; report this");
     let (consistent_point, snapshot) = match rows.first().map(Vec::as_slice) {
         Some([_, Some(point), Some(snapshot), ..]) => (parse_lsn(point).ok_or_else(unreadable)?, snapshot.clone()),
@@ -398,6 +404,36 @@ pub fn drop_publication(client: &mut Client, publication: &str) -> Result<(), Ca
     dropped.map_err(SourceError::postgres("drop the publication", publication)).map_err(CaptureError::from)
 }
 
+/// See [`LogCapture::can_go_on`](super::LogCapture::can_go_on).
+pub(super) fn can_go_on(options: &LogCaptureOptions) -> Result<CanGoOn, CaptureError> {
+    let state = SlotState::read(&options.folder)?;
+    let mut client = options.server.connect()?;
+    let sql = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()";
+    let failed = || SourceError::postgres("identify", options.server.place());
+    let system: String = client.query_one(sql, &[]).and_then(|row| row.try_get(0)).map_err(failed())?;
+    if system != state.system || options.server.database != state.database {
+        return Ok(CanGoOn::Unknown);
+    }
+    match slot_health(&mut client, &state.slot)? {
+        Some(health) if health.wal_status != "lost" => {}
+        _ => return Ok(CanGoOn::Never),
+    }
+    for was in &state.tables {
+        let Some(oid) = oid(was) else { return Ok(CanGoOn::Unknown) };
+        let is = match PgTable::of_oid(&mut client, oid).map_err(CaptureError::from).and_then(|table| fit(&table)) {
+            Ok(table) => shape(&table),
+            Err(CaptureError::Unfit { .. } | CaptureError::Source(SourceError::Table { .. })) => {
+                return Ok(CanGoOn::Never);
+            }
+            Err(error) => return Err(error),
+        };
+        if is != *was {
+            return Ok(CanGoOn::Never);
+        }
+    }
+    Ok(CanGoOn::Yes)
+}
+
 /// Waits until nobody uses the slot, then checks that it can be gone on with after `from`.
 pub(super) fn check_slot(
     options: &LogCaptureOptions,
@@ -419,7 +455,8 @@ pub(super) fn check_slot(
         }
         if !state.covers(from, health.confirmed) {
             let reason = format!(
-                "it is at {}, and the changes since {} are gone: it was made again or moved by somebody else; {gone}",
+                "it is at {}, and the changes since {} are gone: it was made again or moved by somebody else; {gone}, and \
+                 remove it with freshbench attach --cleanup if nobody else uses it",
                 show_lsn(health.confirmed),
                 show_lsn(from)
             );

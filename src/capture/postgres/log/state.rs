@@ -52,10 +52,22 @@ pub(super) fn shape(table: &PgTable) -> String {
     format!("{} ({}) key ({})", table.oid, columns.join(", "), key.join(", "))
 }
 
+/// Which table the shape is of.
+pub(super) fn oid(shape: &str) -> Option<u32> {
+    shape.split_once(' ').and_then(|(oid, _)| oid.parse().ok())
+}
+
 impl SlotState {
     pub(super) fn read(folder: &Path) -> Result<SlotState, CaptureError> {
         let path = folder.join(FILE);
-        let text = bounded::read(&path, STATE_BYTES_MAX).map_err(SourceError::io("read", &path))?;
+        let text = match bounded::read(&path, STATE_BYTES_MAX) {
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+                let reason = "there is no slot to go on with: none was left with --keep, or this is another folder; begin with a \
+                    new snapshot";
+                return Err(CaptureError::Slot { slot: path.display().to_string(), reason: reason.to_owned() });
+            }
+            text => text.map_err(SourceError::io("read", &path))?,
+        };
         serde_json::from_slice(&text).map_err(|cause| CaptureError::Slot {
             slot: path.display().to_string(),
             reason: format!("is damaged ({cause}); begin with a new snapshot"),

@@ -139,8 +139,7 @@ impl PgTriggerCapture {
     /// # Errors
     /// When the server refuses.
     pub fn teardown(source: &PgSource) -> Result<(), CaptureError> {
-        let mut client = source.connect()?;
-        setup::tear_down(&mut client).map_err(CaptureError::postgres("remove the changelog from", source.place()))
+        setup::tear_down(source)
     }
 
     /// Goes on behind a state that was read: delivers exactly what it does not include.

@@ -2,7 +2,7 @@
 
 use crate::capture::CaptureError;
 use crate::model::TableId;
-use crate::source::postgres::{OWN_SCHEMA, PgKind, PgSource, PgTable, TableReader};
+use crate::source::postgres::{OWN_SCHEMA, PgKind, PgSource, PgTable, PgWatch, TableReader};
 use crate::source::quote;
 use ::postgres::Client;
 use std::collections::HashMap;
@@ -26,6 +26,13 @@ pub(super) enum Filled {
 /// Makes the changelog anew. Fails, and changes nothing, when there is one.
 pub(super) fn set_up(source: &PgSource, filled: Filled) -> Result<(), CaptureError> {
     let mut client = source.connect()?;
+    let watch = PgWatch::begin(source.options(), "setting triggers up")?;
+    watch.of_client(&mut client)?;
+    let made = make(source, filled, &mut client, &watch);
+    watch.end(made)
+}
+
+fn make(source: &PgSource, filled: Filled, client: &mut Client, watch: &PgWatch) -> Result<(), CaptureError> {
     let failed = || CaptureError::postgres("set the changelog up in", source.place());
     let schema = format!("BEGIN; CREATE SCHEMA IF NOT EXISTS {OWN_SCHEMA}; CREATE SEQUENCE _freshbench.change_number");
     client.batch_execute(&schema).map_err(failed())?;
@@ -33,11 +40,11 @@ pub(super) fn set_up(source: &PgSource, filled: Filled) -> Result<(), CaptureErr
     for (id, _) in source.catalog().iter() {
         let table = source.table(id)?;
         let name = &table.schema.name;
-        let sql = changelog_sql(id, table, &base_types(&mut client, table)?);
+        let sql = changelog_sql(id, table, &base_types(client, table)?);
         client.batch_execute(&sql).map_err(CaptureError::postgres("make the changelog of table", name))?;
         if filled == Filled::ByTriggers {
-            check_whole(&mut client, table)?;
-            let in_order = !table.settles_at_commit() && !is_changed_behind(&mut client, table)?;
+            check_whole(client, table)?;
+            let in_order = !table.settles_at_commit() && !is_changed_behind(client, table)?;
             let (functions, on_table) = triggers_sql(id, table, in_order);
             let made = client.batch_execute(&functions);
             made.map_err(CaptureError::postgres("make the functions that log table", name))?;
@@ -46,10 +53,11 @@ pub(super) fn set_up(source: &PgSource, filled: Filled) -> Result<(), CaptureErr
     }
     client.batch_execute("COMMIT").map_err(failed())?;
     for (name, sql) in triggers {
-        if let Err(error) = with_locks(&mut client, &sql) {
-            // The failure that led here is what the user must hear of.
-            let _ = tear_down(&mut client);
-            return Err(CaptureError::postgres("put triggers on table", name)(error));
+        if let Err(error) = with_locks(client, &sql, ("put triggers on table", name), watch) {
+            if let Err(cause) = tear_down(source) {
+                source.options().patience.say(&format!("{cause}; run freshbench attach --cleanup"));
+            }
+            return Err(error);
         }
     }
     Ok(())
@@ -57,19 +65,23 @@ pub(super) fn set_up(source: &PgSource, filled: Filled) -> Result<(), CaptureErr
 
 /// Runs statements that lock one table against its writers, in a transaction of their own that does not wait for long: while
 /// it waits, everybody behind it waits as well.
-fn with_locks(client: &mut Client, sql: &str) -> Result<(), ::postgres::Error> {
-    const ATTEMPTS: u32 = 300;
-    let mut attempts = 0;
+fn with_locks(
+    client: &mut Client,
+    sql: &str,
+    (operation, place): (&'static str, &str),
+    watch: &PgWatch,
+) -> Result<(), CaptureError> {
+    let failed = || CaptureError::postgres(operation, place);
     loop {
-        attempts += 1;
         match client.batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '500ms'; {sql}; COMMIT")) {
             Ok(()) => return Ok(()),
             Err(error) => {
-                client.batch_execute("ROLLBACK")?;
+                client.batch_execute("ROLLBACK").map_err(failed())?;
                 let state = error.code().map(::postgres::error::SqlState::code);
-                if attempts == ATTEMPTS || !matches!(state, Some("55P03" | "40P01")) {
-                    return Err(error);
+                if !matches!(state, Some("55P03" | "40P01")) {
+                    return Err(failed()(error));
                 }
+                watch.check()?;
                 std::thread::sleep(std::time::Duration::from_millis(200));
             }
         }
@@ -77,16 +89,28 @@ fn with_locks(client: &mut Client, sql: &str) -> Result<(), ::postgres::Error> {
 }
 
 /// Removes changelog and triggers, table by table, and with them the schema if nothing else of this program is in it.
-pub(super) fn tear_down(client: &mut Client) -> Result<(), ::postgres::Error> {
+pub(super) fn tear_down(source: &PgSource) -> Result<(), CaptureError> {
+    let options = source.options();
+    let options = options.with_patience(options.patience.for_farewell());
+    let mut client = source.connect()?;
+    let watch = PgWatch::begin(&options, "removing triggers")?;
+    watch.of_client(&mut client)?;
+    let removed = unmake(source, &mut client, &watch);
+    watch.end(removed)
+}
+
+fn unmake(source: &PgSource, client: &mut Client, watch: &PgWatch) -> Result<(), CaptureError> {
+    let what = ("remove the changelog from", source.place());
+    let failed = || CaptureError::postgres(what.0, &what.1);
     // Whatever depends on a function that is gone, as a trigger does, goes with it.
     let sql = "SELECT pg_catalog.split_part(p.proname, '_', 2), pg_catalog.string_agg(
             'DROP FUNCTION ' || p.oid::pg_catalog.regprocedure::text || ' CASCADE', '; ')
         FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
         WHERE n.nspname = '_freshbench' AND p.proname ~ '^capture_[0-9]+_[a-z]+$' GROUP BY 1";
-    for row in client.query(sql, &[])? {
-        with_locks(client, row.get(1))?;
+    for row in client.query(sql, &[]).map_err(failed())? {
+        with_locks(client, row.get(1), (what.0, &what.1), watch)?;
     }
-    client.batch_execute(
+    let rest = client.batch_execute(
         "DO $$ DECLARE name text; BEGIN
             FOR name IN SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c
                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -101,7 +125,8 @@ pub(super) fn tear_down(client: &mut Client) -> Result<(), ::postgres::Error> {
                 DROP SCHEMA IF EXISTS _freshbench;
             END IF;
         END $$",
-    )
+    );
+    rest.map_err(failed())
 }
 
 pub(super) fn changelog(id: TableId) -> String {

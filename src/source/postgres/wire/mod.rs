@@ -270,6 +270,11 @@ impl Wire {
         self.state = State::Closed;
     }
 
+    /// What ends this connection's statement from elsewhere, where the server gave a key for that.
+    pub(crate) fn canceller(&self) -> Option<Canceller> {
+        self.key.map(|key| Canceller { options: self.options.clone(), key })
+    }
+
     fn begin(&mut self, sql: &str) -> Result<(), SourceError> {
         if self.state != State::Ready {
             return Err(self.ended("the connection is in use or closed; open another"));
@@ -372,11 +377,8 @@ impl Wire {
     /// Asks the server, over a connection of its own as the protocol has it, to cancel what this one does.
     fn cancel_and_close(&mut self) {
         if let (State::Busy, Some(key)) = (self.state, self.key) {
-            let mut request = [0, 0, 0, 16, 4, 210, 22, 46].to_vec();
-            request.extend_from_slice(&key);
             // Best effort: closing the socket ends the work too, only later.
-            let options = PgOptions { connect_timeout: Duration::from_secs(2), ..self.options.clone() };
-            let _ = Stream::open(&options).map(|mut stream| stream.write_all(&request, Duration::from_secs(2)));
+            Canceller { options: self.options.clone(), key }.cancel();
         }
         self.state = State::Closed;
     }
@@ -400,6 +402,23 @@ impl Wire {
     fn nonsense(&self, what: &str) -> SourceError {
         let reason = format!("it sent {what}; check that this is a PostgreSQL server of version 14 or newer");
         self.refused("understand", reason, None)
+    }
+}
+
+/// Asks the server, over a connection of its own that needs no login, to cancel what another one does.
+#[derive(Clone)]
+pub(crate) struct Canceller {
+    options: PgOptions,
+    key: [u8; 8],
+}
+
+impl Canceller {
+    /// Asks once, without an answer.
+    pub(crate) fn cancel(&self) {
+        let mut request = [0, 0, 0, 16, 4, 210, 22, 46].to_vec();
+        request.extend_from_slice(&self.key);
+        let options = PgOptions { connect_timeout: Duration::from_secs(2), ..self.options.clone() };
+        let _ = Stream::open(&options).map(|mut stream| stream.write_all(&request, Duration::from_secs(2)));
     }
 }
 

@@ -1,0 +1,230 @@
+//! Beginnings that fail leave nothing, and at each end one true sentence is said.
+
+use crate::server::PgServer;
+use crate::support::freshbench;
+use crate::waits::{Attach, Session, dumped, left_behind};
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+const TABLE: &str = "CREATE TABLE a (id int PRIMARY KEY, t text); INSERT INTO a VALUES (1, 'one')";
+
+fn attach(server: &PgServer, user: &str, folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let url = server.url("postgres").replace("postgres@", &format!("{user}@"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_freshbench"));
+    command.args(["-q", "attach", "--source", &url, "--tables", "a", "--warehouse"]).arg(folder.join("warehouse"));
+    let ran: Output = command.arg("--out").arg(folder.join("result")).args(arguments).output().unwrap();
+    (ran.status.code(), String::from_utf8_lossy(&ran.stderr).into_owned())
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+fn findings(url: &str) -> Vec<Value> {
+    let told = freshbench(&["doctor", "--source", url, "--tables", "a", "--format", "json"]);
+    let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+    let all = told["findings"].as_array().unwrap().iter();
+    all.filter(|finding| finding["verdict"] == "missing").cloned().collect()
+}
+
+/// What is to be made wrong, what then is said, what mends it, and what the doctor calls it.
+const FAULTS: [(&str, &str, &str, &str); 7] = [
+    ("ALTER ROLE weak NOREPLICATION", "REPLICATION", "ALTER ROLE weak REPLICATION", "replication"),
+    ("REVOKE CREATE ON DATABASE postgres FROM weak", "doctor", "GRANT CREATE ON DATABASE postgres TO weak", "create"),
+    ("ALTER TABLE a OWNER TO postgres; GRANT SELECT ON a TO weak", "owner", "ALTER TABLE a OWNER TO weak", "owner"),
+    ("ALTER ROLE weak CONNECTION LIMIT 4", "CONNECTION LIMIT", "ALTER ROLE weak CONNECTION LIMIT -1", "connections"),
+    (
+        "ALTER DATABASE postgres CONNECTION LIMIT 4",
+        "ALTER DATABASE \"postgres\" CONNECTION LIMIT",
+        "ALTER DATABASE postgres CONNECTION LIMIT -1",
+        "connections",
+    ),
+    (
+        "ALTER ROLE weak SET default_transaction_read_only = on",
+        "ALTER ROLE \"weak\" RESET default_transaction_read_only",
+        "ALTER ROLE weak RESET default_transaction_read_only",
+        "read_only",
+    ),
+    (
+        "ALTER DATABASE postgres SET default_transaction_read_only = on",
+        "ALTER DATABASE \"postgres\" RESET default_transaction_read_only",
+        "BEGIN READ WRITE; ALTER DATABASE postgres RESET default_transaction_read_only; COMMIT",
+        "read_only",
+    ),
+];
+
+#[test]
+fn a_beginning_that_fails_leaves_nothing_and_the_mended_one_succeeds() {
+    let Some(server) = PgServer::start(&["fsync=off"]) else { return };
+    server.psql("postgres", TABLE);
+    server.psql(
+        "postgres",
+        "CREATE ROLE weak LOGIN REPLICATION; GRANT CREATE ON DATABASE postgres TO weak; ALTER TABLE a OWNER TO weak",
+    );
+    let url = server.url("postgres").replace("postgres@", "weak@");
+    let folder = tempfile::tempdir().unwrap();
+    for (fault, word, mended, check) in FAULTS {
+        server.psql("postgres", fault);
+        let (code, said) = attach(&server, "weak", folder.path(), &["--duration", "1s"]);
+        assert!(matches!(code, Some(1 | 2)) && said.contains(word) && said.lines().count() == 1, "{fault}: {said}");
+        assert_eq!((left_behind(&server).as_str(), names(folder.path()).len()), ("", 0), "{fault}");
+        let missing = findings(&url);
+        assert!(missing.len() == 1 && missing[0]["check"] == check, "{fault}: {missing:?}");
+        server.psql("postgres", mended);
+    }
+    assert_eq!(findings(&url), Vec::<Value>::new());
+    // What was in the folder before is in it afterwards.
+    std::fs::create_dir_all(folder.path().join("warehouse")).unwrap();
+    std::fs::write(folder.path().join("warehouse/note.txt"), "mine").unwrap();
+    server.psql("postgres", "REVOKE CREATE ON DATABASE postgres FROM weak");
+    assert_eq!(attach(&server, "weak", folder.path(), &["--duration", "1s"]).0, Some(1));
+    assert_eq!(names(&folder.path().join("warehouse")), ["note.txt"]);
+    server.psql("postgres", "GRANT CREATE ON DATABASE postgres TO weak");
+    let (code, said) = attach(&server, "weak", folder.path(), &["--duration", "1s"]);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn as_many_connections_as_are_asked_for_suffice() {
+    let Some(server) = PgServer::start(&["fsync=off"]) else { return };
+    server.psql("postgres", TABLE);
+    server.psql(
+        "postgres",
+        "CREATE ROLE weak LOGIN REPLICATION; GRANT CREATE ON DATABASE postgres TO weak; ALTER TABLE a OWNER TO weak; \
+         CREATE TABLE other (id int)",
+    );
+    for strategy in ["cdc-log", "cdc-trigger", "full-refresh", "incremental"] {
+        let arguments = ["--duration", "2s", "--strategy", strategy, "--cursor", "id", "--batch-interval", "300ms"];
+        let folder = tempfile::tempdir().unwrap();
+        server.psql("postgres", "ALTER ROLE weak CONNECTION LIMIT 0");
+        server.psql("postgres", "ALTER ROLE weak CONNECTION LIMIT 1");
+        let (code, said) = attach(&server, "weak", folder.path(), &arguments);
+        let needed = said.split("CONNECTION LIMIT ").last().and_then(|rest| rest.trim().parse::<u32>().ok());
+        let needed = needed.unwrap_or_else(|| panic!("{strategy}: {code:?} {said}"));
+        server.psql("postgres", &format!("ALTER ROLE weak CONNECTION LIMIT {needed}"));
+        // While somebody is in the way as well, so that the watch has its connections.
+        let mut open = Session::open(&server);
+        open.run("BEGIN; INSERT INTO other VALUES (1); LOCK TABLE a IN ACCESS EXCLUSIVE MODE");
+        let url = server.url("postgres").replace("postgres@", "weak@");
+        let mut attached = Attach::begin(&url, "a", &arguments);
+        attached.says(&open.pid);
+        open.run("COMMIT");
+        let (code, said) = attached.end();
+        assert!(matches!(code, Some(0)), "{strategy} with {needed}: {code:?} {said}");
+        assert_eq!(left_behind(&server), "");
+    }
+}
+
+#[test]
+fn a_definition_that_changes_leaves_nothing_to_go_on_with() {
+    let Some(server) = PgServer::start(&["fsync=off"]) else { return };
+    server.psql("postgres", TABLE);
+    for keep in [&["--duration", "100s"][..], &["--duration", "100s", "--keep"]] {
+        let mut attached = Attach::begin(&server.url("postgres"), "a", keep);
+        attached.follows(&server);
+        server.psql("postgres", "INSERT INTO a(id) VALUES (10)");
+        server.psql("postgres", "ALTER TABLE a ADD COLUMN x int; UPDATE a SET x = 1");
+        let (code, said) = attached.end();
+        assert!(matches!(code, Some(1 | 2)) && said.lines().count() == 1, "{said}");
+        assert!(said.contains("are removed") && said.contains("\"x\"") && !said.contains("--resume"), "{said}");
+        assert_eq!(left_behind(&server), "");
+        assert!(!attached.folder.path().join("result").exists());
+        let (code, said) = attach(&server, "postgres", attached.folder.path(), &["--duration", "1s", "--resume"]);
+        assert!(code == Some(1) && said.contains("no slot to go on with"), "{said}");
+        server.psql("postgres", "ALTER TABLE a DROP COLUMN x; DELETE FROM a WHERE id = 10");
+    }
+}
+
+#[test]
+fn a_slot_that_is_lost_or_whose_tables_changed_is_removed_by_the_one_who_resumes() {
+    let settings = ["fsync=off", "max_slot_wal_keep_size=1MB", "max_wal_size=32MB", "min_wal_size=32MB"];
+    let Some(server) = PgServer::start(&settings) else { return };
+    server.psql("postgres", TABLE);
+    server.psql("postgres", "CREATE TABLE other (id int PRIMARY KEY, t text)");
+    let lose = |server: &PgServer| {
+        let fill = "TRUNCATE other; INSERT INTO other SELECT g, repeat('x', 500) FROM generate_series(1, 60000) g; \
+            SELECT pg_switch_wal(); CHECKPOINT";
+        for _ in 0..4 {
+            server.psql("postgres", fill);
+        }
+    };
+    for lost in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let (code, said) = attach(&server, "postgres", folder.path(), &["--duration", "1s", "--keep"]);
+        assert_eq!(code, Some(0), "{said}");
+        // Somebody who names other tables is told so, and harms nothing.
+        let kept = left_behind(&server);
+        let mut typo = Command::new(env!("CARGO_BIN_EXE_freshbench"));
+        typo.args([
+            "-q",
+            "attach",
+            "--resume",
+            "--source",
+            &server.url("postgres"),
+            "--tables",
+            "other",
+            "--warehouse",
+        ]);
+        let typo =
+            typo.arg(folder.path().join("warehouse")).arg("--out").arg(folder.path().join("r")).output().unwrap();
+        assert!(!typo.status.success() && left_behind(&server) == kept, "{typo:?}");
+        if lost {
+            lose(&server);
+        } else {
+            server.psql("postgres", "ALTER TABLE a ADD COLUMN x int");
+        }
+        let (code, said) = attach(&server, "postgres", folder.path(), &["--duration", "1s", "--resume"]);
+        assert!(code == Some(1) && said.contains("are removed") && !said.contains("--resume"), "{said}");
+        assert_eq!((said.lines().count(), left_behind(&server).as_str()), (1, ""));
+        // What it held it holds.
+        let rows = dumped(&folder.path().join("warehouse"), "a");
+        assert!(rows.status.success() && rows.stdout == b"1,one\n", "{rows:?}");
+    }
+    // Lost while it follows.
+    let mut attached = Attach::begin(&server.url("postgres"), "a", &["--duration", "100s"]);
+    attached.follows(&server);
+    let stop = Command::new("kill").args(["-STOP", &attached.id()]).status().unwrap();
+    assert!(stop.success());
+    let until = Instant::now() + Duration::from_secs(60);
+    while !server.psql("postgres", "SELECT wal_status FROM pg_replication_slots").contains("lost") {
+        assert!(Instant::now() < until, "the slot is not lost");
+        lose(&server);
+    }
+    assert!(Command::new("kill").args(["-CONT", &attached.id()]).status().unwrap().success());
+    let (code, said) = attached.end();
+    assert!(code == Some(1) && said.contains("are removed") && !said.contains("--resume"), "{said}");
+    assert_eq!(left_behind(&server), "");
+}
+
+#[test]
+fn a_folder_that_was_moved_or_goes_by_another_name_resumes() {
+    let Some(server) = PgServer::start(&["fsync=off"]) else { return };
+    server.psql("postgres", TABLE);
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let (code, said) = attach(&server, "postgres", folder.path(), &["--duration", "1s", "--keep"]);
+    assert_eq!(code, Some(0), "{said}");
+    let slot = left_behind(&server);
+    std::fs::create_dir_all(at("b/c")).unwrap();
+    std::fs::rename(at("warehouse"), at("b/moved")).unwrap();
+    std::os::unix::fs::symlink(at("b/moved"), at("link")).unwrap();
+    for (round, name) in ["b/moved", "link", "b/c/../moved", "b/moved/."].into_iter().enumerate() {
+        server.psql("postgres", &format!("INSERT INTO a VALUES ({}, 'more')", round + 2));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_freshbench"));
+        command.args(["-q", "attach", "--resume", "--duration", "1s", "--tables", "a", "--source"]);
+        command.arg(server.url("postgres")).arg("--warehouse").arg(at(name)).arg("--out").arg(at("again"));
+        command.args(if round < 3 { &["--keep"][..] } else { &[] });
+        let ran = command.output().unwrap();
+        assert!(ran.status.success(), "{name}: {}", String::from_utf8_lossy(&ran.stderr));
+        assert_eq!(left_behind(&server), if round < 3 { slot.as_str() } else { "" }, "{name}");
+        let rows = String::from_utf8(dumped(&at(name), "a").stdout).unwrap();
+        assert_eq!(
+            rows,
+            server.psql("postgres", "COPY (SELECT * FROM a ORDER BY id) TO STDOUT (FORMAT csv)"),
+            "{name}"
+        );
+    }
+}
