@@ -64,8 +64,8 @@ pub fn read_result(path: &Path) -> Result<RunResult, StoredError> {
         return Err(StoredError::new(&file, format!("has {found}, not {}; give a result.json", result::SCHEMA)));
     }
     let version = value.get("schema_version").and_then(|version| version.as_str()).unwrap_or_default();
-    let major = |text: &str| text.split('.').next().map(str::to_owned);
-    if major(version) != major(result::SCHEMA_VERSION) {
+    let major = |text: &str| text.split('.').next().and_then(|first| first.parse::<u32>().ok());
+    if major(version).is_none() || major(version) > major(result::SCHEMA_VERSION) {
         let why = format!("has version {version:?} of the schema, this program reads {}", result::SCHEMA_VERSION);
         return Err(StoredError::new(&file, why));
     }

@@ -17,14 +17,14 @@ pub use divergence::{Arrival, Conflict, Diverged, Divergence, DivergenceCause, v
 pub use footprint::{Footprint, FootprintSample};
 pub use freshness::{AgeFigures, Freshness, FreshnessInput, LEAD_MAX, LagFigures, SLO_THETAS, Window};
 pub use key_reads::{KeyRead, KeyReadFigures, KeyReadRecord, KeyReader, KeyTarget};
-pub use meter::{IoBytes, Meter, PeakRss, Role, Snapshot, ThreadCpu, Usage};
+pub use meter::{IoBytes, Meter, PeakRss, Role, Snapshot, ThreadCpu, Usage, process_cpu};
 pub use prober::{
     LengthFigures, ProbeFigures, ProbeRead, ProbeRecord, ProbeSample, ProbeTarget, Prober, ProberOptions, Staleness,
 };
 pub use server_cpu::ServerCpu;
 pub use stages::{Stage, StageFigures, StageTimes};
 pub use visibility::{
-    Commit, Existence, Publish, RowChange, VisibilityError, VisibilityRecorder, visible_by_delivery,
+    Commit, Existence, Publish, RowChange, VisibilityError, VisibilityRecorder, readable_after, visible_by_delivery,
     visible_by_watermark,
 };
 

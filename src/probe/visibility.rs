@@ -104,6 +104,19 @@ pub fn visible_by_watermark(commits: &[Commit], publishes: &[Publish]) -> Result
     Ok(visible)
 }
 
+/// For each commit when another process could read it, at a sink whose watermark does not say which commits it shows: at the
+/// first of `durable` that is not before the instant at which the commit became visible, since a checkpoint there takes all that
+/// is visible and nothing becomes visible while it is made. `O(n log n)`.
+///
+/// A commit that was shown, overwritten and shown again counts from the last time, as it does in `visible`.
+pub fn readable_after(visible: &[Option<Moment>], durable: &[Publish]) -> Vec<Option<Moment>> {
+    let after = |at: &Option<Moment>| {
+        let at = (*at)?;
+        durable.get(durable.partition_point(|version| version.at < at)).map(|version| version.at)
+    };
+    visible.iter().map(after).collect()
+}
+
 /// For each commit when it became visible, `None` if never, at a sink whose batches deliver single keys.
 ///
 /// `history` holds the source's changes in commit order (also those before the first publish that are not part of

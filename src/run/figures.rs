@@ -48,6 +48,8 @@ pub(super) struct SinkSeen {
     pub(super) kind: SinkKind,
     pub(super) visible: Vec<Option<Moment>>,
     pub(super) freshness: Freshness,
+    /// The same for readers in other processes; `None` where none can ever read.
+    pub(super) readable: Option<Freshness>,
     pub(super) outcome: SinkOutcome,
     pub(super) probes: Option<ProbeRecord>,
     pub(super) invariants_checked: usize,
@@ -75,6 +77,7 @@ impl Sheet {
             unit: unit.to_owned(),
             direction,
             value: value.filter(|value| value.is_finite()),
+            absent: None,
             ci: None,
             n: 1,
             lower_bound: false,
@@ -98,6 +101,32 @@ impl Sheet {
     }
 }
 
+/// Why there is no cost per change.
+pub(super) const NO_CHANGE: &str = "no row changed at the source while it was measured";
+/// Why a sink in this process has no figure of readers outside.
+const IN_PROCESS: &str = "it lives in this process, where no other can read it";
+
+/// From commit to readable by another process; its age likewise.
+pub(super) fn readable_figures(sheet: &mut Sheet, readable: Option<&Freshness>) {
+    let Some(readable) = readable else {
+        let metric = sheet.put("freshness.readable_lag.p50", "s", Direction::Lower, None);
+        metric.n = 0;
+        metric.absent = Some(IN_PROCESS.to_owned());
+        return;
+    };
+    sheet.quantiles("freshness.readable_lag", &readable.lag.samples);
+    let age = &readable.age;
+    let mean = sheet.put("freshness.readable_age.mean", "s", Direction::Lower, Some(age.mean.as_secs_f64()));
+    mean.ci = pair(age.mean_interval);
+    for (name, value) in [("p50", age.p50), ("p99", age.p99), ("max", age.max)] {
+        sheet.put(format!("freshness.readable_age.{name}"), "s", Direction::Lower, Some(value.as_secs_f64()));
+    }
+    for (theta, share) in age.within_slo() {
+        let metric = sheet.put("freshness.readable_within_slo", "ratio", Direction::Higher, Some(share));
+        metric.theta_s = Some(theta.as_secs_f64());
+    }
+}
+
 fn pair(interval: Option<Interval>) -> Option<[f64; 2]> {
     interval.map(|interval| [interval.low, interval.high])
 }
@@ -112,6 +141,10 @@ pub(super) fn figures(seen: &Observed<'_>) -> (Case, Vec<String>) {
         sheet.sink = Some(sink.kind);
         freshness_figures(&mut sheet, seen, sink);
         histograms.extend(histogram("freshness.commit_lag", Some(sink.kind), &sink.freshness.lag.histogram));
+        readable_figures(&mut sheet, sink.readable.as_ref());
+        if let Some(readable) = &sink.readable {
+            histograms.extend(histogram("freshness.readable_lag", Some(sink.kind), &readable.lag.histogram));
+        }
         if sink.freshness.clock_fault() {
             let (lead, place) = (sink.freshness.largest_lead, sink.kind.name());
             warnings.push(format!(
@@ -261,8 +294,12 @@ fn cost_figures(sheet: &mut Sheet, seen: &Observed<'_>, outcome: &Outcome) {
     let ended = usage.unattributed;
     let follower =
         usage.cpu_of(Role::Capture) + usage.cpu_of(Role::Log) + usage.cpu_of(Role::Apply) + seen.client_cpu + ended;
+    let seconds = seen.window.length().as_secs_f64().max(1e-9);
+    sheet.put("cost.cpu_cores", "cores", Direction::Lower, Some(follower.as_secs_f64() / seconds));
     let cpu = each(follower.as_secs_f64() * 1000.0, changes_in_window);
-    sheet.put("cost.cpu_s_per_1k_changes", "s", Direction::Lower, cpu).n = changes_in_window;
+    let metric = sheet.put("cost.cpu_s_per_1k_changes", "s", Direction::Lower, cpu);
+    metric.n = changes_in_window;
+    metric.absent = cpu.is_none().then(|| NO_CHANGE.to_owned());
     let read_bytes = outcome.bytes_read + seen.sinks.iter().map(|sink| sink.outcome.bytes_read).sum::<u64>();
     // What is put into a cache is not written to a disk.
     let disks = seen.sinks.iter().filter(|sink| sink.kind != SinkKind::Cache);

@@ -51,6 +51,7 @@ pub(super) fn source_overhead(cases: &mut [Case]) {
             unit: "ratio".to_owned(),
             direction: Direction::Lower,
             value: ratio,
+            absent: None,
             ci: None,
             n: case.metric(LATENCY).map_or(0, |metric| metric.n),
             lower_bound: false,

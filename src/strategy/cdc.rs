@@ -9,7 +9,7 @@
 use super::checkpoints::Checkpoints;
 use super::load::load_tables;
 use super::planted::Planted;
-use super::running::{Outcome, Running, Shared, SinkOutcome};
+use super::running::{Outcome, ReadableRecorder, Running, Shared, SinkOutcome};
 use super::sinks::{ForEachSink, SinkReaders, Sinks};
 use super::{Setting, StrategyError};
 use crate::apply::Folder;
@@ -196,8 +196,14 @@ struct Loading<'a> {
 
 impl ForEachSink for Loading<'_> {
     fn sink<S: Sink>(&mut self, mut sink: S) -> Result<(), StrategyError> {
+        let readable = ReadableRecorder::of(&mut sink, &self.setting.clock);
+        let mut bytes = 0;
         let initial_rows = match self.from {
-            From::Rows(snapshot) => load_tables(self.setting, snapshot, &mut sink)?.rows,
+            From::Rows(snapshot) => {
+                let loaded = load_tables(self.setting, snapshot, &mut sink)?;
+                bytes = loaded.bytes;
+                loaded.rows
+            }
             From::Nothing(position) => {
                 let bulk = sink.bulk()?;
                 self.setting.output().iter().try_for_each(|(table, _)| bulk.include(table))?;
@@ -211,8 +217,10 @@ impl ForEachSink for Loading<'_> {
         let setting = self.setting.clone();
         self.loaded.push(Box::new(move |running, handle, between| {
             running.shared().set_visible(S::KIND, sink.visible());
+            running.shared().add_read(S::KIND, bytes);
+            running.shared().set_written(S::KIND, sink.counters().bytes_written);
             running.spawn(&format!("app-{}", S::KIND.name()), move |shared| {
-                let outcome = consume(shared, &setting, &handle, (sink, recorder), &between)?;
+                let outcome = consume(shared, &setting, &handle, (sink, recorder, readable), &between)?;
                 Ok(Outcome::of(S::KIND, outcome, initial_rows))
             })
         }));
@@ -378,6 +386,8 @@ fn tail(
             let mut logged = between.logged.lock().unwrap_or_else(PoisonError::into_inner);
             log.sync()?;
             logged.push(Logged { last, captured_at, logged_at: clock.now() });
+            let counters = log.counters();
+            shared.set_log(outcome.bytes_read, counters.bytes_written + counters.bytes_prepared);
         }
         let now = clock.now();
         if now >= prune_due {
@@ -412,7 +422,7 @@ fn consume<S: Sink>(
     shared: &Shared,
     setting: &Setting,
     handle: &LogHandle,
-    (mut sink, mut recorder): (S, VisibilityRecorder),
+    (mut sink, mut recorder, readable): (S, VisibilityRecorder, ReadableRecorder),
     between: &Between,
 ) -> Result<SinkOutcome, StrategyError> {
     let clock = &setting.clock;
@@ -468,13 +478,16 @@ fn consume<S: Sink>(
         {
             consumer.needed.store(needed.0, Ordering::Release);
         }
+        shared.set_written(S::KIND, sink.counters().bytes_written);
     }
     if let Some(planted) = planted.filter(|_| !shared.aborted()) {
         planted.check_taken()?;
     }
     setting.pool.install(|| sink.checkpoint())?;
+    shared.set_written(S::KIND, sink.counters().bytes_written);
     outcome.bytes_written = sink.counters().bytes_written - written_before;
     outcome.publishes = recorder.into_publishes();
+    outcome.readable = readable.take();
     let logged = between.logged.lock().unwrap_or_else(PoisonError::into_inner);
     place_captures(&mut outcome.stages, &logged);
     Ok(outcome)

@@ -21,7 +21,7 @@ pub use dual_write::{DualWrite, Interleaved, Schedule, Step, interleave, simulat
 pub use error::StrategyError;
 pub use load::{Loaded, file_catalog, load_file, load_tables};
 pub use load_postgres::{load_postgres, postgres_catalog};
-pub use running::{Batch, Outcome, Running, SinkOutcome};
+pub use running::{Batch, ByteCounter, Bytes, Outcome, Readable, Running, SinkOutcome};
 pub use sinks::SinkReaders;
 
 use crate::capture::ChangeCapture;

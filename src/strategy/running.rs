@@ -6,12 +6,12 @@ use crate::capture::SourceSnapshot;
 use crate::clock::Clock;
 use crate::model::{CommitTime, Lsn, Moment};
 use crate::probe::{Arrival, Publish, StageTimes, VisibilityRecorder};
-use crate::sink::{Sink, SinkKind};
+use crate::sink::{DurableWatch, Outside, Sink, SinkKind};
 use crate::source::{Application, Positions};
 use crate::workload::ClientId;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,6 +20,9 @@ use std::time::Duration;
 struct Seen {
     visible: AtomicU64,
     held: AtomicBool,
+    /// Bytes that were read from the source for it alone, and written to it, so far.
+    read: AtomicU64,
+    written: AtomicU64,
 }
 
 /// What a strategy's threads share with the one who started them.
@@ -30,6 +33,9 @@ pub(super) struct Shared {
     sinks: BTreeMap<SinkKind, Seen>,
     /// CPU that clients spent on writing to sinks themselves.
     client_cpu_ns: AtomicU64,
+    /// Bytes read from the source for all sinks together, and written to the log, so far.
+    read: AtomicU64,
+    logged: AtomicU64,
     abort: AtomicBool,
     /// Whether nothing more is to be taken from the source for now, and whether that is so.
     source_held: AtomicBool,
@@ -39,9 +45,10 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(setting: &Setting) -> Arc<Shared> {
         let sinks = setting.sinks.iter().map(|&kind| (kind, Seen::default())).collect();
-        let (goal, client_cpu_ns) = (AtomicU64::new(u64::MAX), AtomicU64::new(0));
+        let goal = AtomicU64::new(u64::MAX);
+        let [client_cpu_ns, read, logged] = [(); 3].map(|()| AtomicU64::new(0));
         let [abort, source_held, source_rests] = [(); 3].map(|()| AtomicBool::new(false));
-        Arc::new(Shared { goal, sinks, client_cpu_ns, abort, source_held, source_rests })
+        Arc::new(Shared { goal, sinks, client_cpu_ns, read, logged, abort, source_held, source_rests })
     }
 
     /// Whether a thread that has come through `reached` may end.
@@ -73,6 +80,26 @@ impl Shared {
         if let Some(seen) = self.sinks.get(&sink) {
             seen.visible.store(lsn.0, Ordering::Release);
         }
+    }
+
+    /// More was read from the source for one sink.
+    pub(super) fn add_read(&self, sink: SinkKind, bytes: u64) {
+        if let Some(seen) = self.sinks.get(&sink) {
+            seen.read.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// This much was written to a sink so far, its loading included.
+    pub(super) fn set_written(&self, sink: SinkKind, bytes: u64) {
+        if let Some(seen) = self.sinks.get(&sink) {
+            seen.written.store(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// This much was read from the source for all sinks together, and written to the log, so far.
+    pub(super) fn set_log(&self, read: u64, logged: u64) {
+        self.read.store(read, Ordering::Relaxed);
+        self.logged.store(logged, Ordering::Relaxed);
     }
 
     fn visible(&self, sink: SinkKind) -> Lsn {
@@ -117,6 +144,38 @@ impl Shared {
     }
 }
 
+/// Bytes that a strategy moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// Of rows and changes, read from the source.
+    pub read: u64,
+    /// Written to the log and the sinks.
+    pub written: u64,
+}
+
+/// Counts the bytes that a strategy moves.
+#[derive(Clone, Debug)]
+pub struct ByteCounter(Arc<Shared>);
+
+impl ByteCounter {
+    /// Those that were moved so far, the initial load included.
+    pub fn so_far(&self) -> Bytes {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let sinks = self.0.sinks.values();
+        Bytes {
+            read: load(&self.0.read) + sinks.clone().map(|seen| load(&seen.read)).sum::<u64>(),
+            written: load(&self.0.logged) + sinks.map(|seen| load(&seen.written)).sum::<u64>(),
+        }
+    }
+}
+
+impl Bytes {
+    /// What came since then.
+    pub fn since(self, before: Bytes) -> Bytes {
+        Bytes { read: self.read.saturating_sub(before.read), written: self.written.saturating_sub(before.written) }
+    }
+}
+
 /// One batch of a batch strategy: from its snapshot to its swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batch {
@@ -128,11 +187,61 @@ pub struct Batch {
     pub rows: u64,
 }
 
+/// When other processes could read what a sink showed.
+#[derive(Clone, Debug, Default)]
+pub enum Readable {
+    /// Never: it lived in this process.
+    #[default]
+    Never,
+    /// Whatever was visible.
+    WithPublish,
+    /// Each version that became durable in the sink's folder, and when, in order; the first is the initial load.
+    Durable(Vec<Publish>),
+}
+
+/// Records when versions of a sink become durable, whichever thread makes them so.
+#[derive(Debug)]
+pub(super) struct ReadableRecorder {
+    outside: Outside,
+    durable: Arc<Mutex<VisibilityRecorder>>,
+}
+
+impl ReadableRecorder {
+    /// From now on; what is durable already is so now.
+    pub(super) fn of<S: Sink>(sink: &mut S, clock: &Clock) -> ReadableRecorder {
+        let mut recorder = VisibilityRecorder::new();
+        if sink.durable() > Lsn::ZERO {
+            recorder.published(clock.now(), sink.durable());
+        }
+        let durable = Arc::new(Mutex::new(recorder));
+        let (heard, clock) = (Arc::clone(&durable), clock.clone());
+        sink.watch_durable(DurableWatch::new(move |watermark| {
+            let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+            heard.published(clock.now(), watermark);
+        }));
+        ReadableRecorder { outside: sink.outside(), durable }
+    }
+
+    /// What was recorded.
+    pub(super) fn take(&self) -> Readable {
+        match self.outside {
+            Outside::Never => Readable::Never,
+            Outside::WithPublish => Readable::WithPublish,
+            Outside::OnceDurable => {
+                let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+                Readable::Durable(std::mem::take(&mut *durable).into_publishes())
+            }
+        }
+    }
+}
+
 /// What happened at one sink.
 #[derive(Clone, Debug, Default)]
 pub struct SinkOutcome {
     /// Every publish, in order; the first is the initial load.
     pub publishes: Vec<Publish>,
+    /// When other processes could read it.
+    pub readable: Readable,
     /// The stages of each commit group, for strategies that have them.
     pub stages: Vec<StageTimes>,
     /// Each batch, for strategies that work in batches.
@@ -194,7 +303,7 @@ pub(super) fn in_batches<S: Sink>(
     shared: &Shared,
     setting: &Setting,
     begun: Moment,
-    (mut sink, mut recorder): (S, VisibilityRecorder),
+    (mut sink, mut recorder, readable): (S, VisibilityRecorder, ReadableRecorder),
     mut make: impl FnMut(&mut S, &mut VisibilityRecorder) -> Result<(Batch, u64), StrategyError>,
 ) -> Result<SinkOutcome, StrategyError> {
     let mut outcome = SinkOutcome::default();
@@ -214,12 +323,15 @@ pub(super) fn in_batches<S: Sink>(
         }
         let (batch, bytes) = make(&mut sink, &mut recorder)?;
         shared.set_visible(S::KIND, sink.visible());
+        shared.add_read(S::KIND, bytes);
+        shared.set_written(S::KIND, sink.counters().bytes_written);
         outcome.bytes_read += bytes;
         outcome.rows += batch.rows;
         outcome.batches.push(batch);
     }
     outcome.bytes_written = sink.counters().bytes_written - written_before;
     outcome.publishes = recorder.into_publishes();
+    outcome.readable = readable.take();
     Ok(outcome)
 }
 
@@ -298,6 +410,11 @@ impl Running {
     /// The newest commit that is visible at a sink.
     pub fn visible(&self, sink: SinkKind) -> Lsn {
         self.shared.visible(sink)
+    }
+
+    /// Counts the bytes that are moved, also after the end.
+    pub fn byte_counter(&self) -> ByteCounter {
+        ByteCounter(Arc::clone(&self.shared))
     }
 
     /// CPU that the clients have spent so far on writing to the sinks themselves.

@@ -7,7 +7,7 @@ pub mod input;
 mod live;
 mod palette;
 #[cfg(test)]
-mod sample;
+pub(in crate::report) mod sample;
 mod say;
 mod section;
 

@@ -1,27 +1,34 @@
 //! What an attach measured.
 
 use super::AttachPlan;
-use super::heartbeat::ClockOffset;
+use super::heartbeat::{ClockOffset, Drift};
+use super::source_changes::Counted;
 use crate::model::Moment;
 use crate::probe::{
     Commit, Freshness, FreshnessInput, ProbeFigures, ProbeRecord, Role, Staleness, Usage, Window, visible_by_watermark,
 };
 use crate::report::{Case, Config, Direction, Phase, Series, Validation};
 use crate::run::RunError;
-use crate::run::figures::{Sheet, histogram};
+use crate::run::figures::{NO_CHANGE, Sheet, histogram, readable_figures};
 use crate::sink::SinkKind;
-use crate::strategy::{Outcome, Setting, StrategyKind};
+use crate::strategy::{Bytes, Outcome, Readable, Setting, SinkOutcome, StrategyKind};
 use std::time::Duration;
 
 const SERIES_POINTS: u32 = 200;
-/// The stream's times and the heartbeats' should agree; a median farther apart than this, and than the clocks allow, is told.
-const DISAGREEMENT_MAX: Duration = Duration::from_millis(5);
 
 pub(super) struct Attached<'a> {
     pub(super) plan: &'a AttachPlan,
     pub(super) offset: ClockOffset,
     pub(super) window: Window,
     pub(super) observed_until: Moment,
+    /// The same for readers in other processes.
+    pub(super) readable_until: Moment,
+    /// The server's count of changes, for strategies that see none.
+    pub(super) counted: Option<&'a Counted>,
+    /// What had been moved when the load, the catching up, the window, the fence and the end were over.
+    pub(super) moved: [Bytes; 5],
+    /// How far the server's clock moved against this machine's meanwhile, where that is known.
+    pub(super) drift: Option<Drift>,
     pub(super) outcome: &'a Outcome,
     pub(super) beats: &'a [Commit],
     pub(super) usage: &'a Usage,
@@ -37,13 +44,21 @@ impl Attached<'_> {
     pub(super) fn figures(&self, validation: &mut Validation) -> Result<(Case, Vec<String>), RunError> {
         let mut sheet = Sheet::default();
         let (mut warnings, mut histograms) = (Vec::new(), Vec::new());
-        let none = crate::strategy::SinkOutcome::default();
+        let none = SinkOutcome::default();
         let sink = self.outcome.sinks.get(&SinkKind::Warehouse).unwrap_or(&none);
         let beats = self.freshness(self.beats, sink)?;
         let streamed = self.streamed();
         sheet.sink = Some(SinkKind::Warehouse);
         // Of every commit where the stream tells its time, else of the heartbeats.
         let by_stream = (!streamed.is_empty()).then(|| self.freshness(&streamed, sink)).transpose()?;
+        let readable = self.readable(if streamed.is_empty() { self.beats } else { &streamed }, sink)?;
+        readable_figures(&mut sheet, readable.as_ref());
+        if let Some(readable) = &readable {
+            histograms.extend(histogram("freshness.readable_lag", Some(SinkKind::Warehouse), &readable.lag.histogram));
+        }
+        if let Some(beats) = self.readable(self.beats, sink)? {
+            sheet.quantiles("freshness.heartbeat_readable_lag", &beats.lag.samples);
+        }
         let (commits, freshness) = match &by_stream {
             Some(freshness) => (streamed.as_slice(), freshness),
             None => (self.beats, &beats),
@@ -60,7 +75,7 @@ impl Attached<'_> {
         sheet.sink = None;
         self.costs(&mut sheet, sink);
         if by_stream.is_some() {
-            warnings.extend(self.disagreement(freshness, &beats));
+            warnings.extend(self.drifted(freshness));
         }
         if beats.lag.samples.is_empty() {
             warnings.push("no heartbeat came through the window: it was too short".to_owned());
@@ -70,7 +85,7 @@ impl Attached<'_> {
             sentence: String::new(),
             metrics: sheet.metrics,
             histograms,
-            timeseries: self.series(commits, freshness),
+            timeseries: self.series(freshness),
             phases: self.phases(),
             validation: Validation::default(),
             divergence: Vec::new(),
@@ -78,10 +93,22 @@ impl Attached<'_> {
         Ok((case, warnings))
     }
 
-    fn freshness(&self, commits: &[Commit], sink: &crate::strategy::SinkOutcome) -> Result<Freshness, RunError> {
+    fn freshness(&self, commits: &[Commit], sink: &SinkOutcome) -> Result<Freshness, RunError> {
         let visible = visible_by_watermark(commits, &sink.publishes).map_err(RunError::measuring)?;
         let (window, observed_until) = (self.window, self.observed_until);
         Ok(Freshness::of(&FreshnessInput { commits, visible: &visible, window, observed_until }))
+    }
+
+    /// When another process could read them; `None` where none ever can.
+    fn readable(&self, commits: &[Commit], sink: &SinkOutcome) -> Result<Option<Freshness>, RunError> {
+        let durable = match &sink.readable {
+            Readable::Never => return Ok(None),
+            Readable::WithPublish => &sink.publishes,
+            Readable::Durable(durable) => durable,
+        };
+        let visible = visible_by_watermark(commits, durable).map_err(RunError::measuring)?;
+        let (window, observed_until) = (self.window, self.readable_until);
+        Ok(Some(Freshness::of(&FreshnessInput { commits, visible: &visible, window, observed_until })))
     }
 
     /// The commits that the stream told of, at the moments of this machine's clock. Only the log tells true times.
@@ -96,13 +123,16 @@ impl Attached<'_> {
         commits.filter(|commit| commit.committed <= self.window.end).collect()
     }
 
-    /// Transactions committed in the window and their changes; for batches none, and the rows that they brought.
-    fn in_window(&self, sink: &crate::strategy::SinkOutcome) -> (u64, u64) {
-        let batches = sink.batches.iter().filter(|batch| self.window.contains(batch.published_at));
-        let rows: u64 = batches.map(|batch| batch.rows).sum();
+    /// Transactions committed in the window, where the strategy sees them, and changes at the source, whatever was copied for
+    /// them: by the stream, or by the server's own count. `None` where nobody counted.
+    fn in_window(&self) -> (Option<u64>, Option<u64>) {
+        if let Some(counted) = self.counted {
+            return (None, counted.between(self.window.start, self.window.end));
+        }
         let inside =
             self.outcome.commits.iter().filter(|&&(_, time, _)| self.window.contains(self.offset.moment(time)));
-        inside.fold((0, rows), |(count, sum), &(_, _, changes)| (count + 1, sum + changes))
+        let (count, changes) = inside.fold((0, 0), |(count, sum), &(_, _, changes)| (count + 1, sum + changes));
+        (Some(count), Some(changes))
     }
 
     fn ages(&self, sheet: &mut Sheet, freshness: &Freshness) {
@@ -122,7 +152,7 @@ impl Attached<'_> {
     }
 
     /// How far the watermark was behind the newest commit, in bytes of the log, at each publish.
-    fn lag_bytes(&self, sheet: &mut Sheet, commits: &[Commit], sink: &crate::strategy::SinkOutcome) {
+    fn lag_bytes(&self, sheet: &mut Sheet, commits: &[Commit], sink: &SinkOutcome) {
         let mut behind: Vec<u64> = Vec::new();
         let mut newest = 0u64;
         let mut coming = commits.iter().peekable();
@@ -171,12 +201,17 @@ impl Attached<'_> {
         }
     }
 
-    fn costs(&self, sheet: &mut Sheet, sink: &crate::strategy::SinkOutcome) {
+    fn costs(&self, sheet: &mut Sheet, sink: &SinkOutcome) {
         let seconds = self.window.length().as_secs_f64().max(1e-9);
         // Of the window alone: a backlog that is drained is no throughput.
-        let (transactions, changes) = self.in_window(sink);
-        sheet.put("throughput.changes_per_s", "1/s", Direction::Higher, Some(changes as f64 / seconds)).n = changes;
-        if transactions > 0 {
+        let (transactions, changes) = self.in_window();
+        let rate = changes.map(|changes| changes as f64 / seconds);
+        let changes = changes.unwrap_or(0);
+        let metric = sheet.put("throughput.changes_per_s", "1/s", Direction::Higher, rate);
+        metric.n = changes;
+        metric.absent = rate.is_none().then(|| "the server did not tell its count of changes".to_owned());
+        self.copied(sheet, sink);
+        if let Some(transactions) = transactions {
             let rate = transactions as f64 / seconds;
             sheet.put("throughput.transactions_per_s", "1/s", Direction::Higher, Some(rate)).n = transactions;
         }
@@ -184,8 +219,11 @@ impl Attached<'_> {
             + self.usage.cpu_of(Role::Log)
             + self.usage.cpu_of(Role::Apply)
             + self.usage.unattributed;
+        sheet.put("cost.cpu_cores", "cores", Direction::Lower, Some(follower.as_secs_f64() / seconds));
         let each = (changes > 0).then(|| follower.as_secs_f64() * 1000.0 / changes as f64);
-        sheet.put("cost.cpu_s_per_1k_changes", "s", Direction::Lower, each).n = changes;
+        let metric = sheet.put("cost.cpu_s_per_1k_changes", "s", Direction::Lower, each);
+        metric.n = changes;
+        metric.absent = each.is_none().then(|| NO_CHANGE.to_owned());
         let server = self.server_cpu.map(|cpu| cpu.as_secs_f64() / seconds);
         sheet.put("cost.server_cpu_share", "ratio", Direction::Lower, server);
         sheet.put("source.log_bytes_per_s", "1/s", Direction::Neutral, Some(self.log_bytes as f64 / seconds));
@@ -196,57 +234,84 @@ impl Attached<'_> {
         sheet.put("cost.peak_rss_bytes", "bytes", Direction::Lower, rss);
         sheet.put("source.clock_offset", "s", Direction::Neutral, Some(self.offset.us as f64 / 1e6));
         sheet.put("source.clock_offset_error", "s", Direction::Neutral, Some(self.offset.error_us as f64 / 1e6));
+        if let Some(drift) = self.drift {
+            let metric = sheet.put("source.clock_drift", "s", Direction::Neutral, Some(drift.s));
+            metric.ci = Some([drift.s - drift.error_s, drift.s + drift.error_s]);
+        }
     }
 
-    /// Whether the two reckonings of the lag are farther apart than the clocks explain.
-    fn disagreement(&self, streamed: &Freshness, beats: &Freshness) -> Option<String> {
-        let stream = streamed.lag.samples.quantile(0.5)?.value;
-        let beat = beats.lag.samples.quantile(0.5)?.value;
-        // The server takes a commit's time before it makes its log durable, which a client waits for.
-        let mut commits: Vec<Duration> = self.beats.iter().map(|beat| beat.committed.since(beat.intended)).collect();
-        commits.sort_unstable();
-        let commit = commits.get(commits.len() / 2).copied().unwrap_or_default();
-        let allowed = DISAGREEMENT_MAX + commit + Duration::from_micros(self.offset.error_us.unsigned_abs());
-        (stream.abs_diff(beat) > allowed).then(|| {
+    /// Rows that batches copied: work, but no change at the source. As of a run, per second of the batches themselves.
+    fn copied(&self, sheet: &mut Sheet, sink: &SinkOutcome) {
+        let inside = || sink.batches.iter().filter(|batch| self.window.contains(batch.published_at));
+        let busy: Duration = inside().map(|batch| batch.published_at.since(batch.taken_at)).sum();
+        if !busy.is_zero() {
+            let rows: u64 = inside().map(|batch| batch.rows).sum();
+            let rate = rows as f64 / busy.as_secs_f64();
+            sheet.put("throughput.rows_per_s", "1/s", Direction::Higher, Some(rate)).n = rows;
+        }
+    }
+
+    /// Whether the server's clock moved against this machine's, so that the stream's times are off by that. Only an interval that
+    /// excludes zero is evidence.
+    fn drifted(&self, streamed: &Freshness) -> Option<String> {
+        let drift = self.drift?;
+        let median = streamed.lag.samples.quantile(0.5)?.value.as_secs_f64();
+        drift.spoils(median).then(|| {
+            let (ms, error_ms) = (drift.s * 1e3, drift.error_s * 1e3);
             format!(
-                "the median lag is {stream:.1?} by the server's clock and {beat:.1?} by heartbeats on this one: the clocks \
-                 drift, or the two kinds of commits are treated differently"
+                "the server's clock moved by {ms:+.2} ms (+/- {error_ms:.2} ms) against this machine's while it was followed, and \
+                 commit lags are off by up to that: read freshness.heartbeat_lag, which is by one clock"
             )
         })
     }
 
     fn phases(&self) -> Vec<Phase> {
         let (begun, loaded) = self.loading;
-        let phase = |name: &str, from: Moment, until: Moment, rows: u64| Phase {
+        let [start, window, window_end, fence, end] = self.moved;
+        let phase = |name: &str, (from, until): (Moment, Moment), (before, after): (Bytes, Bytes)| Phase {
             name: name.to_owned(),
             start_s: from.since(begun).as_secs_f64(),
             duration_s: until.since(from).as_secs_f64(),
-            rows,
-            bytes_in: 0,
-            bytes_out: 0,
-            cpu_s: 0.0,
+            rows: None,
+            bytes_in: Some(after.since(before).read),
+            bytes_out: Some(after.since(before).written),
+            cpu_s: None,
         };
+        let mut load = phase("initial load", (begun, loaded), (Bytes::default(), start));
+        load.rows = Some(self.outcome.initial_rows);
         vec![
-            phase("initial load", begun, loaded, self.outcome.initial_rows),
-            phase("catch up with the load", loaded, self.window.start, 0),
-            phase("follow", self.window.start, self.window.end, 0),
-            phase("catch up to the fence", self.window.end, self.observed_until, 0),
+            load,
+            phase("catch up with the load", (loaded, self.window.start), (start, window)),
+            phase("follow", (self.window.start, self.window.end), (window, window_end)),
+            phase("catch up to the fence", (self.window.end, self.observed_until), (window_end, fence)),
+            phase("last checkpoint", (self.observed_until, self.readable_until), (fence, end)),
         ]
     }
 
-    fn series(&self, commits: &[Commit], freshness: &Freshness) -> Series {
+    fn series(&self, freshness: &Freshness) -> Series {
         let step = self.window.length() / SERIES_POINTS;
         let mut series = Series::default();
-        let mut committed: Vec<Moment> = commits.iter().map(|commit| commit.committed).collect();
-        committed.sort_unstable();
+        let mut changed: Vec<(Moment, u64)> = match self.counted {
+            Some(_) => Vec::new(),
+            None => self.outcome.commits.iter().map(|&(_, time, n)| (self.offset.moment(time), n)).collect(),
+        };
+        changed.sort_unstable();
+        let changes = |from: Moment, until: Moment| match self.counted {
+            Some(counted) => counted.between(from, until),
+            None => {
+                let inside = changed.partition_point(|c| c.0 < from)..changed.partition_point(|c| c.0 < until);
+                Some(changed.get(inside).unwrap_or_default().iter().map(|c| c.1).sum())
+            }
+        };
         for point in 0..SERIES_POINTS {
             let from = self.window.start.after(step * point);
             let until = from.after(step);
             series.t_s.push(from.since(self.window.start).as_secs_f64());
             let age = freshness.age.curve.at(from).unwrap_or_default().as_secs_f64();
             series.age_s.entry(SinkKind::Warehouse.name().to_owned()).or_default().push(age);
-            let count = committed.partition_point(|at| *at < until) - committed.partition_point(|at| *at < from);
-            series.changes_per_s.push(count as f64 / step.as_secs_f64().max(1e-9));
+            if let Some(count) = changes(from, until) {
+                series.changes_per_s.push(count as f64 / step.as_secs_f64().max(1e-9));
+            }
         }
         series
     }

@@ -14,6 +14,22 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const INTERVAL: Duration = Duration::from_millis(100);
 const OFFSET_SAMPLES: usize = 16;
 
+/// How far two clocks moved apart in the time of an attach.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Drift {
+    /// In seconds; positive where the server's clock went faster.
+    pub(super) s: f64,
+    /// It is right within this.
+    pub(super) error_s: f64,
+}
+
+impl Drift {
+    /// Whether the clocks certainly moved apart, and by enough to matter for a figure of this size.
+    pub(super) fn spoils(&self, figure_s: f64) -> bool {
+        self.s.abs() > self.error_s && self.s.abs() > figure_s / 10.0
+    }
+}
+
 /// The difference of two clocks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct ClockOffset {
@@ -43,8 +59,16 @@ impl ClockOffset {
             }
         }
         let (round_trip, us) = best.unwrap_or_default();
-        let since_origin = i64::try_from(clock.now().since(Moment::ORIGIN).as_micros()).unwrap_or(i64::MAX);
-        Ok(ClockOffset { us, error_us: round_trip / 2 + 1, wall_at_origin_us: wall_us() - since_origin })
+        let (wall_at_origin_us, apart_us) = wall_at_origin(clock);
+        Ok(ClockOffset { us, error_us: round_trip / 2 + 1 + apart_us, wall_at_origin_us })
+    }
+
+    /// How far the server's clock has moved against this machine's monotonic one since an earlier estimate: seconds, and the most
+    /// by which that can be off.
+    pub(super) fn drift_since(&self, before: &ClockOffset) -> Drift {
+        let us = (self.us + self.wall_at_origin_us) - (before.us + before.wall_at_origin_us);
+        let error_us = self.error_us + before.error_us;
+        Drift { s: us as f64 / 1e6, error_s: error_us as f64 / 1e6 }
     }
 
     /// The moment of this machine's monotonic clock at which the server's clock showed `time`.
@@ -52,6 +76,18 @@ impl ClockOffset {
         let since_origin = time.0 - self.us - self.wall_at_origin_us;
         Moment::ORIGIN.after(Duration::from_micros(u64::try_from(since_origin).unwrap_or(0)))
     }
+}
+
+/// What the wall clock showed at the origin of the monotonic one, and the most by which that can be off, in us: by the closest of
+/// some pairs of readings, since a thread may be interrupted between two.
+fn wall_at_origin(clock: &Clock) -> (i64, i64) {
+    let since_origin = || i64::try_from(clock.now().since(Moment::ORIGIN).as_micros()).unwrap_or(i64::MAX);
+    let readings = (0..OFFSET_SAMPLES).map(|_| {
+        let (before, wall, after) = (since_origin(), wall_us(), since_origin());
+        (after - before, wall - before / 2 - after / 2)
+    });
+    let (apart, at_origin) = readings.min_by_key(|(apart, _)| *apart).unwrap_or((0, wall_us() - since_origin()));
+    (at_origin, apart / 2 + 1)
 }
 
 fn wall_us() -> i64 {
@@ -153,4 +189,34 @@ fn beat_on(
         clock.sleep_until(due);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offset(us: i64, error_us: i64, wall_at_origin_us: i64) -> ClockOffset {
+        ClockOffset { us, error_us, wall_at_origin_us }
+    }
+
+    #[test]
+    fn a_drift_is_one_only_when_its_interval_excludes_zero_and_it_matters() {
+        // Two estimates of one clock, 60 us and 80 us wide: 100 us apart is nothing that could be told from zero.
+        let same = offset(30, 80, 1_000).drift_since(&offset(-70, 60, 1_000));
+        assert_eq!(same, Drift { s: 100e-6, error_s: 140e-6 });
+        assert!(!same.spoils(0.0));
+        // 7 ms with an error of 0.2 ms: it spoils a lag of 14 ms, and does not matter for one of 2 s.
+        let apart = offset(7_000, 100, 1_000).drift_since(&offset(0, 100, 1_000));
+        assert!(apart.spoils(0.014) && !apart.spoils(2.0));
+        // This machine's own wall clock was set back by 3 s: the server seems to be ahead, and its commits too.
+        let set = offset(3_000_000, 100, 1_000 - 3_000_000).drift_since(&offset(0, 100, 1_000));
+        assert_eq!(set.s, 0.0);
+    }
+
+    #[test]
+    fn a_wall_clock_has_one_reading_at_the_origin() {
+        let clock = Clock::monotonic();
+        let ((first, error), (second, other)) = (wall_at_origin(&clock), wall_at_origin(&clock));
+        assert!((first - second).abs() <= error + other + 1_000_000, "the wall clock was set while this ran");
+    }
 }

@@ -10,6 +10,7 @@ mod compare;
 mod figures;
 mod heartbeat;
 mod probe;
+mod source_changes;
 
 pub use probe::EqualSums;
 
@@ -32,6 +33,7 @@ use crate::transform::TransformSet;
 use compare::{Promise, compare};
 use figures::Attached;
 use heartbeat::{ClockOffset, Heart};
+use source_changes::SourceChanges;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -156,7 +158,7 @@ pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> 
     };
     result.warnings.extend(warned);
     for case in &mut result.strategies {
-        case.sentence = crate::report::headline::sentence(case);
+        case.sentence = crate::report::headline::sentence(case, crate::report::headline::Readers::Outside);
     }
     if let Some(feed) = progress.live() {
         feed.saved(&result);
@@ -239,9 +241,14 @@ fn follow(
     };
     progress.end();
     let loaded = clock.now();
+    let counter = running.byte_counter();
+    let at_start = counter.so_far();
     let server = RecordSystem::from(source).with_worker(ServerCpu::of_worker)?;
     let meter = Meter::start(clock).map_err(RunError::measuring)?;
     let heart = Heart::start(source, clock)?;
+    // The others see each change themselves.
+    let copies = matches!(kind, StrategyKind::FullRefresh | StrategyKind::Incremental);
+    let counting = copies.then(|| SourceChanges::start(source, clock)).transpose()?;
     let prober = prober(plan, setting, &running)?;
     // What was committed during the load is not what following is like.
     let at_load = log_end()?;
@@ -256,9 +263,10 @@ fn follow(
     }
     let (before, server_before) = (meter.begin(), server.and_then(|server| server.so_far()));
     let log_before = log_end()?;
-    let start = clock.now();
+    let (start, at_window) = (clock.now(), counter.so_far());
     let interrupted = wait(plan, (source, &running, clock, &heart), (progress, stop))?;
-    let end = clock.now();
+    let (end, at_window_end) = (clock.now(), counter.so_far());
+    let counted = counting.map(SourceChanges::stop);
     let usage = meter.usage_since(&before);
     let server_cpu = server.zip(server_before).and_then(|(server, before)| server.so_far()?.checked_sub(before));
     let log_bytes = log_end()?.0.saturating_sub(log_before.0);
@@ -275,7 +283,7 @@ fn follow(
         None => log_end()?,
     };
     let caught_up = running.drain(goal, clock, if interrupted { Duration::ZERO } else { plan.patience });
-    let observed_until = clock.now();
+    let (observed_until, at_fence) = (clock.now(), counter.so_far());
     let reads = prober.map(Prober::stop).transpose().map_err(RunError::measuring)?;
     let mut outcome = match running.finish() {
         Ok(outcome) => outcome,
@@ -290,7 +298,11 @@ fn follow(
             return Err(failed(cause));
         }
     };
+    // The last checkpoint comes with the end.
+    let readable_until = clock.now();
+    let moved = [at_start, at_window, at_window_end, at_fence, counter.so_far()];
     meter.stop().map_err(RunError::measuring)?;
+    let drift = ClockOffset::estimate(source, clock).ok().map(|now| now.drift_since(&offset));
     let compared = validation(plan, setting, fence, &outcome, interrupted);
     let mut validation =
         compared.unwrap_or_else(|cause| uncompared(plan, format!("the warehouse could not be compared: {cause}")));
@@ -311,6 +323,10 @@ fn follow(
         offset,
         window: Window { start, end },
         observed_until,
+        readable_until,
+        counted: counted.as_ref(),
+        moved,
+        drift,
         outcome: &outcome,
         beats: &beats,
         usage: &usage,
