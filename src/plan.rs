@@ -1,6 +1,9 @@
 //! From raw flags to one validated plan: behind it no stage sees an unresolved option.
 
+mod command;
 mod warehouse;
+
+pub use command::{command_line, shareable};
 
 use crate::log::Fsync;
 use crate::sink::{CacheFill, CacheOptions, CacheStore, SinkKind, WarehouseOptions};

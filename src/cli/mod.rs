@@ -1,6 +1,8 @@
 //! The command line: raw flags in, an exit code out. Data goes to stdout, progress and messages to stderr.
 
 mod ab;
+#[cfg(test)]
+mod again;
 mod args;
 mod attach;
 mod compare;
@@ -11,6 +13,7 @@ mod find_rate;
 mod history;
 mod live;
 mod load;
+mod man;
 mod progress;
 mod query;
 mod race;
@@ -154,9 +157,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
             Ok(Exit::Ok)
         }
         Command::Man => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-            io::stdout().write_all(&page)?;
+            io::stdout().write_all(&man::page(Cli::command())?)?;
             Ok(Exit::Ok)
         }
     }

@@ -6,6 +6,7 @@ mod follower;
 mod server;
 
 mod attach;
+mod attach_figures;
 mod connect;
 mod doctor;
 mod dump;

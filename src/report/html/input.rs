@@ -17,7 +17,7 @@ mod shapes;
 
 pub use shapes::{
     BreakEven, ChangePoint, Check, Compared, Comparison, Control, Forecast, ForecastOf, History, HistoryPoint,
-    HistorySeries, MapCell, Model, Sweep, SweepCell,
+    HistorySeries, MapCell, Model, Sweep, SweepCell, SweepPoint,
 };
 
 use self::lines::lines;
