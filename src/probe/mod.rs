@@ -3,17 +3,22 @@
 //! During the run there are only cheap recorders ([`VisibilityRecorder`], [`Prober`], [`KeyReader`], [`Meter`]);
 //! every figure is computed afterwards, from their records and the ledger's commits.
 
+pub mod bounded;
 pub mod divergence;
+pub mod follow;
 pub mod footprint;
 pub mod freshness;
 pub mod key_reads;
 pub mod meter;
 pub mod prober;
+pub mod series;
 mod server_cpu;
 pub mod stages;
 pub mod visibility;
 
+pub use bounded::{Bounded, BoundedFigures, BoundedLags};
 pub use divergence::{Arrival, Conflict, Diverged, Divergence, DivergenceCause, visible_by_arrival};
+pub use follow::{BothFigures, FollowCounts, FollowFigures, FollowMeter};
 pub use footprint::{Footprint, FootprintSample};
 pub use freshness::{AgeFigures, Freshness, FreshnessInput, LEAD_MAX, LagFigures, SLO_THETAS, Window};
 pub use key_reads::{KeyRead, KeyReadFigures, KeyReadRecord, KeyReader, KeyTarget};
@@ -21,6 +26,7 @@ pub use meter::{IoBytes, Meter, PeakRss, Role, Snapshot, ThreadCpu, Usage, proce
 pub use prober::{
     LengthFigures, ProbeFigures, ProbeRead, ProbeRecord, ProbeSample, ProbeTarget, Prober, ProberOptions, Staleness,
 };
+pub use series::Halving;
 pub use server_cpu::ServerCpu;
 pub use stages::{Stage, StageFigures, StageTimes};
 pub use visibility::{

@@ -14,6 +14,7 @@ pub mod multiple;
 pub mod random;
 pub mod samples;
 pub mod signed_rank;
+pub mod sketch;
 pub mod trend;
 pub mod two_samples;
 
@@ -27,6 +28,7 @@ pub use multiple::benjamini_hochberg;
 pub use random::SplitMix64;
 pub use samples::{Quantile, QuantileInterval, Samples};
 pub use signed_rank::{SignedRank, median};
+pub use sketch::{AgeSketch, Sketch};
 pub use trend::{Line, Summary};
 pub use two_samples::TwoSamples;
 
