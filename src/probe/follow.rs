@@ -47,7 +47,7 @@ struct State {
     beats: Both,
     window: Option<Window>,
     counts: FollowCounts,
-    /// Every commit of the stream, where reads are to be judged by them.
+    /// Every commit that the figures are of, where reads are to be judged by them.
     kept: Option<Vec<Commit>>,
     failure: Option<VisibilityError>,
 }
@@ -85,7 +85,7 @@ pub struct FollowFigures {
     pub beats: BothFigures,
     /// What was counted.
     pub counts: FollowCounts,
-    /// Every commit of the stream, where they were kept.
+    /// Every commit that the figures are of, where they were kept.
     pub kept: Option<Vec<Commit>>,
 }
 
@@ -152,7 +152,11 @@ impl FollowMeter {
 
     /// A heartbeat was acknowledged.
     pub fn beat(&self, beat: Commit) {
-        self.state().beats.each(|seen| seen.committed(beat));
+        let mut state = self.state();
+        state.beats.each(|seen| seen.committed(beat));
+        if let Some(kept) = state.kept.as_mut().filter(|_| !self.true_times) {
+            kept.push(beat);
+        }
     }
 
     /// A version became visible in this process.

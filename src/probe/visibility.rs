@@ -7,6 +7,7 @@
 
 use crate::model::{Key, KeyRef, Lsn, Moment, TableId};
 use std::fmt;
+use std::sync::Arc;
 
 /// A commit of the ledger, as far as freshness needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,26 +32,48 @@ pub struct Publish {
     pub delivered: Option<Vec<(TableId, Key)>>,
 }
 
-/// Records the publishes of one sink while a run is on: one push to a vector each.
+/// Records the publishes of one sink while a run is on: one push to a vector each, or where a meter reckons up itself, a call of it.
 #[derive(Clone, Debug, Default)]
 pub struct VisibilityRecorder {
     publishes: Vec<Publish>,
+    told: Option<Told>,
+}
+
+/// Is told of a publish.
+#[derive(Clone)]
+struct Told(Arc<dyn Fn(Moment, Lsn) + Send + Sync>);
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Told")
+    }
 }
 
 impl VisibilityRecorder {
     /// A recorder with memory for some thousand publishes.
     pub fn new() -> VisibilityRecorder {
-        VisibilityRecorder { publishes: Vec::with_capacity(4096) }
+        VisibilityRecorder { publishes: Vec::with_capacity(4096), told: None }
+    }
+
+    /// A recorder that keeps nothing and calls `hear` with the instant and the watermark of each publish.
+    pub fn telling(hear: impl Fn(Moment, Lsn) + Send + Sync + 'static) -> VisibilityRecorder {
+        VisibilityRecorder { publishes: Vec::new(), told: Some(Told(Arc::new(hear))) }
     }
 
     /// A version that is complete through `watermark` became visible. Call it right after the publish returned.
     pub fn published(&mut self, at: Moment, watermark: Lsn) {
-        self.publishes.push(Publish { at, watermark, delivered: None });
+        match &self.told {
+            Some(told) => (told.0)(at, watermark),
+            None => self.publishes.push(Publish { at, watermark, delivered: None }),
+        }
     }
 
     /// A batch that brought exactly these keys became visible under `watermark`.
     pub fn delivered(&mut self, at: Moment, watermark: Lsn, keys: Vec<(TableId, Key)>) {
-        self.publishes.push(Publish { at, watermark, delivered: Some(keys) });
+        match &self.told {
+            Some(told) => (told.0)(at, watermark),
+            None => self.publishes.push(Publish { at, watermark, delivered: Some(keys) }),
+        }
     }
 
     /// What was recorded so far.

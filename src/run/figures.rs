@@ -3,13 +3,13 @@
 use crate::model::{Lsn, Moment};
 use crate::plan::Plan;
 use crate::probe::{
-    Commit, Divergence, DivergenceCause, FootprintSample, Freshness, KeyReadFigures, LagFigures, ProbeFigures,
-    ProbeRecord, Role, StageFigures, Staleness, Usage, Window,
+    AgeFigures, Commit, Divergence, DivergenceCause, FootprintSample, Freshness, KeyReadFigures, LagFigures,
+    ProbeFigures, ProbeRecord, Role, StageFigures, Staleness, Usage, Window,
 };
 use crate::report::{Case, Direction, Event, Hist, Metric, Series, Validation};
 use crate::sink::SinkKind;
 use crate::source::{Ledger, Outcome as TxnOutcome};
-use crate::stats::{Histogram, Interval, Samples};
+use crate::stats::{AgeSketch, Histogram, Interval, Quantiles, Samples};
 use crate::strategy::{Outcome, SinkOutcome, StrategyKind};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -88,13 +88,13 @@ impl Sheet {
         &mut self.metrics[last]
     }
 
-    pub(super) fn quantiles(&mut self, id: &str, samples: &Samples) {
+    pub(super) fn quantiles(&mut self, id: &str, samples: &dyn Quantiles) {
         for (name, q) in QUANTILES {
             let quantile = samples.quantile(q);
             let interval = samples.quantile_interval(q).filter(|_| q < 1.0);
             let value = quantile.map(|quantile| quantile.value.as_secs_f64());
             let metric = self.put(format!("{id}.{name}"), "s", Direction::Lower, value);
-            metric.n = samples.len() as u64;
+            metric.n = samples.count();
             metric.lower_bound = quantile.is_some_and(|quantile| quantile.is_lower_bound());
             metric.ci = interval.and_then(|interval| Some([interval.low.as_secs_f64(), interval.high?.as_secs_f64()]));
         }
@@ -107,22 +107,60 @@ pub(super) const NO_CHANGE: &str = "no row changed at the source while it was me
 const IN_PROCESS: &str = "it lives in this process, where no other can read it";
 
 /// From commit to readable by another process; its age likewise.
-pub(super) fn readable_figures(sheet: &mut Sheet, readable: Option<&Freshness>) {
-    let Some(readable) = readable else {
+pub(super) fn readable_figures(sheet: &mut Sheet, readable: Option<(&dyn Quantiles, Ages)>) {
+    let Some((lags, age)) = readable else {
         let metric = sheet.put("freshness.readable_lag.p50", "s", Direction::Lower, None);
         metric.n = 0;
         metric.absent = Some(IN_PROCESS.to_owned());
         return;
     };
-    sheet.quantiles("freshness.readable_lag", &readable.lag.samples);
-    let age = &readable.age;
-    let mean = sheet.put("freshness.readable_age.mean", "s", Direction::Lower, Some(age.mean.as_secs_f64()));
-    mean.ci = pair(age.mean_interval);
-    for (name, value) in [("p50", age.p50), ("p99", age.p99), ("max", age.max)] {
-        sheet.put(format!("freshness.readable_age.{name}"), "s", Direction::Lower, Some(value.as_secs_f64()));
+    sheet.quantiles("freshness.readable_lag", lags);
+    age_figures(sheet, ("freshness.readable_age", "freshness.readable_within_slo"), &age);
+}
+
+/// An age over the window, however it was reckoned.
+pub(super) struct Ages {
+    mean: Duration,
+    mean_interval: Option<Interval>,
+    quantiles: [Duration; 2],
+    max: Duration,
+    within_slo: Vec<(Duration, f64)>,
+}
+
+impl From<&AgeFigures> for Ages {
+    fn from(age: &AgeFigures) -> Ages {
+        Ages {
+            mean: age.mean,
+            mean_interval: age.mean_interval,
+            quantiles: [age.p50, age.p99],
+            max: age.max,
+            within_slo: age.within_slo(),
+        }
     }
-    for (theta, share) in age.within_slo() {
-        let metric = sheet.put("freshness.readable_within_slo", "ratio", Direction::Higher, Some(share));
+}
+
+impl From<&AgeSketch> for Ages {
+    fn from(age: &AgeSketch) -> Ages {
+        let distribution = age.distribution();
+        Ages {
+            mean: age.mean().unwrap_or_default(),
+            mean_interval: None,
+            quantiles: [0.5, 0.99].map(|q| distribution.quantile(q).unwrap_or_default()),
+            max: age.max(),
+            within_slo: age.within(),
+        }
+    }
+}
+
+pub(super) fn age_figures(sheet: &mut Sheet, (id, slo): (&str, &str), age: &Ages) {
+    let mean = sheet.put(format!("{id}.mean"), "s", Direction::Lower, Some(age.mean.as_secs_f64()));
+    mean.ci = pair(age.mean_interval);
+    let [p50, p99] = age.quantiles;
+    for (name, value) in [("p50", p50), ("p99", p99), ("max", age.max)] {
+        sheet.put(format!("{id}.{name}"), "s", Direction::Lower, Some(value.as_secs_f64()));
+    }
+    for (theta, share) in &age.within_slo {
+        let metric = sheet.put(slo, "ratio", Direction::Higher, Some(*share));
         metric.theta_s = Some(theta.as_secs_f64());
     }
 }
@@ -141,7 +179,8 @@ pub(super) fn figures(seen: &Observed<'_>) -> (Case, Vec<String>) {
         sheet.sink = Some(sink.kind);
         freshness_figures(&mut sheet, seen, sink);
         histograms.extend(histogram("freshness.commit_lag", Some(sink.kind), &sink.freshness.lag.histogram));
-        readable_figures(&mut sheet, sink.readable.as_ref());
+        let outside = sink.readable.as_ref();
+        readable_figures(&mut sheet, outside.map(|of| (&of.lag.samples as &dyn Quantiles, Ages::from(&of.age))));
         if let Some(readable) = &sink.readable {
             histograms.extend(histogram("freshness.readable_lag", Some(sink.kind), &readable.lag.histogram));
         }

@@ -26,7 +26,7 @@ pub use histogram::{Histogram, HistogramError};
 pub use interval::{Interval, RankInterval, mean_interval_batches, mean_interval_bootstrap, quantile_ranks};
 pub use multiple::benjamini_hochberg;
 pub use random::SplitMix64;
-pub use samples::{Quantile, QuantileInterval, Samples};
+pub use samples::{Quantile, QuantileInterval, Quantiles, Samples};
 pub use signed_rank::{SignedRank, median};
 pub use sketch::{AgeSketch, Sketch};
 pub use trend::{Line, Summary};

@@ -5,7 +5,7 @@
 
 use super::age_curve::{AgeDistribution, AgeSegment, Slope};
 use super::interval::quantile_ranks;
-use super::samples::{Quantile, QuantileInterval};
+use super::samples::{Quantile, QuantileInterval, Quantiles};
 use super::{nanos, nearest_rank};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -84,6 +84,20 @@ impl Sketch {
 
     fn ranked_exact(&self, rank: u64) -> Option<Duration> {
         find(&self.counts, rank, (self.exact, self.max_exact), |counts| counts.1)
+    }
+}
+
+impl Quantiles for Sketch {
+    fn count(&self) -> u64 {
+        self.len()
+    }
+
+    fn quantile(&self, q: f64) -> Option<Quantile> {
+        Sketch::quantile(self, q)
+    }
+
+    fn quantile_interval(&self, q: f64) -> Option<QuantileInterval> {
+        Sketch::quantile_interval(self, q)
     }
 }
 

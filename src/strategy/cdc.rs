@@ -196,7 +196,7 @@ struct Loading<'a> {
 
 impl ForEachSink for Loading<'_> {
     fn sink<S: Sink>(&mut self, mut sink: S) -> Result<(), StrategyError> {
-        let readable = ReadableRecorder::of(&mut sink, &self.setting.clock);
+        let readable = ReadableRecorder::of(&mut sink, self.setting);
         let mut bytes = 0;
         let initial_rows = match self.from {
             From::Rows(snapshot) => {
@@ -212,7 +212,7 @@ impl ForEachSink for Loading<'_> {
             }
             From::Kept => 0,
         };
-        let mut recorder = VisibilityRecorder::new();
+        let mut recorder = self.setting.recorder();
         recorder.published(self.setting.clock.now(), sink.visible());
         let setting = self.setting.clone();
         self.loaded.push(Box::new(move |running, handle, between| {
@@ -375,9 +375,9 @@ fn tail(
             let captured_at = clock.now();
             for transaction in transactions.drain(..) {
                 // One without a change is nobody's, or ours.
-                if setting.attached && !transaction.changes.is_empty() {
+                if let Some(meter) = &setting.meter {
                     let changes = transaction.changes.len() as u64;
-                    outcome.commits.push((transaction.lsn, transaction.committed_at, changes));
+                    meter.transaction(transaction.lsn, transaction.committed_at, changes);
                 }
                 outcome.bytes_read += transaction.changes.as_bytes().len() as u64;
                 log.append_transaction(&transaction)?;
@@ -385,7 +385,10 @@ fn tail(
             // The times must be known before the applier can see the records.
             let mut logged = between.logged.lock().unwrap_or_else(PoisonError::into_inner);
             log.sync()?;
-            logged.push(Logged { last, captured_at, logged_at: clock.now() });
+            // Stages are of runs, which end.
+            if setting.meter.is_none() {
+                logged.push(Logged { last, captured_at, logged_at: clock.now() });
+            }
             let counters = log.counters();
             shared.set_log(outcome.bytes_read, counters.bytes_written + counters.bytes_prepared);
         }
@@ -398,6 +401,9 @@ fn tail(
             }
             log.retain_from(between.needed())?;
             retained = retained.max(capture.retained_log_bytes()?);
+            if setting.meter.is_some() {
+                capture.forget_positions();
+            }
         }
         if !polled.more {
             capture.wait(POLL_INTERVAL)?;
@@ -460,16 +466,11 @@ fn consume<S: Sink>(
             shared.set_visible(S::KIND, last);
             recorder.published(published_at, last);
             let (captured_at, logged_at) = (read_at, read_at);
-            outcome.stages.push(StageTimes {
-                first,
-                last,
-                captured_at,
-                logged_at,
-                read_at,
-                folded_at,
-                applied_at,
-                published_at,
-            });
+            let times =
+                StageTimes { first, last, captured_at, logged_at, read_at, folded_at, applied_at, published_at };
+            if setting.meter.is_none() {
+                outcome.stages.push(times);
+            }
         } else if closed && !ready {
             break;
         }

@@ -29,8 +29,8 @@ struct Jobs<'a> {
 
 impl ForEachSink for Jobs<'_> {
     fn sink<S: Sink>(&mut self, mut sink: S) -> Result<(), StrategyError> {
-        let readable = ReadableRecorder::of(&mut sink, &self.setting.clock);
-        let mut recorder = VisibilityRecorder::new();
+        let readable = ReadableRecorder::of(&mut sink, self.setting);
+        let mut recorder = self.setting.recorder();
         let (mut positions, mut last_state) = (Positions::default(), None);
         let (_, initial_rows, (_, bytes)) = refresh(self.setting, &mut sink, (&mut recorder, &mut positions))?;
         self.running.shared().add_read(S::KIND, bytes);
@@ -58,7 +58,10 @@ fn refresh<S: Sink>(
     let loaded = load_tables(setting, &snapshot, sink)?;
     let published_at = setting.clock.now();
     recorder.published(published_at, snapshot.position());
-    *positions = std::mem::take(positions).merge(snapshot.positions());
+    // Only a ledger is brought to them.
+    if setting.meter.is_none() {
+        *positions = std::mem::take(positions).merge(snapshot.positions());
+    }
     let batch = Batch { taken_at: snapshot.taken_at(), published_at, rows: loaded.rows };
     Ok((snapshot, loaded.rows, (batch, loaded.bytes)))
 }

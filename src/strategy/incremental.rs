@@ -35,8 +35,8 @@ impl ForEachSink for Jobs<'_> {
     fn sink<S: Sink>(&mut self, mut sink: S) -> Result<(), StrategyError> {
         let columns = &self.setting.cursor_columns;
         let mut capture = MovedRows::begin_after(&self.setting.source, &self.snapshot, columns, &self.setting.clock)?;
-        let readable = ReadableRecorder::of(&mut sink, &self.setting.clock);
-        let mut recorder = VisibilityRecorder::new();
+        let readable = ReadableRecorder::of(&mut sink, self.setting);
+        let mut recorder = self.setting.recorder();
         let loaded = load_tables(self.setting, &self.snapshot, &mut sink)?;
         self.running.shared().add_read(S::KIND, loaded.bytes);
         self.running.shared().set_written(S::KIND, sink.counters().bytes_written);

@@ -4,7 +4,7 @@ use super::sinks::SinkReaders;
 use super::{Setting, StrategyError};
 use crate::capture::SourceSnapshot;
 use crate::clock::Clock;
-use crate::model::{CommitTime, Lsn, Moment};
+use crate::model::{Lsn, Moment};
 use crate::probe::{Arrival, Publish, StageTimes, VisibilityRecorder};
 use crate::sink::{DurableWatch, Outside, Sink, SinkKind};
 use crate::source::{Application, Positions};
@@ -208,17 +208,20 @@ pub(super) struct ReadableRecorder {
 
 impl ReadableRecorder {
     /// From now on; what is durable already is so now.
-    pub(super) fn of<S: Sink>(sink: &mut S, clock: &Clock) -> ReadableRecorder {
-        let mut recorder = VisibilityRecorder::new();
+    pub(super) fn of<S: Sink>(sink: &mut S, setting: &Setting) -> ReadableRecorder {
+        let durable = Arc::new(Mutex::new(VisibilityRecorder::new()));
+        let (heard, clock, meter) = (Arc::clone(&durable), setting.clock.clone(), setting.meter.clone());
+        let hear = move |watermark| match &meter {
+            Some(meter) => meter.readable(clock.now(), watermark),
+            None => {
+                let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+                heard.published(clock.now(), watermark);
+            }
+        };
         if sink.durable() > Lsn::ZERO {
-            recorder.published(clock.now(), sink.durable());
+            hear(sink.durable());
         }
-        let durable = Arc::new(Mutex::new(recorder));
-        let (heard, clock) = (Arc::clone(&durable), clock.clone());
-        sink.watch_durable(DurableWatch::new(move |watermark| {
-            let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
-            heard.published(clock.now(), watermark);
-        }));
+        sink.watch_durable(DurableWatch::new(hear));
         ReadableRecorder { outside: sink.outside(), durable }
     }
 
@@ -269,8 +272,6 @@ pub struct Outcome {
     pub initial_rows: u64,
     /// What the positions of its publishes are.
     pub positions: Positions,
-    /// When each commit that was captured took place, by the source's clock, and its changes; only where it is asked for.
-    pub commits: Vec<(Lsn, CommitTime, u64)>,
     /// The state that the sinks ended with, where it was asked for.
     pub last_state: Option<Arc<SourceSnapshot>>,
     /// The most bytes of its log that the database kept for the strategy, where it does.
@@ -290,7 +291,6 @@ impl Outcome {
         self.log_bytes += other.log_bytes;
         self.initial_rows += other.initial_rows;
         self.positions = self.positions.merge(other.positions);
-        self.commits.extend(other.commits);
         self.last_state = self.last_state.or(other.last_state);
         self.retained_log_bytes = self.retained_log_bytes.max(other.retained_log_bytes);
         self
@@ -327,7 +327,10 @@ pub(super) fn in_batches<S: Sink>(
         shared.set_written(S::KIND, sink.counters().bytes_written);
         outcome.bytes_read += bytes;
         outcome.rows += batch.rows;
-        outcome.batches.push(batch);
+        match &setting.meter {
+            Some(meter) => meter.batch(batch.published_at, batch.rows, batch.published_at.since(batch.taken_at)),
+            None => outcome.batches.push(batch),
+        }
     }
     outcome.bytes_written = sink.counters().bytes_written - written_before;
     outcome.publishes = recorder.into_publishes();

@@ -164,7 +164,7 @@ fn ten_million_commits_take_no_more_memory_than_one() {
     );
     for bounded in [inside, outside] {
         let figures = bounded.finish(at(now_us)).unwrap();
-        assert_eq!(figures.lag.sketch.len(), 10_000_000 - u64::from(figures.lag.sketch.len() < 10_000_000));
+        assert!(figures.lag.sketch.len() > 9_999_000, "{}", figures.lag.sketch.len());
     }
     assert!(end - after_a_million < 16 * 1024, "{after_a_million} KiB, then {end} KiB");
 }

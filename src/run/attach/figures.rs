@@ -5,16 +5,15 @@ use super::heartbeat::{ClockOffset, Drift};
 use super::source_changes::Counted;
 use crate::model::Moment;
 use crate::probe::{
-    Commit, Freshness, FreshnessInput, ProbeFigures, ProbeRecord, Role, Staleness, Usage, Window, visible_by_watermark,
+    BothFigures, BoundedFigures, Commit, FollowCounts, FollowFigures, ProbeFigures, ProbeRecord, Role, Staleness,
+    Usage, Window,
 };
 use crate::report::{Case, Config, Direction, Phase, Series, Validation};
 use crate::run::RunError;
-use crate::run::figures::{NO_CHANGE, Sheet, histogram, readable_figures};
+use crate::run::figures::{Ages, NO_CHANGE, Sheet, age_figures, histogram, readable_figures};
 use crate::sink::SinkKind;
-use crate::strategy::{Bytes, Outcome, Readable, Setting, SinkOutcome, StrategyKind};
+use crate::strategy::{Bytes, Outcome, Setting, SinkOutcome, StrategyKind};
 use std::time::Duration;
-
-const SERIES_POINTS: u32 = 200;
 
 pub(super) struct Attached<'a> {
     pub(super) plan: &'a AttachPlan,
@@ -30,7 +29,7 @@ pub(super) struct Attached<'a> {
     /// How far the server's clock moved against this machine's meanwhile, where that is known.
     pub(super) drift: Option<Drift>,
     pub(super) outcome: &'a Outcome,
-    pub(super) beats: &'a [Commit],
+    pub(super) followed: &'a FollowFigures,
     pub(super) usage: &'a Usage,
     pub(super) server_cpu: Option<Duration>,
     /// Bytes that the server wrote to its log in the window.
@@ -46,38 +45,33 @@ impl Attached<'_> {
         let (mut warnings, mut histograms) = (Vec::new(), Vec::new());
         let none = SinkOutcome::default();
         let sink = self.outcome.sinks.get(&SinkKind::Warehouse).unwrap_or(&none);
-        let beats = self.freshness(self.beats, sink)?;
-        let streamed = self.streamed();
+        let followed = self.followed;
         sheet.sink = Some(SinkKind::Warehouse);
         // Of every commit where the stream tells its time, else of the heartbeats.
-        let by_stream = (!streamed.is_empty()).then(|| self.freshness(&streamed, sink)).transpose()?;
-        let readable = self.readable(if streamed.is_empty() { self.beats } else { &streamed }, sink)?;
-        readable_figures(&mut sheet, readable.as_ref());
-        if let Some(readable) = &readable {
-            histograms.extend(histogram("freshness.readable_lag", Some(SinkKind::Warehouse), &readable.lag.histogram));
+        let BothFigures { inside, outside } = followed.stream.as_ref().unwrap_or(&followed.beats);
+        // Readers of the folder are in other processes: what they have comes first.
+        readable_figures(&mut sheet, Some((&outside.lag.sketch, Ages::from(&outside.age))));
+        sheet.quantiles("freshness.heartbeat_readable_lag", &followed.beats.outside.lag.sketch);
+        sheet.quantiles("freshness.commit_lag", &inside.lag.sketch);
+        sheet.quantiles("freshness.heartbeat_lag", &followed.beats.inside.lag.sketch);
+        for (id, lag) in [("freshness.readable_lag", &outside.lag), ("freshness.commit_lag", &inside.lag)] {
+            histograms.extend(histogram(id, Some(SinkKind::Warehouse), &lag.histogram));
         }
-        if let Some(beats) = self.readable(self.beats, sink)? {
-            sheet.quantiles("freshness.heartbeat_readable_lag", &beats.lag.samples);
-        }
-        let (commits, freshness) = match &by_stream {
-            Some(freshness) => (streamed.as_slice(), freshness),
-            None => (self.beats, &beats),
-        };
-        sheet.quantiles("freshness.commit_lag", &freshness.lag.samples);
-        sheet.quantiles("freshness.heartbeat_lag", &beats.lag.samples);
-        histograms.extend(histogram("freshness.commit_lag", Some(SinkKind::Warehouse), &freshness.lag.histogram));
-        self.ages(&mut sheet, freshness);
-        self.lag_bytes(&mut sheet, commits, sink);
+        age_figures(&mut sheet, ("freshness.age", "freshness.within_slo"), &Ages::from(&inside.age));
+        sheet.put("freshness.lost_commits", "count", Direction::Lower, Some(inside.lost as f64));
+        sheet.put("freshness.early_commits", "count", Direction::Neutral, Some(inside.early as f64));
+        sheet.put("freshness.largest_lead", "s", Direction::Neutral, Some(inside.largest_lead.as_secs_f64()));
+        lag_bytes(&mut sheet, inside);
         if let Some(reads) = self.reads {
-            self.read_figures(&mut sheet, reads, commits, validation);
+            self.read_figures(&mut sheet, reads, followed.kept.as_deref().unwrap_or_default(), validation);
         }
         self.consistency(&mut sheet, validation);
         sheet.sink = None;
         self.costs(&mut sheet, sink);
-        if by_stream.is_some() {
-            warnings.extend(self.drifted(freshness));
+        if let Some(stream) = &followed.stream {
+            warnings.extend(self.drifted(&stream.inside));
         }
-        if beats.lag.samples.is_empty() {
+        if followed.beats.inside.lag.sketch.is_empty() {
             warnings.push("no heartbeat came through the window: it was too short".to_owned());
         }
         let case = Case {
@@ -85,42 +79,12 @@ impl Attached<'_> {
             sentence: String::new(),
             metrics: sheet.metrics,
             histograms,
-            timeseries: self.series(freshness),
+            timeseries: self.series(inside),
             phases: self.phases(),
             validation: Validation::default(),
             divergence: Vec::new(),
         };
         Ok((case, warnings))
-    }
-
-    fn freshness(&self, commits: &[Commit], sink: &SinkOutcome) -> Result<Freshness, RunError> {
-        let visible = visible_by_watermark(commits, &sink.publishes).map_err(RunError::measuring)?;
-        let (window, observed_until) = (self.window, self.observed_until);
-        Ok(Freshness::of(&FreshnessInput { commits, visible: &visible, window, observed_until }))
-    }
-
-    /// When another process could read them; `None` where none ever can.
-    fn readable(&self, commits: &[Commit], sink: &SinkOutcome) -> Result<Option<Freshness>, RunError> {
-        let durable = match &sink.readable {
-            Readable::Never => return Ok(None),
-            Readable::WithPublish => &sink.publishes,
-            Readable::Durable(durable) => durable,
-        };
-        let visible = visible_by_watermark(commits, durable).map_err(RunError::measuring)?;
-        let (window, observed_until) = (self.window, self.readable_until);
-        Ok(Some(Freshness::of(&FreshnessInput { commits, visible: &visible, window, observed_until })))
-    }
-
-    /// The commits that the stream told of, at the moments of this machine's clock. Only the log tells true times.
-    fn streamed(&self) -> Vec<Commit> {
-        if self.plan.strategy != StrategyKind::CdcLog {
-            return Vec::new();
-        }
-        let commits = self.outcome.commits.iter().map(|&(lsn, time, _)| {
-            let committed = self.offset.moment(time);
-            Commit { lsn, committed, intended: committed }
-        });
-        commits.filter(|commit| commit.committed <= self.window.end).collect()
     }
 
     /// Transactions committed in the window, where the strategy sees them, and changes at the source, whatever was copied for
@@ -129,45 +93,8 @@ impl Attached<'_> {
         if let Some(counted) = self.counted {
             return (None, counted.between(self.window.start, self.window.end));
         }
-        let inside =
-            self.outcome.commits.iter().filter(|&&(_, time, _)| self.window.contains(self.offset.moment(time)));
-        let (count, changes) = inside.fold((0, 0), |(count, sum), &(_, _, changes)| (count + 1, sum + changes));
-        (Some(count), Some(changes))
-    }
-
-    fn ages(&self, sheet: &mut Sheet, freshness: &Freshness) {
-        let age = &freshness.age;
-        let named = [("mean", age.mean), ("p50", age.p50), ("p99", age.p99), ("max", age.max)];
-        for (name, value) in named {
-            let id = format!("freshness.age.{name}");
-            sheet.put(id, "s", Direction::Lower, Some(value.as_secs_f64()));
-        }
-        for (theta, share) in age.within_slo() {
-            let metric = sheet.put("freshness.within_slo", "ratio", Direction::Higher, Some(share));
-            metric.theta_s = Some(theta.as_secs_f64());
-        }
-        sheet.put("freshness.lost_commits", "count", Direction::Lower, Some(freshness.lost as f64));
-        sheet.put("freshness.early_commits", "count", Direction::Neutral, Some(freshness.early as f64));
-        sheet.put("freshness.largest_lead", "s", Direction::Neutral, Some(freshness.largest_lead.as_secs_f64()));
-    }
-
-    /// How far the watermark was behind the newest commit, in bytes of the log, at each publish.
-    fn lag_bytes(&self, sheet: &mut Sheet, commits: &[Commit], sink: &SinkOutcome) {
-        let mut behind: Vec<u64> = Vec::new();
-        let mut newest = 0u64;
-        let mut coming = commits.iter().peekable();
-        for publish in sink.publishes.iter().filter(|publish| self.window.contains(publish.at)) {
-            while let Some(commit) = coming.next_if(|commit| commit.committed <= publish.at) {
-                newest = newest.max(commit.lsn.0);
-            }
-            behind.push(newest.saturating_sub(publish.watermark.0));
-        }
-        behind.sort_unstable();
-        let at = |q: f64| behind.get(((behind.len() as f64 - 1.0) * q).round().max(0.0) as usize).map(|&b| b as f64);
-        for (name, q) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
-            let id = format!("freshness.lag_bytes.{name}");
-            sheet.put(id, "bytes", Direction::Lower, at(q)).n = behind.len() as u64;
-        }
+        let counts = &self.followed.counts;
+        (Some(counts.transactions), Some(counts.changes))
     }
 
     fn read_figures(&self, sheet: &mut Sheet, reads: &ProbeRecord, commits: &[Commit], validation: &mut Validation) {
@@ -210,7 +137,7 @@ impl Attached<'_> {
         let metric = sheet.put("throughput.changes_per_s", "1/s", Direction::Higher, rate);
         metric.n = changes;
         metric.absent = rate.is_none().then(|| "the server did not tell its count of changes".to_owned());
-        self.copied(sheet, sink);
+        self.copied(sheet);
         if let Some(transactions) = transactions {
             let rate = transactions as f64 / seconds;
             sheet.put("throughput.transactions_per_s", "1/s", Direction::Higher, Some(rate)).n = transactions;
@@ -241,21 +168,19 @@ impl Attached<'_> {
     }
 
     /// Rows that batches copied: work, but no change at the source. As of a run, per second of the batches themselves.
-    fn copied(&self, sheet: &mut Sheet, sink: &SinkOutcome) {
-        let inside = || sink.batches.iter().filter(|batch| self.window.contains(batch.published_at));
-        let busy: Duration = inside().map(|batch| batch.published_at.since(batch.taken_at)).sum();
+    fn copied(&self, sheet: &mut Sheet) {
+        let FollowCounts { rows, busy, .. } = &self.followed.counts;
         if !busy.is_zero() {
-            let rows: u64 = inside().map(|batch| batch.rows).sum();
-            let rate = rows as f64 / busy.as_secs_f64();
-            sheet.put("throughput.rows_per_s", "1/s", Direction::Higher, Some(rate)).n = rows;
+            let rate = *rows as f64 / busy.as_secs_f64();
+            sheet.put("throughput.rows_per_s", "1/s", Direction::Higher, Some(rate)).n = *rows;
         }
     }
 
     /// Whether the server's clock moved against this machine's, so that the stream's times are off by that. Only an interval that
     /// excludes zero is evidence.
-    fn drifted(&self, streamed: &Freshness) -> Option<String> {
+    fn drifted(&self, streamed: &BoundedFigures) -> Option<String> {
         let drift = self.drift?;
-        let median = streamed.lag.samples.quantile(0.5)?.value.as_secs_f64();
+        let median = streamed.lag.sketch.quantile(0.5)?.value.as_secs_f64();
         drift.spoils(median).then(|| {
             let (ms, error_ms) = (drift.s * 1e3, drift.error_s * 1e3);
             format!(
@@ -288,32 +213,33 @@ impl Attached<'_> {
         ]
     }
 
-    fn series(&self, freshness: &Freshness) -> Series {
-        let step = self.window.length() / SERIES_POINTS;
+    /// In steps that grew with the window, which had no end that was known.
+    fn series(&self, inside: &BoundedFigures) -> Series {
+        let (ages, sums) = (inside.age_series.clone(), self.followed.counts.series.clone());
+        let step = ages.step().max(sums.step());
+        let (ages, sums) = (ages.in_steps_of(step), sums.in_steps_of(step));
         let mut series = Series::default();
-        let mut changed: Vec<(Moment, u64)> = match self.counted {
-            Some(_) => Vec::new(),
-            None => self.outcome.commits.iter().map(|&(_, time, n)| (self.offset.moment(time), n)).collect(),
-        };
-        changed.sort_unstable();
-        let changes = |from: Moment, until: Moment| match self.counted {
-            Some(counted) => counted.between(from, until),
-            None => {
-                let inside = changed.partition_point(|c| c.0 < from)..changed.partition_point(|c| c.0 < until);
-                Some(changed.get(inside).unwrap_or_default().iter().map(|c| c.1).sum())
-            }
-        };
-        for point in 0..SERIES_POINTS {
-            let from = self.window.start.after(step * point);
-            let until = from.after(step);
+        for (place, age) in ages.values().iter().enumerate() {
+            let from = self.window.start.after(step * u32::try_from(place).unwrap_or(u32::MAX));
+            let until = from.after(step).min(self.window.end);
+            let changes = match self.counted {
+                Some(counted) => counted.between(from, until).map(|count| count as f64),
+                None => Some(sums.values().get(place).copied().unwrap_or_default()),
+            };
             series.t_s.push(from.since(self.window.start).as_secs_f64());
-            let age = freshness.age.curve.at(from).unwrap_or_default().as_secs_f64();
-            series.age_s.entry(SinkKind::Warehouse.name().to_owned()).or_default().push(age);
-            if let Some(count) = changes(from, until) {
-                series.changes_per_s.push(count as f64 / step.as_secs_f64().max(1e-9));
-            }
+            series.age_s.entry(SinkKind::Warehouse.name().to_owned()).or_default().push(*age);
+            series.changes_per_s.extend(changes.map(|count| count / until.since(from).as_secs_f64().max(1e-9)));
         }
         series
+    }
+}
+
+/// How far the watermark was behind the newest commit, in bytes of the log, at each publish.
+fn lag_bytes(sheet: &mut Sheet, inside: &BoundedFigures) {
+    for (name, q) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
+        let id = format!("freshness.lag_bytes.{name}");
+        let bytes = inside.behind_bytes.number(q).map(|bytes| bytes as f64);
+        sheet.put(id, "bytes", Direction::Lower, bytes).n = inside.behind_bytes.len();
     }
 }
 

@@ -2,9 +2,10 @@
 
 use crate::clock::Clock;
 use crate::model::{CommitTime, Lsn, Moment};
-use crate::probe::Commit;
+use crate::probe::{Commit, FollowMeter};
 use crate::source::SourceError;
 use crate::source::postgres::{PgSource, RECONNECT_PATIENCE};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -95,11 +96,22 @@ fn wall_us() -> i64 {
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
+/// Beats that a view may still find to be on their way; an hour of them.
+const WAITING_MAX: usize = 36_000;
+
+/// Beats that were acknowledged.
+#[derive(Debug, Default)]
+struct Acknowledged {
+    count: u64,
+    /// The places of those that were not found to be visible yet.
+    waiting: VecDeque<Lsn>,
+}
+
 /// Commits a message into the source's log again and again, on a thread of its own, which touches no table.
 pub(super) struct Heart {
     stop: Arc<AtomicBool>,
-    acknowledged: Arc<Mutex<Vec<Lsn>>>,
-    thread: Option<JoinHandle<Result<Vec<Commit>, SourceError>>>,
+    acknowledged: Arc<Mutex<Acknowledged>>,
+    thread: Option<JoinHandle<Result<u64, SourceError>>>,
 }
 
 impl Drop for Heart {
@@ -109,30 +121,31 @@ impl Drop for Heart {
 }
 
 impl Heart {
-    pub(super) fn start(source: &PgSource, clock: &Clock) -> Result<Heart, SourceError> {
-        let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+    /// Tells `meter` of every beat, intended when it was sent, with the place of its message in the log.
+    pub(super) fn start(source: &PgSource, clock: &Clock, meter: &Arc<FollowMeter>) -> Result<Heart, SourceError> {
+        let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Acknowledged::default())));
         let told = Arc::clone(&acknowledged);
-        let (source, clock, stopped) = (source.clone(), clock.clone(), Arc::clone(&stop));
+        let (source, clock, stopped, meter) = (source.clone(), clock.clone(), Arc::clone(&stop), Arc::clone(meter));
         let name = "prb-heartbeat".to_owned();
-        let beat = move || beat(&source, &clock, (&stopped, &told));
+        let beat = move || beat(&source, &clock, (&stopped, &told, &meter));
         let thread = std::thread::Builder::new().name(name.clone()).spawn(beat);
         Ok(Heart { stop, acknowledged, thread: Some(thread.map_err(|_| SourceError::Thread { name })?) })
     }
 
     /// How many beats were acknowledged, and how many of them a state that is complete through `watermark` includes.
     pub(super) fn counts(&self, watermark: Lsn) -> (u64, u64) {
-        let acknowledged = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
-        let visible = acknowledged.partition_point(|lsn| *lsn <= watermark);
-        (acknowledged.len() as u64, visible as u64)
+        let mut acknowledged = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+        while acknowledged.waiting.front().is_some_and(|lsn| *lsn <= watermark) {
+            acknowledged.waiting.pop_front();
+        }
+        (acknowledged.count, acknowledged.count - acknowledged.waiting.len() as u64)
     }
 
-    /// Ends it; gives every beat, intended when it was sent, with the place of its message in the log.
-    pub(super) fn stop(mut self) -> Result<Vec<Commit>, SourceError> {
+    /// Ends it; gives the number of beats.
+    pub(super) fn stop(mut self) -> Result<u64, SourceError> {
         self.stop.store(true, Ordering::Relaxed);
         let joined = self.thread.take().map(JoinHandle::join);
-        joined.map_or(Ok(Vec::new()), |joined| {
-            joined.map_err(|_| SourceError::Thread { name: "prb-heartbeat".to_owned() })?
-        })
+        joined.map_or(Ok(0), |joined| joined.map_err(|_| SourceError::Thread { name: "prb-heartbeat".to_owned() })?)
     }
 }
 
@@ -140,16 +153,16 @@ impl Heart {
 fn beat(
     source: &PgSource,
     clock: &Clock,
-    (stop, acknowledged): (&AtomicBool, &Mutex<Vec<Lsn>>),
-) -> Result<Vec<Commit>, SourceError> {
-    let (mut beats, mut refusal) = (Vec::new(), None);
+    (stop, acknowledged, meter): (&AtomicBool, &Mutex<Acknowledged>, &FollowMeter),
+) -> Result<u64, SourceError> {
+    let (mut beats, mut refusal) = (0, None);
     let mut broken_at = clock.now();
     while !stop.load(Ordering::Relaxed) {
-        let before = beats.len();
-        match beat_on(source, clock, (stop, acknowledged), &mut beats) {
+        let before = beats;
+        match beat_on(source, clock, (stop, acknowledged, meter), &mut beats) {
             Ok(()) => return Ok(beats),
             Err(cause) => {
-                if beats.len() > before || refusal.is_none() {
+                if beats > before || refusal.is_none() {
                     broken_at = clock.now();
                 }
                 if clock.now().since(broken_at) > RECONNECT_PATIENCE {
@@ -161,7 +174,7 @@ fn beat(
         }
     }
     match refusal {
-        Some(cause) if beats.is_empty() => Err(cause),
+        Some(cause) if beats == 0 => Err(cause),
         _ => Ok(beats),
     }
 }
@@ -169,8 +182,8 @@ fn beat(
 fn beat_on(
     source: &PgSource,
     clock: &Clock,
-    (stop, all): (&AtomicBool, &Mutex<Vec<Lsn>>),
-    beats: &mut Vec<Commit>,
+    (stop, all, meter): (&AtomicBool, &Mutex<Acknowledged>, &FollowMeter),
+    beats: &mut u64,
 ) -> Result<(), SourceError> {
     let failed = || SourceError::postgres("write a heartbeat to", source.place());
     let mut client = source.connect()?;
@@ -183,8 +196,15 @@ fn beat_on(
         let acknowledged = clock.now();
         // Behind the message, and before anything that begins later: the commit's own place lies between the two.
         let lsn = Lsn(at.unsigned_abs() + 1);
-        all.lock().unwrap_or_else(PoisonError::into_inner).push(lsn);
-        beats.push(Commit { lsn, committed: acknowledged, intended: sent });
+        let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.count += 1;
+        all.waiting.push_back(lsn);
+        // Only a view asks for them, so they are not kept for ever.
+        let excess = all.waiting.len().saturating_sub(WAITING_MAX);
+        all.waiting.drain(..excess);
+        drop(all);
+        meter.beat(Commit { lsn, committed: acknowledged, intended: sent });
+        *beats += 1;
         due = due.after(INTERVAL);
         clock.sleep_until(due);
     }

@@ -21,7 +21,7 @@ use crate::capture::{CaptureError, SourceSnapshot};
 use crate::clock::Clock;
 use crate::live::Sample;
 use crate::model::{Lsn, Moment};
-use crate::probe::{Meter, Prober, ProberOptions, ServerCpu, Window};
+use crate::probe::{FollowMeter, Meter, Prober, ProberOptions, ServerCpu, Window};
 use crate::report::{RunResult, Validation, save_page, save_result};
 use crate::sink::{SinkKind, WarehouseReader};
 use crate::source::postgres::{
@@ -35,6 +35,7 @@ use figures::Attached;
 use heartbeat::{ClockOffset, Heart};
 use source_changes::SourceChanges;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -134,13 +135,13 @@ pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> 
     let folder = plan.out.clone().unwrap_or_else(|| Path::new("reports").join(&run_id));
     let clock = Clock::monotonic();
     let source = PgSource::adopt(&plan.server, tables(plan)?);
-    let setting = setting(plan, &source, &clock)?;
+    let offset = ClockOffset::estimate(&source, &clock)?;
+    let setting = setting(plan, &source, &clock, offset)?;
     let state = setting.folder.clone();
     for path in [&folder, &state] {
         std::fs::create_dir_all(path).map_err(|cause| RunError::Io { path: path.clone(), cause })?;
     }
     let env = environment(&state, &clock);
-    let offset = ClockOffset::estimate(&source, &clock)?;
     let name = plan.strategy.name();
     progress.begin(&format!("{name}: initial load"), 0);
     let Followed { case, warned, length, interrupted } = follow(plan, (&source, &setting), offset, (progress, stop))?;
@@ -187,7 +188,7 @@ fn tables(plan: &AttachPlan) -> Result<Vec<PgTable>, RunError> {
     Ok(found)
 }
 
-fn setting(plan: &AttachPlan, source: &PgSource, clock: &Clock) -> Result<Setting, RunError> {
+fn setting(plan: &AttachPlan, source: &PgSource, clock: &Clock, offset: ClockOffset) -> Result<Setting, RunError> {
     let transforms = TransformSet::compile(source.catalog(), &[]).map_err(RunError::measuring)?;
     let folder = plan.warehouse.join("attach");
     let setting = Setting::new(source, transforms, &folder, clock).map_err(RunError::measuring)?;
@@ -205,6 +206,12 @@ fn setting(plan: &AttachPlan, source: &PgSource, clock: &Clock) -> Result<Settin
         cursor_columns,
         sinks: vec![SinkKind::Warehouse],
         attached: true,
+        // Only the log tells true times. Reads are judged by each commit, so those are kept then.
+        meter: Some(Arc::new(FollowMeter::new(
+            plan.strategy == StrategyKind::CdcLog,
+            plan.invariant.is_some(),
+            move |time| offset.moment(time),
+        ))),
         warehouse_at: Some(plan.warehouse.clone()),
         ..setting
     })
@@ -245,7 +252,8 @@ fn follow(
     let at_start = counter.so_far();
     let server = RecordSystem::from(source).with_worker(ServerCpu::of_worker)?;
     let meter = Meter::start(clock).map_err(RunError::measuring)?;
-    let heart = Heart::start(source, clock)?;
+    let follower = setting.meter.as_ref().ok_or_else(|| RunError::measuring("there is no meter"))?;
+    let heart = Heart::start(source, clock, follower)?;
     // The others see each change themselves.
     let copies = matches!(kind, StrategyKind::FullRefresh | StrategyKind::Incremental);
     let counting = copies.then(|| SourceChanges::start(source, clock)).transpose()?;
@@ -264,13 +272,15 @@ fn follow(
     let (before, server_before) = (meter.begin(), server.and_then(|server| server.so_far()));
     let log_before = log_end()?;
     let (start, at_window) = (clock.now(), counter.so_far());
+    follower.begin(start);
     let interrupted = wait(plan, (source, &running, clock, &heart), (progress, stop))?;
     let (end, at_window_end) = (clock.now(), counter.so_far());
+    follower.end(end);
     let counted = counting.map(SourceChanges::stop);
     let usage = meter.usage_since(&before);
     let server_cpu = server.zip(server_before).and_then(|(server, before)| server.so_far()?.checked_sub(before));
     let log_bytes = log_end()?.0.saturating_sub(log_before.0);
-    let beats = heart.stop()?;
+    heart.stop()?;
     progress.begin(&format!("{}: catch up and compare", kind.name()), 0);
     let fenced = if interrupted { Ok(None) } else { fence(plan, (source, &running, clock), stop) };
     // Everything that was measured so far is of use, whatever becomes of the comparison.
@@ -318,17 +328,18 @@ fn follow(
     // Its locks would keep the triggers from being dropped.
     outcome.last_state = None;
     drop(guard);
+    let followed = follower.finish(observed_until, readable_until).map_err(RunError::measuring)?;
     let attached = Attached {
         plan,
         offset,
         window: Window { start, end },
         observed_until,
         readable_until,
+        followed: &followed,
         counted: counted.as_ref(),
         moved,
         drift,
         outcome: &outcome,
-        beats: &beats,
         usage: &usage,
         server_cpu,
         log_bytes,

@@ -100,7 +100,7 @@ struct Loading<'a> {
 
 impl ForEachSink for Loading<'_> {
     fn sink<S: Sink>(&mut self, mut sink: S) -> Result<(), StrategyError> {
-        let readable = ReadableRecorder::of(&mut sink, &self.setting.clock);
+        let readable = ReadableRecorder::of(&mut sink, self.setting);
         let moved = load_tables(self.setting, &self.snapshot, &mut sink)?;
         self.initial_rows += moved.rows;
         self.read.push((S::KIND, moved.bytes, sink.counters().bytes_written));
