@@ -61,7 +61,9 @@ pub struct FollowCounts {
     pub changes: u64,
     /// Changes by time.
     pub series: Halving,
-    /// Rows that batches brought.
+    /// Batches that became visible.
+    pub batches: u64,
+    /// Rows that they brought.
     pub rows: u64,
     /// From snapshot to swap, all batches together.
     pub busy: Duration,
@@ -93,8 +95,14 @@ impl FollowMeter {
     /// Nothing was told yet. `true_times` says whether the stream tells the times of commits; with `keep` every commit is kept, which takes
     /// memory without a bound.
     pub fn new(true_times: bool, keep: bool, moment: impl Fn(CommitTime) -> Moment + Send + Sync + 'static) -> Self {
-        let counts =
-            FollowCounts { transactions: 0, changes: 0, series: Halving::sums(), rows: 0, busy: Duration::ZERO };
+        let counts = FollowCounts {
+            transactions: 0,
+            changes: 0,
+            series: Halving::sums(),
+            batches: 0,
+            rows: 0,
+            busy: Duration::ZERO,
+        };
         let state = State {
             stream: Both::default(),
             beats: Both::default(),
@@ -180,6 +188,7 @@ impl FollowMeter {
     pub fn batch(&self, published_at: Moment, rows: u64, took: Duration) {
         let mut state = self.state();
         if state.window.is_some_and(|window| window.contains(published_at)) {
+            state.counts.batches += 1;
             state.counts.rows += rows;
             state.counts.busy += took;
         }

@@ -91,7 +91,7 @@ impl Attached<'_> {
     /// them: by the stream, or by the server's own count. `None` where nobody counted.
     fn in_window(&self) -> (Option<u64>, Option<u64>) {
         if let Some(counted) = self.counted {
-            return (None, counted.between(self.window.start, self.window.end));
+            return (None, counted.in_window(self.window));
         }
         let counts = &self.followed.counts;
         (Some(counts.transactions), Some(counts.changes))

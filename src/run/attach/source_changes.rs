@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 use crate::model::Moment;
+use crate::probe::Window;
 use crate::source::SourceError;
 use crate::source::postgres::PgSource;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +33,15 @@ pub(super) struct Counted {
 impl Counted {
     fn look(&mut self, at: Moment, count: u64) {
         self.looks.push((at, count));
+    }
+
+    /// How many were counted in a window, by the last look before it and the first after it: there is one just before it begins and
+    /// one just after it ends. `None` without two looks.
+    pub(super) fn in_window(&self, window: Window) -> Option<u64> {
+        let before = self.looks.partition_point(|(at, _)| *at <= window.start).saturating_sub(1);
+        let after = self.looks.partition_point(|(at, _)| *at < window.end).min(self.looks.len().saturating_sub(1));
+        let (first, last) = (self.looks.get(before)?.1, self.looks.get(after)?.1);
+        (after > before).then(|| last.saturating_sub(first))
     }
 
     /// How many were counted between two instants, by the looks nearest to them; `None` without two looks.
@@ -133,5 +143,9 @@ mod tests {
         assert_eq!(counted.between(at(0), at(100)), Some(50));
         let half = at(3).after(Duration::from_millis(500));
         assert_eq!(counted.between(at(3), half), Some(20));
+        // All of a window that ends between two looks: what came just before its end is in the look after it.
+        assert_eq!(counted.in_window(Window { start: at(2), end: half }), Some(40));
+        assert_eq!(counted.in_window(Window { start: at(1), end: at(3) }), Some(10));
+        assert_eq!(Counted::default().in_window(Window { start: at(1), end: at(3) }), None);
     }
 }
