@@ -276,9 +276,9 @@ fn follow(
     let interrupted = wait(plan, (source, &running, clock, &heart), (progress, stop))?;
     let (end, at_window_end) = (clock.now(), counter.so_far());
     follower.end(end);
-    let counted = counting.map(SourceChanges::stop);
     let usage = meter.usage_since(&before);
     let server_cpu = server.zip(server_before).and_then(|(server, before)| server.so_far()?.checked_sub(before));
+    let counted = counting.map(SourceChanges::stop);
     let log_bytes = log_end()?.0.saturating_sub(log_before.0);
     heart.stop()?;
     progress.begin(&format!("{}: catch up and compare", kind.name()), 0);
