@@ -46,11 +46,8 @@ fn every_flag_of_every_command_comes_back_as_it_was_given() {
     command.build();
     let mut flags = 0;
     for below in command.get_subcommands().filter(|below| below.get_subcommands().next().is_none()) {
-        let base: Vec<String> = below
-            .get_arguments()
-            .filter(|argument| argument.is_required_set())
-            .flat_map(|argument| words(argument))
-            .collect();
+        let base: Vec<String> =
+            below.get_arguments().filter(|argument| argument.is_required_set()).flat_map(words).collect();
         for argument in below.get_arguments().filter(|argument| !argument.is_required_set()) {
             if ["help", "version"].contains(&argument.get_id().as_str()) {
                 continue;

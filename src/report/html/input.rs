@@ -37,7 +37,7 @@ pub enum Input {
     /// One run.
     Run(Box<RunResult>),
     /// A sweep over table size, change rate and interval.
-    Sweep(Sweep),
+    Sweep(Box<Sweep>),
     /// Two configurations or results against each other.
     Comparison(Box<Comparison>),
     /// Figures over many results.
@@ -122,7 +122,7 @@ fn parse(bytes: &[u8]) -> Result<Input, String> {
         check_version(&value, OTHERS_VERSION)?;
     }
     if schema.starts_with("freshbench.sweep") {
-        return serde_json::from_value(value).map(Input::Sweep).map_err(shape);
+        return serde_json::from_value(value).map(|sweep| Input::Sweep(Box::new(sweep))).map_err(shape);
     }
     if schema.starts_with("freshbench.comparison") {
         return serde_json::from_value(value).map(|comparison| Input::Comparison(Box::new(comparison))).map_err(shape);
