@@ -1,8 +1,10 @@
 //! From raw flags to one validated plan: behind it no stage sees an unresolved option.
 
+mod command;
 mod span;
 mod warehouse;
 
+pub use command::{command_line, shareable};
 pub use span::{longer_than, whole_periods};
 
 use crate::log::Fsync;

@@ -266,6 +266,13 @@ impl ChangeCapture {
         }
     }
 
+    /// Lets go of what [`ChangeCapture::into_positions`] would tell of the transactions so far: it grows with them.
+    pub fn forget_positions(&mut self) {
+        if let ChangeCapture::Postgres(capture) = self {
+            capture.take_cuts();
+        }
+    }
+
     /// What the positions of the transactions are.
     pub fn into_positions(self) -> Positions {
         match self {

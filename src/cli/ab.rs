@@ -2,10 +2,10 @@
 
 use super::args::OutputFormat;
 use super::compare::{FailOn, finish};
-use super::run::shareable;
 use super::{Exit, Failure, stop_on_ctrl_c};
 use crate::decide::Comparison;
 use crate::output::say;
+use crate::plan::command_line;
 use crate::run::pairs::{PairsError, PairsPlan, Recipe, run_pairs};
 use crate::run::utc_now;
 use clap::Args;
@@ -122,10 +122,11 @@ pub(super) fn ab(arguments: &AbArgs, quiet: bool) -> Result<Exit, Failure> {
         warnings.push(format!("{} of {of} runs gave a warning, the first: {first}", warned.len()));
     }
     let said = |recipe: &Recipe| {
-        let binary = recipe.binary.file_name().map_or("freshbench".into(), |name| name.to_string_lossy());
-        let words: Vec<String> = recipe.arguments.iter().map(|word| shareable(word)).collect();
-        let words = shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "));
-        format!("{binary} run {words}")
+        // Another binary is named by its place: its name alone would run this one again.
+        let own = std::env::current_exe().is_ok_and(|own| own == recipe.binary);
+        let binary = if own { "freshbench".into() } else { recipe.binary.to_string_lossy() };
+        let words: Vec<String> = std::iter::once("run".to_owned()).chain(recipe.arguments.iter().cloned()).collect();
+        command_line(&binary, &words, &|name| std::env::var(name).ok())
     };
     let control = plan.control.then_some(run.control.as_slice());
     let comparison =

@@ -1,6 +1,8 @@
 //! The command line: raw flags in, an exit code out. Data goes to stdout, progress and messages to stderr.
 
 mod ab;
+#[cfg(test)]
+mod again;
 mod args;
 mod attach;
 mod cleanup;
@@ -14,6 +16,7 @@ mod flags_and_hash;
 mod history;
 mod live;
 mod load;
+mod man;
 mod progress;
 mod query;
 mod race;
@@ -186,11 +189,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
             clap_complete::generate(*shell, &mut Cli::command(), "freshbench", &mut script);
             print_all(&script)
         }
-        Command::Man => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-            print_all(&page)
-        }
+        Command::Man => print_all(&man::page(Cli::command())?),
     }
 }
 

@@ -8,7 +8,6 @@ use crate::output::{answer, say};
 use crate::plan::{Plan, RawPlan, SourceChoice};
 use crate::report::{RunResult, terminal};
 use crate::run::{Finished, fresh};
-use crate::sink::cache;
 use crate::source::postgres;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -101,62 +100,8 @@ pub(super) fn raw(arguments: &RunArgs) -> RawPlan {
     }
 }
 
-/// The command line for the result, quoted where a shell would split it.
+/// The command line for the result.
 pub(super) fn command_line() -> String {
-    let quoted = std::env::args().skip(1).map(|argument| shareable(&argument)).map(|argument| {
-        let plain = argument.chars().all(|c| c.is_ascii_alphanumeric() || "-_./,=:".contains(c));
-        if plain && !argument.is_empty() { argument } else { format!("'{}'", argument.replace('\'', "'\\''")) }
-    });
-    std::iter::once("freshbench".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
-}
-
-/// An argument as it may be passed on: a URL in it without what may be a secret.
-pub(super) fn shareable(argument: &str) -> String {
-    let (flag, value) = match argument.starts_with("--").then(|| argument.split_once('=')).flatten() {
-        Some((flag, value)) => (format!("{flag}="), value),
-        None => (String::new(), argument),
-    };
-    if postgres::PgOptions::is_url(value) && !value.starts_with("postgres") {
-        // Words as host=.. password=..
-        return format!("{flag}(hidden)");
-    }
-    if let Some(at) = argument.find("postgres:").or_else(|| argument.find("postgresql:")) {
-        let (flag, url) = argument.split_at(at);
-        return format!("{flag}{}", postgres::without_secret(url));
-    }
-    let begins = |scheme: &str| argument.find(scheme).filter(|_| argument.contains("://") || scheme == "unix:");
-    match ["redis", "unix:"].into_iter().filter_map(begins).min() {
-        Some(at) => {
-            let (flag, url) = argument.split_at(at);
-            format!("{flag}{}", cache::without_secret(url))
-        }
-        None => argument.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_secret_comes_into_a_result() {
-        let cases = [
-            ("--cache=redis://me:se@cr/et@127.0.0.1:1/0", "--cache=redis://127.0.0.1:1/0"),
-            ("redis://127.0.0.1:6379", "redis://127.0.0.1:6379"),
-            ("redis://127.0.0.1:6379/0?password=secret", "redis://127.0.0.1:6379/0"),
-            ("unix:///run/redis.sock?pass=secret", "unix:///run/redis.sock"),
-            ("unix:/run/redis.sock?pass=secret", "(not a URL)"),
-            ("--source=postgres://me:se@cret@h:5432/db?password=x", "--source=postgres://h:5432/db"),
-            ("postgresql://me:se/cret@h/db", "postgresql://(hidden)"),
-            ("postgres://h/db?password=a@b", "postgres://(hidden)"),
-            ("postgres:me:secret@h", "(not a URL)"),
-            ("postgres:///db?host=/run&password=secret", "postgres:///db"),
-            ("host=h password=secret dbname=d", "(hidden)"),
-            ("--source=password = 'se cret' host=postgres://h", "--source=(hidden)"),
-            ("--strategies=cdc-trigger", "--strategies=cdc-trigger"),
-        ];
-        for (argument, shown) in cases {
-            assert_eq!(shareable(argument), shown);
-        }
-    }
+    let arguments: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    crate::plan::command_line("freshbench", &arguments, &|name| std::env::var(name).ok())
 }

@@ -14,6 +14,7 @@
 //! what the fits do not know.
 
 use crate::stats::{CostLine, Growth, SplitMix64};
+use crate::strategy::StrategyKind;
 use serde::{Deserialize, Serialize};
 
 /// The schema's name, in every file.
@@ -342,7 +343,7 @@ impl Models {
                 impossible,
             });
         }
-        let able = strategies.iter().filter(|of| of.impossible.is_none());
+        let able = strategies.iter().filter(|of| of.impossible.is_none() && may_be_cheapest(&of.strategy));
         let cheapest =
             able.min_by(|a, b| a.cost_cpu_s_per_s.total_cmp(&b.cost_cpu_s_per_s)).map(|of| of.strategy.clone());
         let (rows_times, rate_times) = (total / largest_rows, change_rate / largest_rate);
@@ -364,6 +365,12 @@ impl Models {
 /// A change stream of this program has about so many threads to work on.
 const STREAM_CORES_MAX: u32 = 5;
 
+/// Only what promises equality is named the cheapest: rows that are lost cost nothing to bring.
+fn may_be_cheapest(strategy: &str) -> bool {
+    let kind = StrategyKind::ALL.into_iter().find(|kind| kind.name() == strategy);
+    kind.is_none_or(|kind| kind.promises_equality(0.0))
+}
+
 /// The cheapest cell for each target, size and rate: of those that keep the target, the one with the least cost.
 pub fn map(cells: &[Cell], targets: &[f64]) -> Vec<MapCell> {
     let mut places: Vec<(u64, f64)> = cells.iter().map(|cell| (cell.rows, cell.change_rate)).collect();
@@ -373,7 +380,8 @@ pub fn map(cells: &[Cell], targets: &[f64]) -> Vec<MapCell> {
     for &target_p99_s in targets {
         for &(rows, change_rate) in &places {
             let keeps = cells.iter().filter(|cell| {
-                cell.rows == rows
+                may_be_cheapest(&cell.strategy)
+                    && cell.rows == rows
                     && cell.change_rate == change_rate
                     && cell.freshness_p99_s.is_some_and(|lag| lag <= target_p99_s)
             });

@@ -260,6 +260,7 @@ mod tests {
             unit: "s".to_owned(),
             direction: crate::report::Direction::Lower,
             value: Some(value),
+            absent: None,
             ci: None,
             n: 1,
             lower_bound: false,

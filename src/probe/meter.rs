@@ -227,7 +227,8 @@ fn difference(begin: &Snapshot, end: &Snapshot) -> Usage {
     }
 }
 
-fn process_cpu() -> Duration {
+/// The CPU time of the whole process so far, ended threads among it.
+pub fn process_cpu() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     let (seconds, ns) = (u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0));
     Duration::new(seconds, ns)

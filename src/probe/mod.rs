@@ -3,32 +3,38 @@
 //! During the run there are only cheap recorders ([`VisibilityRecorder`], [`Prober`], [`KeyReader`], [`Meter`]);
 //! every figure is computed afterwards, from their records and the ledger's commits.
 
+pub mod bounded;
 pub mod divergence;
+pub mod follow;
 pub mod footprint;
 pub mod freshness;
 pub mod key_reads;
 mod machine;
 pub mod meter;
 pub mod prober;
+pub mod series;
 mod server_cpu;
 pub mod stages;
 pub mod stalls;
 pub mod visibility;
 
+pub use bounded::{Bounded, BoundedFigures, BoundedLags};
 pub use divergence::{Arrival, Conflict, Diverged, Divergence, DivergenceCause, visible_by_arrival};
+pub use follow::{BothFigures, FollowCounts, FollowFigures, FollowMeter};
 pub use footprint::{Footprint, FootprintSample};
 pub use freshness::{AgeFigures, Freshness, FreshnessInput, LEAD_MAX, LagFigures, SLO_THETAS, Window};
 pub use key_reads::{KeyRead, KeyReadFigures, KeyReadRecord, KeyReader, KeyTarget};
 pub use machine::MachineTimes;
-pub use meter::{IoBytes, Meter, PeakRss, Role, Snapshot, ThreadCpu, Usage};
+pub use meter::{IoBytes, Meter, PeakRss, Role, Snapshot, ThreadCpu, Usage, process_cpu};
 pub use prober::{
     LengthFigures, ProbeFigures, ProbeRead, ProbeRecord, ProbeSample, ProbeTarget, Prober, ProberOptions, Staleness,
 };
+pub use series::Halving;
 pub use server_cpu::ServerCpu;
 pub use stages::{CaptureTimes, Stage, StageFigures, StageTimes};
 pub use stalls::{Stall, StallCause, StallRecord, StallWatch};
 pub use visibility::{
-    Commit, Existence, Publish, RowChange, VisibilityError, VisibilityRecorder, visible_by_delivery,
+    Commit, Existence, Publish, RowChange, VisibilityError, VisibilityRecorder, readable_after, visible_by_delivery,
     visible_by_watermark,
 };
 

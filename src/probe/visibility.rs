@@ -7,6 +7,7 @@
 
 use crate::model::{Key, KeyRef, Lsn, Moment, TableId};
 use std::fmt;
+use std::sync::Arc;
 
 /// A commit of the ledger, as far as freshness needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,26 +32,48 @@ pub struct Publish {
     pub delivered: Option<Vec<(TableId, Key)>>,
 }
 
-/// Records the publishes of one sink while a run is on: one push to a vector each.
+/// Records the publishes of one sink while a run is on: one push to a vector each, or where a meter reckons up itself, a call of it.
 #[derive(Clone, Debug, Default)]
 pub struct VisibilityRecorder {
     publishes: Vec<Publish>,
+    told: Option<Told>,
+}
+
+/// Is told of a publish.
+#[derive(Clone)]
+struct Told(Arc<dyn Fn(Moment, Lsn) + Send + Sync>);
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Told")
+    }
 }
 
 impl VisibilityRecorder {
     /// A recorder with memory for some thousand publishes.
     pub fn new() -> VisibilityRecorder {
-        VisibilityRecorder { publishes: Vec::with_capacity(4096) }
+        VisibilityRecorder { publishes: Vec::with_capacity(4096), told: None }
+    }
+
+    /// A recorder that keeps nothing and calls `hear` with the instant and the watermark of each publish.
+    pub fn telling(hear: impl Fn(Moment, Lsn) + Send + Sync + 'static) -> VisibilityRecorder {
+        VisibilityRecorder { publishes: Vec::new(), told: Some(Told(Arc::new(hear))) }
     }
 
     /// A version that is complete through `watermark` became visible. Call it right after the publish returned.
     pub fn published(&mut self, at: Moment, watermark: Lsn) {
-        self.publishes.push(Publish { at, watermark, delivered: None });
+        match &self.told {
+            Some(told) => (told.0)(at, watermark),
+            None => self.publishes.push(Publish { at, watermark, delivered: None }),
+        }
     }
 
     /// A batch that brought exactly these keys became visible under `watermark`.
     pub fn delivered(&mut self, at: Moment, watermark: Lsn, keys: Vec<(TableId, Key)>) {
-        self.publishes.push(Publish { at, watermark, delivered: Some(keys) });
+        match &self.told {
+            Some(told) => (told.0)(at, watermark),
+            None => self.publishes.push(Publish { at, watermark, delivered: Some(keys) }),
+        }
     }
 
     /// What was recorded so far.
@@ -102,6 +125,19 @@ pub fn visible_by_watermark(commits: &[Commit], publishes: &[Publish]) -> Result
         visible.push(reached.peek().map(|publish| publish.at));
     }
     Ok(visible)
+}
+
+/// For each commit when another process could read it, at a sink whose watermark does not say which commits it shows: at the
+/// first of `durable` that is not before the instant at which the commit became visible, since a checkpoint there takes all that
+/// is visible and nothing becomes visible while it is made. `O(n log n)`.
+///
+/// A commit that was shown, overwritten and shown again counts from the last time, as it does in `visible`.
+pub fn readable_after(visible: &[Option<Moment>], durable: &[Publish]) -> Vec<Option<Moment>> {
+    let after = |at: &Option<Moment>| {
+        let at = (*at)?;
+        durable.get(durable.partition_point(|version| version.at < at)).map(|version| version.at)
+    };
+    visible.iter().map(after).collect()
 }
 
 /// For each commit when it became visible, `None` if never, at a sink whose batches deliver single keys.

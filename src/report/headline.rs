@@ -1,6 +1,7 @@
 //! One sentence a strategy, which a person can decide from, and figures in human units.
 
 use super::result::{Case, Metric};
+use super::standing::Standing;
 
 /// Seconds as people say them: `1.84 s`, `12.3 ms`, `480 us`.
 pub fn seconds(value: f64) -> String {
@@ -58,17 +59,24 @@ fn three_digits(value: f64) -> String {
     format!("{value:.places$}")
 }
 
-/// What came out of a case, in one sentence.
-pub fn sentence(case: &Case) -> String {
+/// Where those who read a sink are, which decides when a commit is there for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// In the process that feeds it: they see what is visible.
+    Inside,
+    /// In other processes, which open its folder.
+    Outside,
+}
+
+/// The results of a case, in one sentence.
+pub fn sentence(case: &Case, readers: Readers) -> String {
     if !case.validation.passed {
         return format!("FAILED: {}.", case.validation.failures.join("; "));
     }
     if case.name == "control" {
         return control_sentence(case);
     }
-    let cost = case
-        .value("cost.cpu_s_per_1k_changes")
-        .map_or(String::new(), |v| format!("; {} of CPU for 1,000 changes", seconds(v)));
+    let cost = cost_clause(case);
     let trust = trust_clause(case);
     let lost = "freshness.age_without_lost.mean";
     // At a sink that lost commits their age grows for ever: of the others more can be said.
@@ -79,8 +87,34 @@ pub fn sentence(case: &Case) -> String {
         format!("{trust}; what does arrive is on average {age} behind{cost}.")
     } else {
         let lag = at_each_sink(case, |sink| case.metric_at("freshness.commit_lag.p99", Some(sink)));
-        format!("{trust}; 99 % of the commits are visible within {lag}; on average the data is {age} behind{cost}.")
+        let outside = at_each_sink(case, |sink| case.metric_at("freshness.readable_lag.p99", Some(sink)));
+        if outside.is_empty() {
+            return format!(
+                "{trust}; 99 % of the commits are visible within {lag}; on average the data is {age} behind{cost}."
+            );
+        }
+        match readers {
+            Readers::Inside => format!(
+                "{trust}; 99 % of the commits are visible in this process within {lag}, and readable by others within \
+                 {outside}; on average the data is {age} behind{cost}."
+            ),
+            Readers::Outside => {
+                let age = at_each_sink(case, |sink| case.metric_at("freshness.readable_age.mean", Some(sink)));
+                format!(
+                    "{trust}; 99 % of the commits are readable by other processes within {outside}, and visible in this one \
+                     within {lag}; on average what others read is {age} behind{cost}."
+                )
+            }
+        }
     }
+}
+
+/// What following costs: cores, and CPU for each change at the source.
+fn cost_clause(case: &Case) -> String {
+    let cores = case.value("cost.cpu_cores").map(|cores| format!("{} cores", three_digits(cores)));
+    let each = case.value("cost.cpu_s_per_1k_changes").map(|v| format!("{} of CPU for 1,000 changes", seconds(v)));
+    let said: Vec<String> = cores.into_iter().chain(each).collect();
+    if said.is_empty() { String::new() } else { format!("; {}", said.join(", ")) }
 }
 
 /// A time at each sink that has it: `1.2 ms (warehouse), 110 ms (search)`.
@@ -131,7 +165,12 @@ fn trust_clause(case: &Case) -> String {
             1 => String::new(),
             _ => format!(" in {}", sinks.iter().map(|sink| in_full(sink)).collect::<Vec<_>>().join(", ")),
         };
-        return format!("Equals the source row by row{place} ({} rows)", count(rows as f64));
+        let rows = count(rows as f64);
+        let but = Standing::of(case).reservations();
+        return match but.is_empty() {
+            true => format!("Equals the source row by row{place} ({rows} rows)"),
+            false => format!("Equal this time{place} ({rows} rows), but {}", but.join(", and ")),
+        };
     }
     let differing = sinks.iter().filter_map(|sink| {
         let divergent = sum(sink, |entry| entry.missing + entry.extra + entry.wrong);

@@ -5,6 +5,7 @@ pub mod headline;
 pub mod html;
 pub mod result;
 pub mod save;
+pub mod standing;
 pub mod terminal;
 
 pub use result::{
@@ -12,3 +13,4 @@ pub use result::{
     SinkDivergence, SinkValidation, Validation,
 };
 pub use save::{ReportError, save_page, save_result};
+pub use standing::Standing;

@@ -164,6 +164,9 @@ pub struct Metric {
     pub direction: Direction,
     /// The figure; with repetitions the median of theirs. Null when it can't be given.
     pub value: Option<f64>,
+    /// Why there is no value, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absent: Option<String>,
     /// 95 % confidence interval, where one can be given.
     pub ci: Option<[f64; 2]>,
     /// How many observations it rests on.
@@ -262,14 +265,18 @@ pub struct Phase {
     pub start_s: f64,
     /// Its length.
     pub duration_s: f64,
-    /// Rows it handled, if it did.
-    pub rows: u64,
-    /// Bytes it read from the source.
-    pub bytes_in: u64,
-    /// Bytes it wrote to log and sinks.
-    pub bytes_out: u64,
-    /// CPU seconds of the whole process.
-    pub cpu_s: f64,
+    /// Rows it handled, where they were counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+    /// Bytes of rows or changes that it read from the source, where they were measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_in: Option<u64>,
+    /// Bytes that it wrote to log and sinks, where they were measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_out: Option<u64>,
+    /// CPU seconds of the whole process, where they were measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_s: Option<f64>,
 }
 
 /// Whether a derived system equals the record system.
@@ -398,6 +405,13 @@ impl Case {
     /// The figure `id` at a sink, or of the whole for `None`.
     pub fn metric_at(&self, id: &str, sink: Option<&str>) -> Option<&Metric> {
         self.metrics.iter().find(|metric| metric.id == id && metric.sink.as_deref() == sink)
+    }
+}
+
+impl Config {
+    /// Whether the transactions were somebody else's, so that there is no seed and no offered load.
+    pub fn is_foreign(&self) -> bool {
+        self.arrivals == FOREIGN
     }
 }
 

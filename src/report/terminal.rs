@@ -1,7 +1,7 @@
 //! The tables that a person decides from, in the terminal and in `summary.md`.
 
 use super::headline::{bytes, count, seconds, sinks};
-use super::result::{Case, Config, FOREIGN, Metric, RunResult};
+use super::result::{Case, Config, Metric, RunResult};
 use crate::foreign::{markdown as markdown_text, markdown_code, terminal as safe};
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use std::fmt::Write;
@@ -17,6 +17,21 @@ struct Figure {
 const fn figure(label: &'static str, id: &'static str, say: fn(f64) -> String) -> Figure {
     Figure { label, id, theta_s: None, say }
 }
+
+/// At each sink, for those who read it from other processes: first where they are the only ones.
+const READABLE: &[Figure] = &[
+    figure("readable by others, p50", "freshness.readable_lag.p50", seconds),
+    figure("readable by others, p99", "freshness.readable_lag.p99", seconds),
+    figure("readable by others, max", "freshness.readable_lag.max", seconds),
+    figure("age of what others read, mean", "freshness.readable_age.mean", seconds),
+    figure("age of what others read, p99", "freshness.readable_age.p99", seconds),
+    Figure {
+        label: "time others read within 1 s",
+        id: "freshness.readable_within_slo",
+        theta_s: Some(1.0),
+        say: percent,
+    },
+];
 
 /// At each sink; the rows that no strategy has there are left out.
 const FRESHNESS: &[Figure] = &[
@@ -77,6 +92,8 @@ const COST: &[Figure] = &[
     figure("  p99 without stalls", "source.commit_latency_without_stalls.p99", seconds),
     figure("  the same against the control run", "cost.source_overhead_without_stalls", times),
     figure("stalls of freshbench itself", "harness.stalled_time", seconds),
+    figure("rows/s of copies and batches", "throughput.rows_per_s", count),
+    figure("CPU of following, cores", "cost.cpu_cores", count),
     figure("CPU of following, 1,000 changes", "cost.cpu_s_per_1k_changes", seconds),
     figure("CPU of the source, 1,000 changes", "cost.source_cpu_s_per_1k_changes", seconds),
     figure("CPU of its server, 1,000 changes", "cost.server_cpu_s_per_1k_changes", seconds),
@@ -157,7 +174,7 @@ fn joined(cases: &[&Case], sink: &str) -> Vec<Line> {
 }
 
 /// The tables about those that follow: freshness a sink, then whether they agree.
-fn follower_sheets(cases: &[&Case]) -> Vec<Sheet> {
+fn follower_sheets(cases: &[&Case], foreign: bool) -> Vec<Sheet> {
     let mut names: Vec<&str> = Vec::new();
     for sink in cases.iter().flat_map(|case| sinks(case)) {
         if !names.contains(&sink) {
@@ -166,7 +183,11 @@ fn follower_sheets(cases: &[&Case]) -> Vec<Sheet> {
     }
     let mut sheets: Vec<Sheet> = names
         .iter()
-        .map(|sink| Sheet { title: format!("Freshness: {sink}"), lines: lines(cases, FRESHNESS, Some(sink)) })
+        .map(|sink| {
+            let order = if foreign { [READABLE, FRESHNESS] } else { [FRESHNESS, READABLE] };
+            let lines = order.into_iter().flat_map(|figures| lines(cases, figures, Some(sink))).collect();
+            Sheet { title: format!("Freshness: {sink}"), lines }
+        })
         .collect();
     let mut agreement: Vec<Line> = names.iter().flat_map(|sink| joined(cases, sink)).collect();
     agreement.extend(lines(cases, BETWEEN, None));
@@ -192,6 +213,23 @@ fn examples(cases: &[&Case]) -> Vec<String> {
         }
     }
     out
+}
+
+/// Why figures are not there, a line a reason.
+fn absent(cases: &[&Case]) -> Vec<String> {
+    let mut said: Vec<(String, String, Vec<&str>)> = Vec::new();
+    for case in cases {
+        for metric in case.metrics.iter().filter(|metric| metric.value.is_none()) {
+            let Some(why) = &metric.absent else { continue };
+            let place = metric.sink.as_ref().map_or(String::new(), |sink| format!(" ({sink})"));
+            let what = format!("no {}{place}", metric.id);
+            match said.iter_mut().find(|(known, because, _)| *known == what && because == why) {
+                Some((_, _, names)) => names.push(&case.name),
+                None => said.push((what, why.clone(), vec![&case.name])),
+            }
+        }
+    }
+    said.into_iter().map(|(what, why, names)| format!("{}: {what}: {why}", names.join(", "))).collect()
 }
 
 fn table(sheet: &Sheet, cases: &[&Case], color: bool) -> Table {
@@ -223,7 +261,7 @@ fn followers(result: &RunResult) -> Vec<&Case> {
 
 /// One line about what was run: the load is the workload's, or somebody else's.
 fn what_ran(config: &Config) -> String {
-    if config.arrivals == FOREIGN {
+    if config.is_foreign() {
         return format!("{} on {}, followed for {}", config.workload, config.source, seconds(config.duration_s));
     }
     format!(
@@ -254,11 +292,14 @@ pub fn human(result: &RunResult, color: bool) -> String {
     }
     let followers = followers(result);
     if !followers.is_empty() {
-        for sheet in follower_sheets(&followers) {
+        for sheet in follower_sheets(&followers, result.config.is_foreign()) {
             let _ = writeln!(out, "\n{}", table(&sheet, &followers, color));
         }
         for example in examples(&followers) {
             let _ = writeln!(out, "  {}", safe(&example));
+        }
+        for note in absent(&followers) {
+            let _ = writeln!(out, "  {}", safe(&note));
         }
     }
     let all: Vec<&Case> = result.strategies.iter().collect();
@@ -302,10 +343,10 @@ pub fn markdown(result: &RunResult) -> String {
     }
     let followers = followers(result);
     if !followers.is_empty() {
-        for sheet in follower_sheets(&followers) {
+        for sheet in follower_sheets(&followers, result.config.is_foreign()) {
             markdown_table(&mut out, &sheet, &followers);
         }
-        for (place, example) in examples(&followers).iter().enumerate() {
+        for (place, example) in examples(&followers).iter().chain(&absent(&followers)).enumerate() {
             let _ = writeln!(out, "{}* {}", if place == 0 { "\n" } else { "" }, markdown_text(example));
         }
     }

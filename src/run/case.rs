@@ -15,12 +15,14 @@ use crate::probe::meter::resident_bytes;
 use crate::probe::{
     Commit, Conflict, Divergence, Footprint, FootprintSample, Freshness, FreshnessInput, KeyReadFigures, KeyReadRecord,
     KeyReader, Meter, ProbeRecord, Prober, ProberOptions, RowChange, ServerCpu, Snapshot, StallWatch, Usage, Window,
-    visible_by_arrival, visible_by_delivery, visible_by_watermark,
+    process_cpu, readable_after, visible_by_arrival, visible_by_delivery, visible_by_watermark,
 };
 use crate::report::{Case, Direction, Phase, Validation};
 use crate::sink::{SearchReader, SinkKind, WarehouseReader};
 use crate::source::{Driver, Ledger, RecordSystem};
-use crate::strategy::{self, Outcome, Running, Setting, SinkOutcome, SinkReaders, StrategyKind, Traffic};
+use crate::strategy::{
+    self, ByteCounter, Bytes, Outcome, Readable, Running, Setting, SinkOutcome, SinkReaders, StrategyKind, Traffic,
+};
 use crate::transform::TransformSet;
 use crate::workload::TxnIndex;
 use std::collections::BTreeMap;
@@ -42,23 +44,34 @@ struct Phases<'a> {
     origin: Moment,
     begun: Moment,
     done: Vec<Phase>,
+    /// Counts what is moved, once there is a strategy.
+    counter: Option<ByteCounter>,
+    moved: Bytes,
+    cpu: Duration,
 }
 
 impl<'a> Phases<'a> {
     fn new(clock: &'a Clock) -> Phases<'a> {
-        Phases { clock, origin: clock.now(), begun: clock.now(), done: Vec::new() }
+        let (counter, moved, cpu) = (None, Bytes::default(), process_cpu());
+        Phases { clock, origin: clock.now(), begun: clock.now(), done: Vec::new(), counter, moved, cpu }
     }
 
-    fn end(&mut self, name: &str, rows: u64) -> &mut Phase {
+    /// `rows` where they are counted. Bytes are, as soon as there is a strategy.
+    fn end(&mut self, name: &str, rows: Option<u64>) -> &mut Phase {
         let now = self.clock.now();
+        let so_far = self.counter.as_ref().map(ByteCounter::so_far);
+        let moved = so_far.map(|so_far| so_far.since(self.moved));
+        self.moved = so_far.unwrap_or_default();
+        let cpu = process_cpu();
+        let used = cpu.saturating_sub(std::mem::replace(&mut self.cpu, cpu));
         self.done.push(Phase {
             name: name.to_owned(),
             start_s: self.begun.since(self.origin).as_secs_f64(),
             duration_s: now.since(self.begun).as_secs_f64(),
             rows,
-            bytes_in: 0,
-            bytes_out: 0,
-            cpu_s: 0.0,
+            bytes_in: moved.map(|moved| moved.read),
+            bytes_out: moved.map(|moved| moved.written),
+            cpu_s: Some(used.as_secs_f64()),
         });
         self.begun = now;
         let last = self.done.len() - 1;
@@ -107,31 +120,37 @@ pub(super) fn run_case(
     progress.begin(&format!("{}: prepare", kind.name()), 0);
     let copy = base.copy_for(name, folder)?;
     let source = copy.system().clone();
-    phases.end("copy the source", 0);
+    phases.end("copy the source", None);
     let setting = setting(plan, kind, &source, folder, clock)?;
     let running = strategy::start(kind, &setting).map_err(failed)?;
-    phases.end("initial load", 0);
+    phases.counter = running.as_ref().map(Running::byte_counter);
+    phases.end("initial load", None);
     progress.end();
 
     let watch = StallWatch::start(clock).map_err(RunError::measuring)?;
     let mut measured = drive_and_measure(plan, kind, &setting, running.as_ref(), (progress, stop))?;
-    phases.end("warm-up and measure", measured.ledger.counts().committed).cpu_s =
-        measured.usage.process_cpu.as_secs_f64();
+    phases.end("warm-up and measure", None);
     let marker = source.write_marker()?;
     let goal = if kind.follows_source() { marker.log } else { marker.number };
     progress.begin(&format!("{}: drain", kind.name()), 0);
     let caught_up = running.as_ref().is_none_or(|running| running.drain(goal, clock, plan.drain_patience));
     let observed_until = clock.now();
-    phases.end("drain", 0);
+    phases.end("drain", None);
     progress.end();
     let stalls = watch.stop().map_err(RunError::measuring)?;
     let probes = measured.probers.stop()?;
     let behind = running.as_ref().map_or_else(Vec::new, |running| behind(plan, running, goal));
     let readers = running.as_ref().map(|running| running.readers().clone());
     let outcome = running.map(Running::finish).transpose().map_err(failed)?;
+    // The last checkpoint comes with the end.
+    let readable_until = clock.now();
+    if outcome.is_some() {
+        phases.end("last checkpoint", None);
+    }
+    phases.counter = None;
     if let (Some(outcome), Some(phase)) = (&outcome, phases.done.iter_mut().find(|phase| phase.name == "initial load"))
     {
-        phase.rows = outcome.initial_rows;
+        phase.rows = Some(outcome.initial_rows);
     }
 
     if let Some(places) = source.places(&outcome.as_ref().map(|o| o.positions.clone()).unwrap_or_default())? {
@@ -162,12 +181,23 @@ pub(super) fn run_case(
     }
     judge_reads(&judged, &probes, &mut verified.validation);
     judge_ledger(&measured.ledger, &mut verified.validation);
-    phases.end("verify", verified.validation.sinks.iter().map(|sink| sink.rows).sum());
+    phases.end("verify", Some(verified.validation.sinks.iter().map(|sink| sink.rows).sum()));
+    if kind.is_dual_write() {
+        // What the clients read back of their own rows nobody counts.
+        let after = phases.done.iter_mut().filter(|phase| phase.name != "initial load");
+        after.for_each(|phase| phase.bytes_in = None);
+    }
     progress.end();
 
     let commits = commit_times(&measured.ledger);
-    let span =
-        Span { commits: &commits, window: measured.window, observed_until, changes: &verified.changes, kept: &kept };
+    let span = Span {
+        commits: &commits,
+        window: measured.window,
+        observed_until,
+        readable_until,
+        changes: &verified.changes,
+        kept: &kept,
+    };
     let (keys, sinks) = seen(plan, kind, outcome.as_ref(), probes, &span)?;
     let observed = Observed {
         kind,
@@ -263,6 +293,8 @@ struct Span<'a> {
     commits: &'a [Commit],
     window: Window,
     observed_until: Moment,
+    /// The same for readers in other processes.
+    readable_until: Moment,
     changes: &'a [RowChange],
     /// Those of them that matter at a sink, where the application writes to the sinks itself.
     kept: &'a BTreeMap<SinkKind, Vec<RowChange>>,
@@ -279,14 +311,16 @@ fn seen(
     let mut sinks = Vec::new();
     for (&sink, outcome) in outcome.map(|outcome| outcome.sinks.iter()).into_iter().flatten() {
         let visible = visibility(plan, kind, (sink, outcome), span)?;
-        let freshness = Freshness::of(&FreshnessInput {
-            commits: span.commits,
-            visible: &visible,
-            window: span.window,
-            observed_until: span.observed_until,
-        });
+        let freshness = |visible: &[Option<Moment>], observed_until| {
+            let (commits, window) = (span.commits, span.window);
+            Freshness::of(&FreshnessInput { commits, visible, window, observed_until })
+        };
+        let readable = readable(kind, outcome, &visible, span)?;
+        let readable = readable.map(|readable| freshness(&readable, span.readable_until));
+        let freshness = freshness(&visible, span.observed_until);
         let (probes, invariants_checked) = probes.reads.remove(&sink).map_or((None, 0), |(r, n)| (Some(r), n));
-        sinks.push(SinkSeen { kind: sink, visible, freshness, outcome: outcome.clone(), probes, invariants_checked });
+        let outcome = outcome.clone();
+        sinks.push(SinkSeen { kind: sink, visible, freshness, readable, outcome, probes, invariants_checked });
     }
     let keys = probes.keys.as_ref();
     let keys = keys.map(|record| KeyReadFigures::of(record, span.commits, span.changes, span.window));
@@ -532,4 +566,21 @@ fn visibility(
     let present =
         |table: TableId, key: KeyRef<'_>| initial.get(&table).is_some_and(|keys| keys.contains(&key.to_key()));
     visible_by_delivery(span.commits, &outcome.publishes, span.changes, &present).map_err(RunError::measuring)
+}
+
+/// When another process could read each commit at a sink; `None` where none ever can.
+fn readable(
+    kind: StrategyKind,
+    outcome: &SinkOutcome,
+    visible: &[Option<Moment>],
+    span: &Span<'_>,
+) -> Result<Option<Vec<Option<Moment>>>, RunError> {
+    Ok(match &outcome.readable {
+        Readable::Never => None,
+        Readable::WithPublish => Some(visible.to_vec()),
+        Readable::Durable(durable) if kind == StrategyKind::Incremental || kind.is_dual_write() => {
+            Some(readable_after(visible, durable))
+        }
+        Readable::Durable(durable) => Some(visible_by_watermark(span.commits, durable).map_err(RunError::measuring)?),
+    })
 }

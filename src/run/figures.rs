@@ -4,13 +4,13 @@ use super::stalls::{Spoiled, Stalled};
 use crate::model::{Lsn, Moment};
 use crate::plan::Plan;
 use crate::probe::{
-    Commit, Divergence, DivergenceCause, FootprintSample, Freshness, KeyReadFigures, LagFigures, ProbeFigures,
-    ProbeRecord, Role, StageFigures, Staleness, Stall, StallRecord, Usage, Window,
+    AgeFigures, Commit, Divergence, DivergenceCause, FootprintSample, Freshness, KeyReadFigures, LagFigures,
+    ProbeFigures, ProbeRecord, Role, StageFigures, Staleness, Stall, StallRecord, Usage, Window,
 };
 use crate::report::{Case, Direction, Event, Hist, Metric, Series, Validation};
 use crate::sink::SinkKind;
 use crate::source::{Ledger, Outcome as TxnOutcome};
-use crate::stats::{Histogram, Interval, Samples};
+use crate::stats::{AgeSketch, Histogram, Interval, Quantiles, Samples};
 use crate::strategy::{Outcome, SinkOutcome, StrategyKind, Traffic};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -63,6 +63,8 @@ pub(super) struct SinkSeen {
     pub(super) kind: SinkKind,
     pub(super) visible: Vec<Option<Moment>>,
     pub(super) freshness: Freshness,
+    /// The same for readers in other processes; `None` where none can ever read.
+    pub(super) readable: Option<Freshness>,
     pub(super) outcome: SinkOutcome,
     pub(super) probes: Option<ProbeRecord>,
     pub(super) invariants_checked: usize,
@@ -90,6 +92,7 @@ impl Sheet {
             unit: unit.to_owned(),
             direction,
             value: value.filter(|value| value.is_finite()),
+            absent: None,
             ci: None,
             n: 1,
             lower_bound: false,
@@ -100,16 +103,80 @@ impl Sheet {
         &mut self.metrics[last]
     }
 
-    pub(super) fn quantiles(&mut self, id: &str, samples: &Samples) {
+    pub(super) fn quantiles(&mut self, id: &str, samples: &dyn Quantiles) {
         for (name, q) in QUANTILES {
             let quantile = samples.quantile(q);
             let interval = samples.quantile_interval(q).filter(|_| q < 1.0);
             let value = quantile.map(|quantile| quantile.value.as_secs_f64());
             let metric = self.put(format!("{id}.{name}"), "s", Direction::Lower, value);
-            metric.n = samples.len() as u64;
+            metric.n = samples.count();
             metric.lower_bound = quantile.is_some_and(|quantile| quantile.is_lower_bound());
             metric.ci = interval.and_then(|interval| Some([interval.low.as_secs_f64(), interval.high?.as_secs_f64()]));
         }
+    }
+}
+
+/// Why there is no cost per change.
+pub(super) const NO_CHANGE: &str = "no row changed at the source while it was measured";
+/// Why a sink in this process has no figure of readers outside.
+const IN_PROCESS: &str = "it lives in this process, where no other can read it";
+
+/// From commit to readable by another process; its age likewise.
+pub(super) fn readable_figures(sheet: &mut Sheet, readable: Option<(&dyn Quantiles, Ages)>) {
+    let Some((lags, age)) = readable else {
+        let metric = sheet.put("freshness.readable_lag.p50", "s", Direction::Lower, None);
+        metric.n = 0;
+        metric.absent = Some(IN_PROCESS.to_owned());
+        return;
+    };
+    sheet.quantiles("freshness.readable_lag", lags);
+    age_figures(sheet, ("freshness.readable_age", "freshness.readable_within_slo"), &age);
+}
+
+/// An age over the window, however it was reckoned.
+pub(super) struct Ages {
+    mean: Duration,
+    mean_interval: Option<Interval>,
+    quantiles: [Duration; 2],
+    max: Duration,
+    within_slo: Vec<(Duration, f64)>,
+}
+
+impl From<&AgeFigures> for Ages {
+    fn from(age: &AgeFigures) -> Ages {
+        Ages {
+            mean: age.mean,
+            mean_interval: age.mean_interval,
+            quantiles: [age.p50, age.p99],
+            max: age.max,
+            within_slo: age.within_slo(),
+        }
+    }
+}
+
+impl From<&AgeSketch> for Ages {
+    fn from(age: &AgeSketch) -> Ages {
+        let distribution = age.distribution();
+        Ages {
+            mean: age.mean().unwrap_or_default(),
+            mean_interval: None,
+            quantiles: [0.5, 0.99].map(|q| distribution.quantile(q).unwrap_or_default()),
+            max: age.max(),
+            within_slo: age.within(),
+        }
+    }
+}
+
+pub(super) fn age_figures(sheet: &mut Sheet, (id, slo): (&str, &str), age: &Ages) {
+    let mean = sheet.put(format!("{id}.mean"), "s", Direction::Lower, Some(age.mean.as_secs_f64()));
+    mean.ci = pair(age.mean_interval);
+    let [p50, p99] = age.quantiles;
+    for (name, value) in [("p50", p50), ("p99", p99), ("max", age.max)] {
+        sheet.put(format!("{id}.{name}"), "s", Direction::Lower, Some(value.as_secs_f64()));
+    }
+    for (theta, share) in &age.within_slo {
+        let metric = sheet.put(slo, "ratio", Direction::Higher, Some(*share));
+        metric.theta_s = Some(theta.as_secs_f64());
     }
 }
 
@@ -130,6 +197,11 @@ pub(super) fn figures(seen: &Observed<'_>) -> (Case, Vec<String>) {
         sheet.sink = Some(sink.kind);
         freshness_figures(&mut sheet, seen, sink);
         histograms.extend(histogram("freshness.commit_lag", Some(sink.kind), &sink.freshness.lag.histogram));
+        let outside = sink.readable.as_ref();
+        readable_figures(&mut sheet, outside.map(|of| (&of.lag.samples as &dyn Quantiles, Ages::from(&of.age))));
+        if let Some(readable) = &sink.readable {
+            histograms.extend(histogram("freshness.readable_lag", Some(sink.kind), &readable.lag.histogram));
+        }
         if sink.freshness.clock_fault() {
             let (lead, place) = (sink.freshness.largest_lead, sink.kind.name());
             warnings.push(format!(
@@ -320,8 +392,14 @@ fn cost_figures(sheet: &mut Sheet, seen: &Observed<'_>) -> Option<String> {
     let ended = usage.unattributed;
     let follower =
         usage.cpu_of(Role::Capture) + usage.cpu_of(Role::Log) + usage.cpu_of(Role::Apply) + spent.client_cpu + ended;
+    let seconds = spent.span.length().as_secs_f64();
+    let cores = (seconds > 0.0 && unknown.is_none()).then(|| follower.as_secs_f64() / seconds);
+    let metric = sheet.put("cost.cpu_cores", "cores", Direction::Lower, cores);
+    metric.absent = cores.is_none().then(|| unknown.clone()).flatten();
     let cpu = each(follower.as_secs_f64() * 1000.0, changes);
-    sheet.put("cost.cpu_s_per_1k_changes", "s", Direction::Lower, cpu).n = changes;
+    let metric = sheet.put("cost.cpu_s_per_1k_changes", "s", Direction::Lower, cpu);
+    metric.n = changes;
+    metric.absent = cpu.is_none().then(|| unknown.clone().unwrap_or_else(|| NO_CHANGE.to_owned()));
     let read = each(spent.traffic.read_bytes as f64, changes);
     sheet.put("cost.read_bytes_per_change", "bytes", Direction::Lower, read).n = changes;
     let written_bytes = spent.traffic.disk_bytes() as f64;

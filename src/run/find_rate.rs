@@ -97,12 +97,7 @@ pub fn find_rates(
 }
 
 /// The same run of one strategy at another rate.
-fn at_rate(
-    raw: &RawPlan,
-    plan: &Plan,
-    kind: StrategyKind,
-    (rate, duration): (f64, Duration),
-) -> Result<Plan, RunError> {
+fn at_rate(raw: &RawPlan, kind: StrategyKind, (rate, duration): (f64, Duration)) -> Result<Plan, RunError> {
     let raw = RawPlan {
         strategies: Some(kind.name().to_owned()),
         rate: Some(rate.to_string()),
@@ -112,8 +107,7 @@ fn at_rate(
         work: None,
         ..raw.clone()
     };
-    let resolved = raw.resolve(plan.command.clone());
-    resolved.map_err(RunError::measuring)
+    raw.resolve(raw.command()).map_err(RunError::measuring)
 }
 
 fn find_rate(
@@ -134,7 +128,7 @@ fn find_rate(
         };
         let duration = plan.duration * if confirming { CONFIRM_TIMES } else { 1 };
         let out = folder.join("trials").join(format!("{}-{:03}", kind.name(), trials.len()));
-        let own = Plan { out: Some(out), ..at_rate(raw, plan, kind, (rate, duration))? };
+        let own = Plan { out: Some(out), ..at_rate(raw, kind, (rate, duration))? };
         let finished = run(&own, progress, stop)?;
         if finished.interrupted {
             return Err(RunError::Interrupted);
@@ -165,10 +159,10 @@ fn find_rate(
     // A dual write has no backlog: its clients are the ones who wait.
     if let Some(rate) = found.filter(|_| !kind.is_dual_write()) {
         // Nothing here is a cost or an age, so the time need hold no whole interval between batches.
-        let load = Plan { duration: HELD, ..at_rate(raw, plan, kind, (rate, plan.duration))? };
+        let load = Plan { duration: HELD, ..at_rate(raw, kind, (rate, plan.duration))? };
         let drained = backlog(&load, kind, &folder.join("drain"), (Load::Ends, stop))?;
         own.drain_changes_per_s = drained.map(|(time, changes)| changes as f64 / time.as_secs_f64().max(1e-9));
-        let load = Plan { duration: HELD * 4, ..at_rate(raw, plan, kind, ((rate / 2.0).max(1.0), plan.duration))? };
+        let load = Plan { duration: HELD * 4, ..at_rate(raw, kind, ((rate / 2.0).max(1.0), plan.duration))? };
         own.catch_up_s =
             backlog(&load, kind, &folder.join("catch-up"), (Load::GoesOn, stop))?.map(|(time, _)| time.as_secs_f64());
     }

@@ -61,6 +61,7 @@ fn overhead(cases: &mut [Case], latency: &str, id: &str) {
             unit: "ratio".to_owned(),
             direction: Direction::Lower,
             value: ratio,
+            absent: None,
             ci: None,
             n: case.metric(latency).map_or(0, |metric| metric.n),
             lower_bound: false,

@@ -28,7 +28,7 @@ pub use environment::{environment, git_state, name_allocator, utc_now, warnings}
 use crate::clock::Clock;
 use crate::live::Feed;
 use crate::plan::{Plan, SourceChoice};
-use crate::report::headline::{bytes, sentence};
+use crate::report::headline::{Readers, bytes, sentence};
 use crate::report::{Case, Config, ReportError, RunResult, result, save_page, save_result};
 use crate::source::postgres::{PgHold, PgSource};
 use crate::source::{SourceError, SourceOptions, SqliteSource};
@@ -382,7 +382,7 @@ fn summarise(measured: &[(StrategyKind, Vec<Case>)]) -> Vec<Case> {
     let mut cases: Vec<Case> = measured.iter().filter_map(|(_, repetitions)| merge::repetitions(repetitions)).collect();
     merge::source_overhead(&mut cases);
     for case in &mut cases {
-        case.sentence = sentence(case);
+        case.sentence = sentence(case, Readers::Inside);
     }
     cases
 }

@@ -297,7 +297,7 @@ impl Sweeper<'_> {
             work: None,
             ..self.plan.base.clone()
         };
-        let plan = raw.resolve("freshbench sweep".to_owned()).map_err(RunError::measuring)?;
+        let plan = raw.resolve(raw.command()).map_err(RunError::measuring)?;
         let finished = run(&plan, self.progress, self.stop)?;
         if finished.interrupted {
             return Err(RunError::Interrupted);

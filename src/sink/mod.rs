@@ -11,6 +11,7 @@ use crate::apply::edits::{CurrentRows, EditSet};
 use crate::model::{Lsn, TableId};
 use arrow_array::RecordBatch;
 use std::fmt;
+use std::sync::Arc;
 
 pub use cache::{Cache, CacheConflict, CacheError, CacheFill, CacheOptions, CacheReader, CacheStore, Lookup};
 pub use search::{SearchError, SearchIndex, SearchOptions, SearchReader, SearchView};
@@ -38,6 +39,39 @@ impl SinkKind {
             SinkKind::Search => "search",
             SinkKind::Cache => "cache",
         }
+    }
+}
+
+/// When another process can read what a sink shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outside {
+    /// Never: it lives in this process.
+    Never,
+    /// As soon as it is visible.
+    WithPublish,
+    /// When it is durable in its folder.
+    OnceDurable,
+}
+
+/// Is called with the watermark of each version at the instant at which it became durable, on the thread that made it so.
+#[derive(Clone)]
+pub struct DurableWatch(Arc<dyn Fn(Lsn) + Send + Sync>);
+
+impl DurableWatch {
+    /// Calls `hear`, which should be quick: a writer waits for it.
+    pub fn new(hear: impl Fn(Lsn) + Send + Sync + 'static) -> DurableWatch {
+        DurableWatch(Arc::new(hear))
+    }
+
+    /// A version that is complete through `watermark` is durable since just now.
+    pub(crate) fn durable(&self, watermark: Lsn) {
+        (self.0)(watermark);
+    }
+}
+
+impl fmt::Debug for DurableWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DurableWatch")
     }
 }
 
@@ -132,6 +166,13 @@ pub trait Sink: CurrentRows + Send + 'static {
 
     /// The watermark that survives a crash.
     fn durable(&self) -> Lsn;
+
+    /// When another process can read what it shows.
+    fn outside(&self) -> Outside;
+
+    /// Calls `watch` whenever a version becomes durable in the folder, by a checkpoint or a bulk load, from now on. A sink that
+    /// has no folder never does.
+    fn watch_durable(&mut self, watch: DurableWatch);
 
     /// What it did since it was opened.
     fn counters(&self) -> SinkCounters;

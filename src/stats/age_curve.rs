@@ -32,12 +32,12 @@ pub struct AgeSegment {
 }
 
 impl AgeSegment {
-    fn end(&self) -> Moment {
+    pub(crate) fn end(&self) -> Moment {
         self.start.after(self.length)
     }
 
     /// The age at `moment`, which lies in the segment.
-    fn age_at(&self, moment: Moment) -> Duration {
+    pub(crate) fn age_at(&self, moment: Moment) -> Duration {
         match self.slope {
             Slope::Level => self.age,
             Slope::Growing => self.age + moment.since(self.start),
@@ -45,7 +45,7 @@ impl AgeSegment {
     }
 
     /// Twice the integral of the age over the segment, in ns squared; twice, so that halves stay whole.
-    fn twice_integral(&self) -> u128 {
+    pub(super) fn twice_integral(&self) -> u128 {
         let (length, age) = (u128::from(nanos(self.length)), u128::from(nanos(self.age)));
         let rise = if self.slope == Slope::Growing { length * length } else { 0 };
         2 * age * length + rise
@@ -190,16 +190,7 @@ impl AgeCurve {
                 }
             }
         }
-        let mut steps = Vec::with_capacity(events.len());
-        let (mut within_ns, mut density, mut last_ns) = (0_u64, 0_i64, 0_u64);
-        for (age_ns, (level_ns, begun)) in events {
-            let below_ns = within_ns + density.unsigned_abs() * (age_ns - last_ns);
-            within_ns = below_ns + level_ns;
-            density += begun;
-            steps.push(Step { age_ns, below_ns, within_ns, density: density.unsigned_abs() });
-            last_ns = age_ns;
-        }
-        AgeDistribution { steps, length_ns: within_ns }
+        AgeDistribution::of_events(&events)
     }
 }
 
@@ -208,6 +199,22 @@ impl AgeCurve {
 pub struct AgeDistribution {
     steps: Vec<Step>,
     length_ns: u64,
+}
+
+impl AgeDistribution {
+    /// By age: the time spent at exactly this age, and how many growing segments begin less end here.
+    pub(super) fn of_events(events: &BTreeMap<u64, (u64, i64)>) -> AgeDistribution {
+        let mut steps = Vec::with_capacity(events.len());
+        let (mut within_ns, mut density, mut last_ns) = (0_u64, 0_i64, 0_u64);
+        for (&age_ns, &(level_ns, begun)) in events {
+            let below_ns = within_ns + density.unsigned_abs() * (age_ns - last_ns);
+            within_ns = below_ns + level_ns;
+            density += begun;
+            steps.push(Step { age_ns, below_ns, within_ns, density: density.unsigned_abs() });
+            last_ns = age_ns;
+        }
+        AgeDistribution { steps, length_ns: within_ns }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

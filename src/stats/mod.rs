@@ -14,6 +14,7 @@ pub mod multiple;
 pub mod random;
 pub mod samples;
 pub mod signed_rank;
+pub mod sketch;
 pub mod trend;
 pub mod two_samples;
 
@@ -25,8 +26,9 @@ pub use histogram::{Histogram, HistogramError};
 pub use interval::{Interval, RankInterval, mean_interval_batches, mean_interval_bootstrap, quantile_ranks};
 pub use multiple::benjamini_hochberg;
 pub use random::SplitMix64;
-pub use samples::{Quantile, QuantileInterval, Samples};
+pub use samples::{Quantile, QuantileInterval, Quantiles, Samples};
 pub use signed_rank::{SignedRank, median};
+pub use sketch::{AgeSketch, Sketch};
 pub use trend::{Line, Summary};
 pub use two_samples::TwoSamples;
 

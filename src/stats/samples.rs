@@ -47,6 +47,32 @@ pub struct QuantileInterval {
     pub high: Option<Duration>,
 }
 
+/// What gives quantiles of lengths of time, some of which may be censored.
+pub trait Quantiles {
+    /// How many values, the censored ones among them.
+    fn count(&self) -> u64;
+
+    /// The quantile `q` in `0..=1`; `None` when there is no value.
+    fn quantile(&self, q: f64) -> Option<Quantile>;
+
+    /// The 95 % interval of the quantile `q`, where one can be given.
+    fn quantile_interval(&self, q: f64) -> Option<QuantileInterval>;
+}
+
+impl Quantiles for Samples {
+    fn count(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn quantile(&self, q: f64) -> Option<Quantile> {
+        Samples::quantile(self, q)
+    }
+
+    fn quantile_interval(&self, q: f64) -> Option<QuantileInterval> {
+        Samples::quantile_interval(self, q)
+    }
+}
+
 impl Samples {
     /// The sample of these `(length, censored)` pairs, in any order.
     pub fn new(values: impl IntoIterator<Item = (Duration, bool)>) -> Samples {

@@ -9,7 +9,7 @@
 use super::checkpoints::Checkpoints;
 use super::load::load_tables;
 use super::planted::Planted;
-use super::running::{Outcome, Running, Shared, SinkOutcome};
+use super::running::{Outcome, ReadableRecorder, Running, Shared, SinkOutcome};
 use super::sinks::{ForEachSink, SinkReaders, Sinks};
 use super::{Setting, StrategyError};
 use crate::apply::Folder;
@@ -219,8 +219,14 @@ struct Loading<'a> {
 
 impl ForEachSink for Loading<'_> {
     fn sink<S: Sink>(&mut self, mut sink: S) -> Result<(), StrategyError> {
+        let readable = ReadableRecorder::of(&mut sink, self.setting);
+        let mut bytes = 0;
         let initial_rows = match self.from {
-            From::Rows(snapshot) => load_tables(self.setting, snapshot, &mut sink)?.rows,
+            From::Rows(snapshot) => {
+                let loaded = load_tables(self.setting, snapshot, &mut sink)?;
+                bytes = loaded.bytes;
+                loaded.rows
+            }
             From::Nothing(position) => {
                 let bulk = sink.bulk()?;
                 self.setting.output().iter().try_for_each(|(table, _)| bulk.include(table))?;
@@ -229,13 +235,15 @@ impl ForEachSink for Loading<'_> {
             }
             From::Kept => 0,
         };
-        let mut recorder = VisibilityRecorder::new();
+        let mut recorder = self.setting.recorder();
         recorder.published(self.setting.clock.now(), sink.visible());
         let setting = self.setting.clone();
         self.loaded.push(Box::new(move |running, handle, between| {
             running.shared().set_visible(S::KIND, sink.visible());
+            running.shared().add_read(S::KIND, bytes);
+            running.shared().set_written(S::KIND, sink.counters().bytes_written);
             running.spawn(&format!("app-{}", S::KIND.name()), move |shared| {
-                let outcome = consume(shared, &setting, &handle, (sink, recorder), &between)?;
+                let outcome = consume(shared, &setting, &handle, (sink, recorder, readable), &between)?;
                 Ok(Outcome::of(S::KIND, outcome, initial_rows))
             })
         }));
@@ -390,21 +398,22 @@ fn tail(
             let captured_at = clock.now();
             for transaction in transactions.drain(..) {
                 // One without a change is nobody's, or ours.
-                if setting.attached && !transaction.changes.is_empty() {
+                if let Some(meter) = &setting.meter {
                     let changes = transaction.changes.len() as u64;
-                    outcome.commits.push((transaction.lsn, transaction.committed_at, changes));
+                    meter.transaction(transaction.lsn, transaction.committed_at, changes);
                 }
                 shared.add_changes(transaction.changes.len() as u64);
                 outcome.bytes_read += transaction.changes.as_bytes().len() as u64;
                 log.append_transaction(&transaction)?;
             }
             log.sync()?;
-            if !setting.attached {
+            // Stages are of runs, which end.
+            if setting.meter.is_none() {
                 outcome.captures.push(CaptureTimes { last, captured_at, logged_at: clock.now() });
             }
         }
         let logged = log.counters();
-        shared.set_tailed(outcome.bytes_read, logged.bytes_written + logged.bytes_prepared);
+        shared.set_log(outcome.bytes_read, logged.bytes_written + logged.bytes_prepared);
         let now = clock.now();
         if now >= prune_due {
             prune_due = now.after(prune_interval);
@@ -414,6 +423,9 @@ fn tail(
             }
             log.retain_from(between.needed())?;
             retained = retained.max(capture.retained_log_bytes()?);
+            if setting.meter.is_some() {
+                capture.forget_positions();
+            }
         }
         if !polled.more {
             capture.wait(POLL_INTERVAL)?;
@@ -438,7 +450,7 @@ fn consume<S: Sink>(
     shared: &Shared,
     setting: &Setting,
     handle: &LogHandle,
-    (mut sink, mut recorder): (S, VisibilityRecorder),
+    (mut sink, mut recorder, readable): (S, VisibilityRecorder, ReadableRecorder),
     between: &Between,
 ) -> Result<SinkOutcome, StrategyError> {
     let clock = &setting.clock;
@@ -475,7 +487,10 @@ fn consume<S: Sink>(
             let published_at = clock.now();
             shared.set_visible(S::KIND, last);
             recorder.published(published_at, last);
-            outcome.stages.push(StageTimes { first, last, read_at, folded_at, applied_at, published_at });
+            // Stages are of runs, which end.
+            if setting.meter.is_none() {
+                outcome.stages.push(StageTimes { first, last, read_at, folded_at, applied_at, published_at });
+            }
         } else if closed && !ready {
             break;
         }
@@ -484,14 +499,16 @@ fn consume<S: Sink>(
         {
             consumer.needed.store(needed.0, Ordering::Release);
         }
-        shared.set_traffic(S::KIND, (0, sink.counters().bytes_written - written_before));
+        shared.set_written(S::KIND, sink.counters().bytes_written);
     }
     if let Some(planted) = planted.filter(|_| !shared.aborted()) {
         planted.check_taken()?;
     }
     setting.pool.install(|| sink.checkpoint())?;
+    shared.set_written(S::KIND, sink.counters().bytes_written);
     outcome.bytes_written = sink.counters().bytes_written - written_before;
     outcome.publishes = recorder.into_publishes();
+    outcome.readable = readable.take();
     Ok(outcome)
 }
 

@@ -3,7 +3,7 @@
 //! Each sink has a job of its own, with its own snapshot: a slow rebuild does not keep another sink waiting.
 
 use super::load::load_tables;
-use super::running::{Batch, Outcome, Running, Shared, in_batches};
+use super::running::{Batch, Outcome, ReadableRecorder, Running, Shared, in_batches};
 use super::sinks::{ForEachSink, Sinks};
 use super::{Setting, StrategyError};
 use crate::capture::SourceSnapshot;
@@ -29,12 +29,15 @@ struct Jobs<'a> {
 
 impl ForEachSink for Jobs<'_> {
     fn sink<S: Sink>(&mut self, mut sink: S) -> Result<(), StrategyError> {
-        let mut recorder = VisibilityRecorder::new();
+        let readable = ReadableRecorder::of(&mut sink, self.setting);
+        let mut recorder = self.setting.recorder();
         let (mut positions, mut last_state) = (Positions::default(), None);
-        let initial_rows = refresh(self.setting, &mut sink, (&mut recorder, &mut positions))?.1;
+        let (_, initial_rows, (_, bytes)) = refresh(self.setting, &mut sink, (&mut recorder, &mut positions))?;
+        self.running.shared().add_read(S::KIND, bytes);
+        self.running.shared().set_written(S::KIND, sink.counters().bytes_written);
         let (setting, begun) = (self.setting.clone(), self.begun);
         self.running.spawn(&format!("app-{}", S::KIND.name()), move |shared| {
-            let outcome = in_batches(shared, &setting, begun, (sink, recorder), |sink, recorder| {
+            let outcome = in_batches(shared, &setting, begun, (sink, recorder, readable), |sink, recorder| {
                 // It keeps old rows from being vacuumed away, and others' locks waiting: the last one alone is kept.
                 let is_last = setting.attached && shared.goal_is_set();
                 let (snapshot, _, batch) = refresh(&setting, sink, (recorder, &mut positions))?;
@@ -55,7 +58,10 @@ fn refresh<S: Sink>(
     let loaded = load_tables(setting, &snapshot, sink)?;
     let published_at = setting.clock.now();
     recorder.published(published_at, snapshot.position());
-    *positions = std::mem::take(positions).merge(snapshot.positions());
+    // Only a ledger is brought to them.
+    if setting.meter.is_none() {
+        *positions = std::mem::take(positions).merge(snapshot.positions());
+    }
     let batch = Batch { taken_at: snapshot.taken_at(), published_at, rows: loaded.rows };
     Ok((snapshot, loaded.rows, (batch, loaded.bytes)))
 }

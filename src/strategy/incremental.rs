@@ -1,7 +1,7 @@
 //! `incremental`: rows whose cursor moved, merged at fixed times. Each sink has a job and a cursor of its own.
 
 use super::load::{load_tables, width};
-use super::running::{Batch, Outcome, Running, Shared, in_batches};
+use super::running::{Batch, Outcome, ReadableRecorder, Running, Shared, in_batches};
 use super::sinks::{ForEachSink, Sinks};
 use super::{Setting, StrategyError};
 use crate::apply::Folder;
@@ -35,14 +35,18 @@ impl ForEachSink for Jobs<'_> {
     fn sink<S: Sink>(&mut self, mut sink: S) -> Result<(), StrategyError> {
         let columns = &self.setting.cursor_columns;
         let mut capture = MovedRows::begin_after(&self.setting.source, &self.snapshot, columns, &self.setting.clock)?;
-        let mut recorder = VisibilityRecorder::new();
-        let initial_rows = load_tables(self.setting, &self.snapshot, &mut sink)?.rows;
+        let readable = ReadableRecorder::of(&mut sink, self.setting);
+        let mut recorder = self.setting.recorder();
+        let loaded = load_tables(self.setting, &self.snapshot, &mut sink)?;
+        self.running.shared().add_read(S::KIND, loaded.bytes);
+        self.running.shared().set_written(S::KIND, sink.counters().bytes_written);
+        let initial_rows = loaded.rows;
         recorder.published(self.setting.clock.now(), self.snapshot.position());
         let (setting, begun) = (self.setting.clone(), self.begun);
         self.running.spawn(&format!("app-{}", S::KIND.name()), move |shared| {
             let mut folder = Folder::new(Arc::clone(&setting.transforms));
             let mut last_state = None;
-            let outcome = in_batches(shared, &setting, begun, (sink, recorder), |sink, recorder| {
+            let outcome = in_batches(shared, &setting, begun, (sink, recorder, readable), |sink, recorder| {
                 let last = setting.attached && shared.goal_is_set();
                 let readers = setting.pool.current_num_threads();
                 let state =

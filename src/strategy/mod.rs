@@ -21,7 +21,7 @@ pub use dual_write::{DualWrite, Interleaved, Schedule, Step, interleave, simulat
 pub use error::StrategyError;
 pub use load::{Loaded, file_catalog, load_file, load_tables};
 pub use load_postgres::{load_postgres, postgres_catalog};
-pub use running::{Batch, Outcome, Running, SinkOutcome, Traffic};
+pub use running::{Batch, ByteCounter, Bytes, Outcome, Readable, Running, SinkOutcome, Traffic};
 pub use sinks::SinkReaders;
 
 use crate::capture::ChangeCapture;
@@ -29,6 +29,7 @@ use crate::capture::postgres::PgTriggerCapture;
 use crate::clock::Clock;
 use crate::log::Fsync;
 use crate::model::Catalog;
+use crate::probe::{FollowMeter, VisibilityRecorder};
 use crate::sink::{CacheOptions, SearchOptions, SinkKind, WarehouseOptions};
 use crate::source::postgres::PgCut;
 use crate::source::{RecordSystem, SourceError};
@@ -204,6 +205,8 @@ pub struct Setting {
     /// Whether the source is somebody else's, who goes on writing: then nothing is added to it that can be done without, the
     /// source's times of commits are kept, and the state that the sinks end with is kept to be compared.
     pub attached: bool,
+    /// Hears of commits and versions of the warehouse instead of their being kept for the end, where that may be far.
+    pub meter: Option<Arc<FollowMeter>>,
     /// Where the warehouse is, if not in the folder.
     pub warehouse_at: Option<PathBuf>,
     /// A deliberate fault, in tests.
@@ -211,6 +214,13 @@ pub struct Setting {
 }
 
 impl Setting {
+    /// Records what becomes visible, for the end or for the meter.
+    fn recorder(&self) -> VisibilityRecorder {
+        let telling =
+            |meter: Arc<FollowMeter>| VisibilityRecorder::telling(move |at, watermark| meter.published(at, watermark));
+        self.meter.clone().map_or_else(VisibilityRecorder::new, telling)
+    }
+
     /// All sinks in `folder`, with the defaults of `freshbench run` and a pool of one thread a core.
     ///
     /// # Errors
@@ -245,6 +255,7 @@ impl Setting {
             cache: CacheOptions::default(),
             dual: DualWrite::default(),
             attached: false,
+            meter: None,
             warehouse_at: None,
             planted: None,
         })

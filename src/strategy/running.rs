@@ -4,14 +4,14 @@ use super::sinks::SinkReaders;
 use super::{Setting, StrategyError};
 use crate::capture::SourceSnapshot;
 use crate::clock::Clock;
-use crate::model::{CommitTime, Lsn, Moment};
+use crate::model::{Lsn, Moment};
 use crate::probe::{Arrival, CaptureTimes, Publish, StageTimes, VisibilityRecorder};
-use crate::sink::{Sink, SinkKind};
+use crate::sink::{DurableWatch, Outside, Sink, SinkKind};
 use crate::source::{Application, Positions};
 use crate::workload::ClientId;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,11 +20,12 @@ use std::time::Duration;
 struct Seen {
     visible: AtomicU64,
     held: AtomicBool,
-    read_bytes: AtomicU64,
-    written_bytes: AtomicU64,
+    /// Bytes that were read from the source for it alone, and written to it, so far.
+    read: AtomicU64,
+    written: AtomicU64,
 }
 
-/// What a strategy has read and written since the initial load. Each count only grows, by whole batches and groups.
+/// What a strategy has read and written, its initial load included. Each count only grows, by whole batches and groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Bytes read from the source, for all sinks.
@@ -60,11 +61,11 @@ pub(super) struct Shared {
     goal: AtomicU64,
     /// The sinks that are fed.
     sinks: BTreeMap<SinkKind, Seen>,
-    /// Bytes read from the source for all sinks together, and written to the log.
-    read_bytes: AtomicU64,
-    log_bytes: AtomicU64,
     /// CPU that clients spent on writing to sinks themselves.
     client_cpu_ns: AtomicU64,
+    /// Bytes read from the source for all sinks together, and written to the log, so far.
+    read: AtomicU64,
+    logged: AtomicU64,
     abort: AtomicBool,
     /// Changes that were taken from the source, each counted before it is visible anywhere.
     changes: AtomicU64,
@@ -77,19 +78,9 @@ impl Shared {
     pub(super) fn new(setting: &Setting) -> Arc<Shared> {
         let sinks = setting.sinks.iter().map(|&kind| (kind, Seen::default())).collect();
         let goal = AtomicU64::new(u64::MAX);
-        let [client_cpu_ns, read_bytes, log_bytes, changes] = [(); 4].map(|()| AtomicU64::new(0));
+        let [client_cpu_ns, read, logged, changes] = [(); 4].map(|()| AtomicU64::new(0));
         let [abort, source_held, source_rests] = [(); 3].map(|()| AtomicBool::new(false));
-        Arc::new(Shared {
-            goal,
-            sinks,
-            read_bytes,
-            log_bytes,
-            client_cpu_ns,
-            abort,
-            changes,
-            source_held,
-            source_rests,
-        })
+        Arc::new(Shared { goal, sinks, client_cpu_ns, read, logged, abort, changes, source_held, source_rests })
     }
 
     /// Whether a thread that has come through `reached` may end.
@@ -123,6 +114,26 @@ impl Shared {
         }
     }
 
+    /// More was read from the source for one sink.
+    pub(super) fn add_read(&self, sink: SinkKind, bytes: u64) {
+        if let Some(seen) = self.sinks.get(&sink) {
+            seen.read.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// This much was written to a sink so far, its loading included.
+    pub(super) fn set_written(&self, sink: SinkKind, bytes: u64) {
+        if let Some(seen) = self.sinks.get(&sink) {
+            seen.written.store(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// This much was read from the source for all sinks together, and written to the log, so far.
+    pub(super) fn set_log(&self, read: u64, logged: u64) {
+        self.read.store(read, Ordering::Relaxed);
+        self.logged.store(logged, Ordering::Relaxed);
+    }
+
     fn visible(&self, sink: SinkKind) -> Lsn {
         Lsn(self.sinks.get(&sink).map_or(0, |seen| seen.visible.load(Ordering::Acquire)))
     }
@@ -144,26 +155,12 @@ impl Shared {
         self.goal() != Lsn(u64::MAX)
     }
 
-    /// Notes what a sink has cost so far.
-    pub(super) fn set_traffic(&self, sink: SinkKind, (read, written): (u64, u64)) {
-        if let Some(seen) = self.sinks.get(&sink) {
-            seen.read_bytes.store(read, Ordering::Relaxed);
-            seen.written_bytes.store(written, Ordering::Relaxed);
-        }
-    }
-
-    /// Notes what a tailer has read and logged so far.
-    pub(super) fn set_tailed(&self, read: u64, logged: u64) {
-        self.read_bytes.store(read, Ordering::Relaxed);
-        self.log_bytes.store(logged, Ordering::Relaxed);
-    }
-
     fn traffic(&self) -> Traffic {
-        let of_sinks: u64 = self.sinks.values().map(|seen| seen.read_bytes.load(Ordering::Relaxed)).sum();
-        let written = |(sink, seen): (&SinkKind, &Seen)| (*sink, seen.written_bytes.load(Ordering::Relaxed));
+        let of_sinks: u64 = self.sinks.values().map(|seen| seen.read.load(Ordering::Relaxed)).sum();
+        let written = |(sink, seen): (&SinkKind, &Seen)| (*sink, seen.written.load(Ordering::Relaxed));
         Traffic {
-            read_bytes: self.read_bytes.load(Ordering::Relaxed) + of_sinks,
-            log_bytes: self.log_bytes.load(Ordering::Relaxed),
+            read_bytes: self.read.load(Ordering::Relaxed) + of_sinks,
+            log_bytes: self.logged.load(Ordering::Relaxed),
             sink_bytes: self.sinks.iter().map(written).collect(),
         }
     }
@@ -193,6 +190,38 @@ impl Shared {
     }
 }
 
+/// Bytes that a strategy moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// Of rows and changes, read from the source.
+    pub read: u64,
+    /// Written to the log and the sinks.
+    pub written: u64,
+}
+
+/// Counts the bytes that a strategy moves.
+#[derive(Clone, Debug)]
+pub struct ByteCounter(Arc<Shared>);
+
+impl ByteCounter {
+    /// Those that were moved so far, the initial load included.
+    pub fn so_far(&self) -> Bytes {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let sinks = self.0.sinks.values();
+        Bytes {
+            read: load(&self.0.read) + sinks.clone().map(|seen| load(&seen.read)).sum::<u64>(),
+            written: load(&self.0.logged) + sinks.map(|seen| load(&seen.written)).sum::<u64>(),
+        }
+    }
+}
+
+impl Bytes {
+    /// What came since then.
+    pub fn since(self, before: Bytes) -> Bytes {
+        Bytes { read: self.read.saturating_sub(before.read), written: self.written.saturating_sub(before.written) }
+    }
+}
+
 /// One batch of a batch strategy: from its snapshot to its swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batch {
@@ -204,11 +233,64 @@ pub struct Batch {
     pub rows: u64,
 }
 
+/// When other processes could read what a sink showed.
+#[derive(Clone, Debug, Default)]
+pub enum Readable {
+    /// Never: it lived in this process.
+    #[default]
+    Never,
+    /// Whatever was visible.
+    WithPublish,
+    /// Each version that became durable in the sink's folder, and when, in order; the first is the initial load.
+    Durable(Vec<Publish>),
+}
+
+/// Records when versions of a sink become durable, whichever thread makes them so.
+#[derive(Debug)]
+pub(super) struct ReadableRecorder {
+    outside: Outside,
+    durable: Arc<Mutex<VisibilityRecorder>>,
+}
+
+impl ReadableRecorder {
+    /// From now on; what is durable already is so now.
+    pub(super) fn of<S: Sink>(sink: &mut S, setting: &Setting) -> ReadableRecorder {
+        let durable = Arc::new(Mutex::new(VisibilityRecorder::new()));
+        let (heard, clock, meter) = (Arc::clone(&durable), setting.clock.clone(), setting.meter.clone());
+        let hear = move |watermark| match &meter {
+            Some(meter) => meter.readable(clock.now(), watermark),
+            None => {
+                let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+                heard.published(clock.now(), watermark);
+            }
+        };
+        if sink.durable() > Lsn::ZERO {
+            hear(sink.durable());
+        }
+        sink.watch_durable(DurableWatch::new(hear));
+        ReadableRecorder { outside: sink.outside(), durable }
+    }
+
+    /// What was recorded.
+    pub(super) fn take(&self) -> Readable {
+        match self.outside {
+            Outside::Never => Readable::Never,
+            Outside::WithPublish => Readable::WithPublish,
+            Outside::OnceDurable => {
+                let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+                Readable::Durable(std::mem::take(&mut *durable).into_publishes())
+            }
+        }
+    }
+}
+
 /// What happened at one sink.
 #[derive(Clone, Debug, Default)]
 pub struct SinkOutcome {
     /// Every publish, in order; the first is the initial load.
     pub publishes: Vec<Publish>,
+    /// When other processes could read it.
+    pub readable: Readable,
     /// The stages of each commit group, for strategies that have them.
     pub stages: Vec<StageTimes>,
     /// Each batch, for strategies that work in batches.
@@ -238,8 +320,6 @@ pub struct Outcome {
     pub captures: Vec<CaptureTimes>,
     /// What the positions of its publishes are.
     pub positions: Positions,
-    /// When each commit that was captured took place, by the source's clock, and its changes; only where it is asked for.
-    pub commits: Vec<(Lsn, CommitTime, u64)>,
     /// The state that the sinks ended with, where it was asked for.
     pub last_state: Option<Arc<SourceSnapshot>>,
     /// The most bytes of its log that the database kept for the strategy, where it does.
@@ -260,7 +340,6 @@ impl Outcome {
         self.initial_rows += other.initial_rows;
         self.captures.extend(other.captures);
         self.positions = self.positions.merge(other.positions);
-        self.commits.extend(other.commits);
         self.last_state = self.last_state.or(other.last_state);
         self.retained_log_bytes = self.retained_log_bytes.max(other.retained_log_bytes);
         self
@@ -273,7 +352,7 @@ pub(super) fn in_batches<S: Sink>(
     shared: &Shared,
     setting: &Setting,
     begun: Moment,
-    (mut sink, mut recorder): (S, VisibilityRecorder),
+    (mut sink, mut recorder, readable): (S, VisibilityRecorder, ReadableRecorder),
     mut make: impl FnMut(&mut S, &mut VisibilityRecorder) -> Result<(Batch, u64), StrategyError>,
 ) -> Result<SinkOutcome, StrategyError> {
     let mut outcome = SinkOutcome::default();
@@ -297,13 +376,18 @@ pub(super) fn in_batches<S: Sink>(
             made => made?,
         };
         shared.set_visible(S::KIND, sink.visible());
+        shared.add_read(S::KIND, bytes);
+        shared.set_written(S::KIND, sink.counters().bytes_written);
         outcome.bytes_read += bytes;
         outcome.rows += batch.rows;
-        outcome.batches.push(batch);
-        shared.set_traffic(S::KIND, (outcome.bytes_read, sink.counters().bytes_written - written_before));
+        match &setting.meter {
+            Some(meter) => meter.batch(batch.published_at, batch.rows, batch.published_at.since(batch.taken_at)),
+            None => outcome.batches.push(batch),
+        }
     }
     outcome.bytes_written = sink.counters().bytes_written - written_before;
     outcome.publishes = recorder.into_publishes();
+    outcome.readable = readable.take();
     Ok(outcome)
 }
 
@@ -387,6 +471,11 @@ impl Running {
     /// Changes, or rows that moved, that were taken from the source so far; a strategy that reads whole states counts none.
     pub fn changes(&self) -> u64 {
         self.shared.changes.load(Ordering::Acquire)
+    }
+
+    /// Counts the bytes that are moved, also after the end.
+    pub fn byte_counter(&self) -> ByteCounter {
+        ByteCounter(Arc::clone(&self.shared))
     }
 
     /// CPU that the clients have spent so far on writing to the sinks themselves.

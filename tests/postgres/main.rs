@@ -7,6 +7,7 @@ mod follower;
 mod server;
 
 mod attach;
+mod attach_figures;
 mod certificates;
 mod connect;
 mod definitions;

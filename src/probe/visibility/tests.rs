@@ -168,3 +168,14 @@ fn any_history_agrees_with_the_definition() {
         assert_eq!(seen, brute_force(&commits(n), &publishes, &history), "seed {seed}");
     }
 }
+
+#[test]
+fn what_becomes_visible_is_readable_from_the_next_checkpoint_on() {
+    let moment = |ms: u64| Moment::ORIGIN.after(std::time::Duration::from_millis(ms));
+    let durable = |ms: u64| Publish { at: moment(ms), watermark: Lsn(9), delivered: None };
+    // Three checkpoints; the watermark says nothing here, as a cursor moves it past what it did not bring.
+    let durable = [durable(100), durable(200), durable(300)];
+    let visible = [Some(moment(50)), Some(moment(100)), Some(moment(101)), None, Some(moment(301))];
+    let readable = readable_after(&visible, &durable);
+    assert_eq!(readable, [Some(moment(100)), Some(moment(100)), Some(moment(200)), None, None]);
+}

@@ -77,6 +77,10 @@ fn row(listed: &Listed) -> Row {
         let mark = if stands == "equals the source" { String::new() } else { format!(" ({stands})") };
         format!("{} {}{mark}", case.name, age.map_or("-".to_owned(), say::seconds))
     });
+    let load = match run.config.is_foreign() {
+        true => "the load of others".to_owned(),
+        false => format!("{} rows, {}/s", say::count_tick(run.config.rows as f64), say::short(run.config.rate)),
+    };
     Row {
         head: Cell {
             text: run.run_id.clone(),
@@ -88,7 +92,7 @@ fn row(listed: &Listed) -> Row {
             Cell { class, badge: Some(badge), ..Cell::default() },
             Cell { drawing: Some(sparkline(&lines, &said)), ..Cell::default() },
             Cell { class: "words", ..Cell::text(ages.collect::<Vec<_>>().join(", ")) },
-            Cell::text(format!("{} rows, {}/s", say::count_tick(run.config.rows as f64), say::short(run.config.rate))),
+            Cell::text(load),
         ],
         group: false,
     }

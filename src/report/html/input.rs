@@ -17,7 +17,7 @@ mod shapes;
 
 pub use shapes::{
     BreakEven, ChangePoint, Check, Compared, Comparison, Control, Forecast, ForecastOf, History, HistoryPoint,
-    HistorySeries, MapCell, Model, Sweep, SweepCell,
+    HistorySeries, MapCell, Model, Sweep, SweepCell, SweepPoint,
 };
 
 use self::lines::lines;
@@ -38,7 +38,7 @@ pub enum Input {
     /// One run.
     Run(Box<RunResult>),
     /// A sweep over table size, change rate and interval.
-    Sweep(Sweep),
+    Sweep(Box<Sweep>),
     /// Two configurations or results against each other.
     Comparison(Box<Comparison>),
     /// Figures over many results.
@@ -122,7 +122,7 @@ fn parse(bytes: &[u8]) -> Result<Input, String> {
         check_version(&value, OTHERS_VERSION)?;
     }
     if schema.starts_with("freshbench.sweep") {
-        return serde_json::from_value(value).map(Input::Sweep).map_err(shape);
+        return serde_json::from_value(value).map(|sweep| Input::Sweep(Box::new(sweep))).map_err(shape);
     }
     if schema.starts_with("freshbench.comparison") {
         return serde_json::from_value(value).map(|comparison| Input::Comparison(Box::new(comparison))).map_err(shape);
@@ -135,11 +135,11 @@ fn parse(bytes: &[u8]) -> Result<Input, String> {
     })
 }
 
-/// A reader of version 1 would misread a later first number.
+/// A reader would misread a first number later than its own.
 fn check_version(value: &Value, known: &str) -> Result<(), String> {
     let version = value.get("schema_version").and_then(Value::as_str).unwrap_or("");
     let major = |version: &str| version.split('.').next().and_then(|first| first.parse::<u32>().ok());
-    if major(version) == major(known) {
+    if major(version).is_some() && major(version) <= major(known) {
         return Ok(());
     }
     Err(format!("has schema version {version:?}, and this freshbench reads {known}; use the version that wrote it"))

@@ -7,7 +7,7 @@ pub mod input;
 mod live;
 mod palette;
 #[cfg(test)]
-mod sample;
+pub(in crate::report) mod sample;
 mod say;
 mod section;
 
@@ -97,6 +97,14 @@ fn page(frame: &Frame<'_>, groups: &[Group]) -> String {
 /// What a run was, in a few facts.
 fn facts(run: &RunResult) -> Vec<String> {
     let config = &run.config;
+    if config.is_foreign() {
+        return vec![
+            format!("{} on {}", config.workload, config.source),
+            format!("{} measured", say::seconds_tick(config.duration_s)),
+            format!("{}, {} cores", run.env.cpu_model, run.env.cores),
+            run.started_at.clone(),
+        ];
+    }
     vec![
         format!("{} on {}", config.workload, config.source),
         format!("{} rows", count(config.rows as f64)),

@@ -10,6 +10,7 @@ pub fn metric(id: &str, value: f64) -> Metric {
         unit: "s".to_owned(),
         direction: Direction::Lower,
         value: Some(value),
+        absent: None,
         ci: Some([value * 0.99, value * 1.01]),
         n: 100,
         lower_bound: false,
@@ -35,7 +36,13 @@ fn case(name: &str, age_s: f64) -> Case {
         histograms: Vec::new(),
         timeseries: series,
         phases: Vec::new(),
-        validation: Validation { passed: true, equal: true, sinks: vec![sink], ..Validation::default() },
+        validation: Validation {
+            promise: "equality".to_owned(),
+            passed: true,
+            equal: true,
+            sinks: vec![sink],
+            ..Validation::default()
+        },
         divergence: Vec::new(),
         caveats: Vec::new(),
     }

@@ -1,30 +1,36 @@
 //! What an attach measured.
 
 use super::AttachPlan;
-use super::heartbeat::ClockOffset;
+use super::heartbeat::{ClockOffset, Drift};
+use super::source_changes::Counted;
 use crate::model::Moment;
 use crate::probe::{
-    Commit, Freshness, FreshnessInput, ProbeFigures, ProbeRecord, Role, Staleness, Usage, Window, visible_by_watermark,
+    BothFigures, BoundedFigures, Commit, FollowCounts, FollowFigures, ProbeFigures, ProbeRecord, Role, Staleness,
+    Usage, Window,
 };
 use crate::report::{Case, Config, Direction, Phase, Series, Validation};
 use crate::run::RunError;
-use crate::run::figures::{Sheet, histogram};
+use crate::run::figures::{Ages, NO_CHANGE, Sheet, age_figures, histogram, readable_figures};
 use crate::run::identity::{HASH_VERSION, Pipeline, Settings, attach_settings, config_hash};
 use crate::sink::SinkKind;
-use crate::strategy::{Outcome, Setting, StrategyKind};
+use crate::strategy::{Bytes, Outcome, Setting, SinkOutcome, StrategyKind};
 use std::time::Duration;
-
-const SERIES_POINTS: u32 = 200;
-/// The stream's times and the heartbeats' should agree; a median farther apart than this, and than the clocks allow, is told.
-const DISAGREEMENT_MAX: Duration = Duration::from_millis(5);
 
 pub(super) struct Attached<'a> {
     pub(super) plan: &'a AttachPlan,
     pub(super) offset: ClockOffset,
     pub(super) window: Window,
     pub(super) observed_until: Moment,
+    /// The same for readers in other processes.
+    pub(super) readable_until: Moment,
+    /// The server's count of changes, for strategies that see none.
+    pub(super) counted: Option<&'a Counted>,
+    /// What had been moved when the load, the catching up, the window, the fence and the end were over.
+    pub(super) moved: [Bytes; 5],
+    /// How far the server's clock moved against this machine's meanwhile, where that is known.
+    pub(super) drift: Option<Drift>,
     pub(super) outcome: &'a Outcome,
-    pub(super) beats: &'a [Commit],
+    pub(super) followed: &'a FollowFigures,
     pub(super) usage: &'a Usage,
     pub(super) server_cpu: Option<Duration>,
     /// Bytes that the server wrote to its log in the window.
@@ -38,32 +44,35 @@ impl Attached<'_> {
     pub(super) fn figures(&self, validation: &mut Validation) -> Result<(Case, Vec<String>), RunError> {
         let mut sheet = Sheet::default();
         let (mut warnings, mut histograms) = (Vec::new(), Vec::new());
-        let none = crate::strategy::SinkOutcome::default();
+        let none = SinkOutcome::default();
         let sink = self.outcome.sinks.get(&SinkKind::Warehouse).unwrap_or(&none);
-        let beats = self.freshness(self.beats, sink)?;
-        let streamed = self.streamed();
+        let followed = self.followed;
         sheet.sink = Some(SinkKind::Warehouse);
         // Of every commit where the stream tells its time, else of the heartbeats.
-        let by_stream = (!streamed.is_empty()).then(|| self.freshness(&streamed, sink)).transpose()?;
-        let (commits, freshness) = match &by_stream {
-            Some(freshness) => (streamed.as_slice(), freshness),
-            None => (self.beats, &beats),
-        };
-        sheet.quantiles("freshness.commit_lag", &freshness.lag.samples);
-        sheet.quantiles("freshness.heartbeat_lag", &beats.lag.samples);
-        histograms.extend(histogram("freshness.commit_lag", Some(SinkKind::Warehouse), &freshness.lag.histogram));
-        self.ages(&mut sheet, freshness);
-        self.lag_bytes(&mut sheet, commits, sink);
+        let BothFigures { inside, outside } = followed.stream.as_ref().unwrap_or(&followed.beats);
+        // Readers of the folder are in other processes: what they have comes first.
+        readable_figures(&mut sheet, Some((&outside.lag.sketch, Ages::from(&outside.age))));
+        sheet.quantiles("freshness.heartbeat_readable_lag", &followed.beats.outside.lag.sketch);
+        sheet.quantiles("freshness.commit_lag", &inside.lag.sketch);
+        sheet.quantiles("freshness.heartbeat_lag", &followed.beats.inside.lag.sketch);
+        for (id, lag) in [("freshness.readable_lag", &outside.lag), ("freshness.commit_lag", &inside.lag)] {
+            histograms.extend(histogram(id, Some(SinkKind::Warehouse), &lag.histogram));
+        }
+        age_figures(&mut sheet, ("freshness.age", "freshness.within_slo"), &Ages::from(&inside.age));
+        sheet.put("freshness.lost_commits", "count", Direction::Lower, Some(inside.lost as f64));
+        sheet.put("freshness.early_commits", "count", Direction::Neutral, Some(inside.early as f64));
+        sheet.put("freshness.largest_lead", "s", Direction::Neutral, Some(inside.largest_lead.as_secs_f64()));
+        lag_bytes(&mut sheet, inside);
         if let Some(reads) = self.reads {
-            self.read_figures(&mut sheet, reads, commits, validation);
+            self.read_figures(&mut sheet, reads, followed.kept.as_deref().unwrap_or_default(), validation);
         }
         self.consistency(&mut sheet, validation);
         sheet.sink = None;
         self.costs(&mut sheet, sink);
-        if by_stream.is_some() {
-            warnings.extend(self.disagreement(freshness, &beats));
+        if let Some(stream) = &followed.stream {
+            warnings.extend(self.drifted(&stream.inside));
         }
-        if beats.lag.samples.is_empty() {
+        if followed.beats.inside.lag.sketch.is_empty() {
             warnings.push("no heartbeat came through the window: it was too short".to_owned());
         }
         let case = Case {
@@ -71,7 +80,7 @@ impl Attached<'_> {
             sentence: String::new(),
             metrics: sheet.metrics,
             histograms,
-            timeseries: self.series(commits, freshness),
+            timeseries: self.series(inside),
             phases: self.phases(),
             validation: Validation::default(),
             divergence: Vec::new(),
@@ -80,66 +89,14 @@ impl Attached<'_> {
         Ok((case, warnings))
     }
 
-    fn freshness(&self, commits: &[Commit], sink: &crate::strategy::SinkOutcome) -> Result<Freshness, RunError> {
-        let visible = visible_by_watermark(commits, &sink.publishes).map_err(RunError::measuring)?;
-        let (window, observed_until) = (self.window, self.observed_until);
-        Ok(Freshness::of(&FreshnessInput { commits, visible: &visible, window, observed_until }))
-    }
-
-    /// The commits that the stream told of, at the moments of this machine's clock. Only the log tells true times.
-    fn streamed(&self) -> Vec<Commit> {
-        if self.plan.strategy != StrategyKind::CdcLog {
-            return Vec::new();
+    /// Transactions committed in the window, where the strategy sees them, and changes at the source, whatever was copied for
+    /// them: by the stream, or by the server's own count. `None` where nobody counted.
+    fn in_window(&self) -> (Option<u64>, Option<u64>) {
+        if let Some(counted) = self.counted {
+            return (None, counted.in_window(self.window));
         }
-        let commits = self.outcome.commits.iter().map(|&(lsn, time, _)| {
-            let committed = self.offset.moment(time);
-            Commit { lsn, committed, intended: committed }
-        });
-        commits.filter(|commit| commit.committed <= self.window.end).collect()
-    }
-
-    /// Transactions committed in the window and their changes; for batches none, and the rows that they brought.
-    fn in_window(&self, sink: &crate::strategy::SinkOutcome) -> (u64, u64) {
-        let batches = sink.batches.iter().filter(|batch| self.window.contains(batch.published_at));
-        let rows: u64 = batches.map(|batch| batch.rows).sum();
-        let inside =
-            self.outcome.commits.iter().filter(|&&(_, time, _)| self.window.contains(self.offset.moment(time)));
-        inside.fold((0, rows), |(count, sum), &(_, _, changes)| (count + 1, sum + changes))
-    }
-
-    fn ages(&self, sheet: &mut Sheet, freshness: &Freshness) {
-        let age = &freshness.age;
-        let named = [("mean", age.mean), ("p50", age.p50), ("p99", age.p99), ("max", age.max)];
-        for (name, value) in named {
-            let id = format!("freshness.age.{name}");
-            sheet.put(id, "s", Direction::Lower, Some(value.as_secs_f64()));
-        }
-        for (theta, share) in age.within_slo() {
-            let metric = sheet.put("freshness.within_slo", "ratio", Direction::Higher, Some(share));
-            metric.theta_s = Some(theta.as_secs_f64());
-        }
-        sheet.put("freshness.lost_commits", "count", Direction::Lower, Some(freshness.lost as f64));
-        sheet.put("freshness.early_commits", "count", Direction::Neutral, Some(freshness.early as f64));
-        sheet.put("freshness.largest_lead", "s", Direction::Neutral, Some(freshness.largest_lead.as_secs_f64()));
-    }
-
-    /// How far the watermark was behind the newest commit, in bytes of the log, at each publish.
-    fn lag_bytes(&self, sheet: &mut Sheet, commits: &[Commit], sink: &crate::strategy::SinkOutcome) {
-        let mut behind: Vec<u64> = Vec::new();
-        let mut newest = 0u64;
-        let mut coming = commits.iter().peekable();
-        for publish in sink.publishes.iter().filter(|publish| self.window.contains(publish.at)) {
-            while let Some(commit) = coming.next_if(|commit| commit.committed <= publish.at) {
-                newest = newest.max(commit.lsn.0);
-            }
-            behind.push(newest.saturating_sub(publish.watermark.0));
-        }
-        behind.sort_unstable();
-        let at = |q: f64| behind.get(((behind.len() as f64 - 1.0) * q).round().max(0.0) as usize).map(|&b| b as f64);
-        for (name, q) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
-            let id = format!("freshness.lag_bytes.{name}");
-            sheet.put(id, "bytes", Direction::Lower, at(q)).n = behind.len() as u64;
-        }
+        let counts = &self.followed.counts;
+        (Some(counts.transactions), Some(counts.changes))
     }
 
     fn read_figures(&self, sheet: &mut Sheet, reads: &ProbeRecord, commits: &[Commit], validation: &mut Validation) {
@@ -173,12 +130,17 @@ impl Attached<'_> {
         }
     }
 
-    fn costs(&self, sheet: &mut Sheet, sink: &crate::strategy::SinkOutcome) {
+    fn costs(&self, sheet: &mut Sheet, sink: &SinkOutcome) {
         let seconds = self.window.length().as_secs_f64().max(1e-9);
         // Of the window alone: a backlog that is drained is no throughput.
-        let (transactions, changes) = self.in_window(sink);
-        sheet.put("throughput.changes_per_s", "1/s", Direction::Higher, Some(changes as f64 / seconds)).n = changes;
-        if transactions > 0 {
+        let (transactions, changes) = self.in_window();
+        let rate = changes.map(|changes| changes as f64 / seconds);
+        let changes = changes.unwrap_or(0);
+        let metric = sheet.put("throughput.changes_per_s", "1/s", Direction::Higher, rate);
+        metric.n = changes;
+        metric.absent = rate.is_none().then(|| "the server did not tell its count of changes".to_owned());
+        self.copied(sheet);
+        if let Some(transactions) = transactions {
             let rate = transactions as f64 / seconds;
             sheet.put("throughput.transactions_per_s", "1/s", Direction::Higher, Some(rate)).n = transactions;
         }
@@ -186,8 +148,11 @@ impl Attached<'_> {
             + self.usage.cpu_of(Role::Log)
             + self.usage.cpu_of(Role::Apply)
             + self.usage.unattributed;
+        sheet.put("cost.cpu_cores", "cores", Direction::Lower, Some(follower.as_secs_f64() / seconds));
         let each = (changes > 0).then(|| follower.as_secs_f64() * 1000.0 / changes as f64);
-        sheet.put("cost.cpu_s_per_1k_changes", "s", Direction::Lower, each).n = changes;
+        let metric = sheet.put("cost.cpu_s_per_1k_changes", "s", Direction::Lower, each);
+        metric.n = changes;
+        metric.absent = each.is_none().then(|| NO_CHANGE.to_owned());
         let server = self.server_cpu.map(|cpu| cpu.as_secs_f64() / seconds);
         sheet.put("cost.server_cpu_share", "ratio", Direction::Lower, server);
         sheet.put("source.log_bytes_per_s", "1/s", Direction::Neutral, Some(self.log_bytes as f64 / seconds));
@@ -198,59 +163,85 @@ impl Attached<'_> {
         sheet.put("cost.peak_rss_bytes", "bytes", Direction::Lower, rss);
         sheet.put("source.clock_offset", "s", Direction::Neutral, Some(self.offset.us as f64 / 1e6));
         sheet.put("source.clock_offset_error", "s", Direction::Neutral, Some(self.offset.error_us as f64 / 1e6));
+        if let Some(drift) = self.drift {
+            let metric = sheet.put("source.clock_drift", "s", Direction::Neutral, Some(drift.s));
+            metric.ci = Some([drift.s - drift.error_s, drift.s + drift.error_s]);
+        }
     }
 
-    /// Whether the two reckonings of the lag are farther apart than the clocks explain.
-    fn disagreement(&self, streamed: &Freshness, beats: &Freshness) -> Option<String> {
-        let stream = streamed.lag.samples.quantile(0.5)?.value;
-        let beat = beats.lag.samples.quantile(0.5)?.value;
-        // The server takes a commit's time before it makes its log durable, which a client waits for.
-        let mut commits: Vec<Duration> = self.beats.iter().map(|beat| beat.committed.since(beat.intended)).collect();
-        commits.sort_unstable();
-        let commit = commits.get(commits.len() / 2).copied().unwrap_or_default();
-        let allowed = DISAGREEMENT_MAX + commit + Duration::from_micros(self.offset.error_us.unsigned_abs());
-        (stream.abs_diff(beat) > allowed).then(|| {
+    /// Rows that batches copied: work, but no change at the source. As of a run, per second of the batches themselves.
+    fn copied(&self, sheet: &mut Sheet) {
+        let FollowCounts { rows, busy, .. } = &self.followed.counts;
+        if !busy.is_zero() {
+            let rate = *rows as f64 / busy.as_secs_f64();
+            sheet.put("throughput.rows_per_s", "1/s", Direction::Higher, Some(rate)).n = *rows;
+        }
+    }
+
+    /// Whether the server's clock moved against this machine's, so that the stream's times are off by that. Only an interval that
+    /// excludes zero is evidence.
+    fn drifted(&self, streamed: &BoundedFigures) -> Option<String> {
+        let drift = self.drift?;
+        let median = streamed.lag.sketch.quantile(0.5)?.value.as_secs_f64();
+        drift.spoils(median).then(|| {
+            let (ms, error_ms) = (drift.s * 1e3, drift.error_s * 1e3);
             format!(
-                "the median lag is {stream:.1?} by the server's clock and {beat:.1?} by heartbeats on this one: the clocks \
-                 drift, or the two kinds of commits are treated differently"
+                "the server's clock moved by {ms:+.2} ms (+/- {error_ms:.2} ms) against this machine's while it was followed, and \
+                 commit lags are off by up to that: read freshness.heartbeat_lag, which is by one clock"
             )
         })
     }
 
     fn phases(&self) -> Vec<Phase> {
         let (begun, loaded) = self.loading;
-        let phase = |name: &str, from: Moment, until: Moment, rows: u64| Phase {
+        let [start, window, window_end, fence, end] = self.moved;
+        let phase = |name: &str, (from, until): (Moment, Moment), (before, after): (Bytes, Bytes)| Phase {
             name: name.to_owned(),
             start_s: from.since(begun).as_secs_f64(),
             duration_s: until.since(from).as_secs_f64(),
-            rows,
-            bytes_in: 0,
-            bytes_out: 0,
-            cpu_s: 0.0,
+            rows: None,
+            bytes_in: Some(after.since(before).read),
+            bytes_out: Some(after.since(before).written),
+            cpu_s: None,
         };
+        let mut load = phase("initial load", (begun, loaded), (Bytes::default(), start));
+        load.rows = Some(self.outcome.initial_rows);
         vec![
-            phase("initial load", begun, loaded, self.outcome.initial_rows),
-            phase("catch up with the load", loaded, self.window.start, 0),
-            phase("follow", self.window.start, self.window.end, 0),
-            phase("catch up to the fence", self.window.end, self.observed_until, 0),
+            load,
+            phase("catch up with the load", (loaded, self.window.start), (start, window)),
+            phase("follow", (self.window.start, self.window.end), (window, window_end)),
+            phase("catch up to the fence", (self.window.end, self.observed_until), (window_end, fence)),
+            phase("last checkpoint", (self.observed_until, self.readable_until), (fence, end)),
         ]
     }
 
-    fn series(&self, commits: &[Commit], freshness: &Freshness) -> Series {
-        let step = self.window.length() / SERIES_POINTS;
+    /// In steps that grew with the window, which had no end that was known.
+    fn series(&self, inside: &BoundedFigures) -> Series {
+        let (ages, sums) = (inside.age_series.clone(), self.followed.counts.series.clone());
+        let step = ages.step().max(sums.step());
+        let (ages, sums) = (ages.in_steps_of(step), sums.in_steps_of(step));
         let mut series = Series::default();
-        let mut committed: Vec<Moment> = commits.iter().map(|commit| commit.committed).collect();
-        committed.sort_unstable();
-        for point in 0..SERIES_POINTS {
-            let from = self.window.start.after(step * point);
-            let until = from.after(step);
+        for (place, age) in ages.values().iter().enumerate() {
+            let from = self.window.start.after(step * u32::try_from(place).unwrap_or(u32::MAX));
+            let until = from.after(step).min(self.window.end);
+            let changes = match self.counted {
+                Some(counted) => counted.between(from, until).map(|count| count as f64),
+                None => Some(sums.values().get(place).copied().unwrap_or_default()),
+            };
             series.t_s.push(from.since(self.window.start).as_secs_f64());
-            let age = freshness.age.curve.at(from).unwrap_or_default().as_secs_f64();
-            series.age_s.entry(SinkKind::Warehouse.name().to_owned()).or_default().push(age);
-            let count = committed.partition_point(|at| *at < until) - committed.partition_point(|at| *at < from);
-            series.changes_per_s.push(count as f64 / step.as_secs_f64().max(1e-9));
+            series.age_s.entry(SinkKind::Warehouse.name().to_owned()).or_default().push(*age);
+            series.changes_per_s.extend(changes.map(|count| count / until.since(from).as_secs_f64().max(1e-9)));
         }
         series
+    }
+}
+
+/// How far the watermark was behind the newest commit, in bytes of the log, at each publish.
+fn lag_bytes(sheet: &mut Sheet, inside: &BoundedFigures) {
+    for (name, q) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
+        let id = format!("freshness.lag_bytes.{name}");
+        let bytes = inside.behind_bytes.number(q).map(|bytes| bytes as f64);
+        sheet.put(id, "bytes", Direction::Lower, bytes).n = inside.behind_bytes.len();
     }
 }
 

@@ -14,6 +14,7 @@ mod folders;
 mod heartbeat;
 mod idle;
 mod probe;
+mod source_changes;
 
 pub use probe::EqualSums;
 
@@ -25,7 +26,7 @@ use crate::clock::Clock;
 use crate::live::Sample;
 use crate::model::Lsn;
 use crate::output::say;
-use crate::probe::{Meter, Prober, ProberOptions, ServerCpu, StallWatch, Window};
+use crate::probe::{FollowMeter, Meter, Prober, ProberOptions, ServerCpu, StallWatch, Window};
 use crate::report::{Case, RunResult, Validation, save_page, save_result};
 use crate::sink::{SinkKind, WarehouseReader};
 use crate::source::postgres::{
@@ -41,7 +42,9 @@ use figures::Attached;
 use folders::Folders;
 use heartbeat::{ClockOffset, Heart};
 use idle::Idle;
+use source_changes::SourceChanges;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -139,7 +142,8 @@ pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> 
     let folder = plan.out.clone().unwrap_or_else(|| Path::new("reports").join(&run_id));
     let clock = Clock::monotonic();
     let source = PgSource::adopt(&plan.server, tables(plan)?);
-    let setting = setting(plan, &source, &clock)?;
+    let offset = ClockOffset::estimate(&source, &clock)?;
+    let setting = setting(plan, &source, &clock, offset)?;
     require_room(plan, &setting)?;
     let mut folders = Folders::make(&plan.warehouse, &setting.folder, &folder)?;
     if plan.begin == Begin::Resumed {
@@ -150,7 +154,6 @@ pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> 
     let _hold = name.map(|name| PgHold::take(&plan.server, &name)).transpose()?;
     let env = environment(&setting.folder, &clock);
     let server = super::identity::postgres(&plan.server)?;
-    let offset = ClockOffset::estimate(&source, &clock)?;
     let name = plan.strategy.name();
     progress.begin(&format!("{name}: initial load"), 0);
     let followed = follow(plan, (&source, &setting), offset, (progress, stop), &mut folders);
@@ -172,7 +175,7 @@ pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> 
     };
     result.warnings.extend(warned);
     for case in &mut result.strategies {
-        case.sentence = crate::report::headline::sentence(case);
+        case.sentence = crate::report::headline::sentence(case, crate::report::headline::Readers::Outside);
     }
     if let Some(feed) = progress.live() {
         feed.saved(&result);
@@ -221,7 +224,7 @@ fn tables(plan: &AttachPlan) -> Result<Vec<PgTable>, RunError> {
     Ok(found)
 }
 
-fn setting(plan: &AttachPlan, source: &PgSource, clock: &Clock) -> Result<Setting, RunError> {
+fn setting(plan: &AttachPlan, source: &PgSource, clock: &Clock, offset: ClockOffset) -> Result<Setting, RunError> {
     let transforms = TransformSet::compile(source.catalog(), &[]).map_err(RunError::measuring)?;
     let folder = plan.warehouse.join("attach");
     let setting = Setting::new(source, transforms, &folder, clock).map_err(RunError::measuring)?;
@@ -239,6 +242,12 @@ fn setting(plan: &AttachPlan, source: &PgSource, clock: &Clock) -> Result<Settin
         cursor_columns,
         sinks: vec![SinkKind::Warehouse],
         attached: true,
+        // Only the log tells true times. Reads are judged by each commit, so those are kept then.
+        meter: Some(Arc::new(FollowMeter::new(
+            plan.strategy == StrategyKind::CdcLog,
+            plan.invariant.is_some(),
+            move |time| offset.moment(time),
+        ))),
         warehouse_at: Some(plan.warehouse.clone()),
         ..setting
     })
@@ -282,10 +291,16 @@ fn follow(
     };
     progress.end();
     let loaded = clock.now();
+    let counter = running.byte_counter();
+    let at_start = counter.so_far();
     let server = RecordSystem::from(source).with_worker(ServerCpu::of_worker)?;
     let meter = Meter::start(clock).map_err(RunError::measuring)?;
     let watch = StallWatch::start(clock).map_err(RunError::measuring)?;
-    let heart = Heart::start(source, clock)?;
+    let follower = setting.meter.as_ref().ok_or_else(|| RunError::measuring("there is no meter"))?;
+    let heart = Heart::start(source, clock, follower)?;
+    // The others see each change themselves.
+    let copies = matches!(kind, StrategyKind::FullRefresh | StrategyKind::Incremental);
+    let counting = copies.then(|| SourceChanges::start(source, clock)).transpose()?;
     let prober = prober(plan, setting, &running)?;
     folders.begun();
     // What was committed during the load is not what following is like.
@@ -301,13 +316,16 @@ fn follow(
     }
     let (before, server_before) = (meter.begin(), server.and_then(|server| server.so_far()));
     let log_before = log_end()?;
-    let start = clock.now();
+    let (start, at_window) = (clock.now(), counter.so_far());
+    follower.begin(start);
     let interrupted = wait(plan, (source, &running, clock, &heart), (progress, stop))?;
-    let end = clock.now();
+    let (end, at_window_end) = (clock.now(), counter.so_far());
+    follower.end(end);
     let usage = meter.usage_since(&before);
     let server_cpu = server.zip(server_before).and_then(|(server, before)| server.so_far()?.checked_sub(before));
+    let counted = counting.map(SourceChanges::stop);
     let log_bytes = log_end()?.0.saturating_sub(log_before.0);
-    let beats = heart.stop()?;
+    heart.stop()?;
     progress.begin(&format!("{}: catch up and compare", kind.name()), 0);
     let fenced = if interrupted { Ok(None) } else { fence(plan, (source, &running, clock), stop) };
     // Everything that was measured so far is of use, whatever becomes of the comparison.
@@ -322,7 +340,7 @@ fn follow(
     let interrupted = interrupted || stop.load(Ordering::Relaxed);
     let caught_up = drain(plan, (&running, goal, clock), stop);
     let interrupted = interrupted || stop.load(Ordering::Relaxed);
-    let observed_until = clock.now();
+    let (observed_until, at_fence) = (clock.now(), counter.so_far());
     let reads = prober.map(Prober::stop).transpose().map_err(RunError::measuring)?;
     let mut outcome = match running.finish() {
         Ok(outcome) => outcome,
@@ -335,7 +353,11 @@ fn follow(
             return Err(ending.with(kind, cause));
         }
     };
+    // The last checkpoint comes with the end.
+    let readable_until = clock.now();
+    let moved = [at_start, at_window, at_window_end, at_fence, counter.so_far()];
     meter.stop().map_err(RunError::measuring)?;
+    let drift = ClockOffset::estimate(source, clock).ok().map(|now| now.drift_since(&offset));
     let judged = Judged { plan, setting, source, promise };
     let compared = match unfenced {
         Some(cause) => Ok(judged.uncompared(format!("nothing was compared: {cause}"))),
@@ -360,13 +382,18 @@ fn follow(
     // Its locks would keep the triggers from being dropped.
     outcome.last_state = None;
     drop(guard);
+    let followed = follower.finish(observed_until, readable_until).map_err(RunError::measuring)?;
     let attached = Attached {
         plan,
         offset,
         window: Window { start, end },
         observed_until,
+        readable_until,
+        followed: &followed,
+        counted: counted.as_ref(),
+        moved,
+        drift,
         outcome: &outcome,
-        beats: &beats,
         usage: &usage,
         server_cpu,
         log_bytes,
@@ -377,16 +404,15 @@ fn follow(
     let stalls = watch.stop().map_err(RunError::measuring)?;
     let stalled = super::stalls::at_attach(&mut case, (kind.name(), &stalls), (attached.window, observed_until));
     warned.splice(0..0, stalled);
-    warned.extend(no_batch(kind, &mut case, (&outcome, attached.window)));
+    warned.extend(no_batch(kind, &mut case, (followed.counts.batches, attached.window)));
     warned.extend(heirs(source));
     case.validation = validation;
     Ok(Followed { case, warned, length: end.since(start), interrupted })
 }
 
 /// Takes the costs out of a case in whose window no batch became visible: what one costs is not in it. Says why.
-fn no_batch(kind: StrategyKind, case: &mut Case, (outcome, window): (&Outcome, Window)) -> Option<String> {
-    let mut batches = outcome.sinks.values().flat_map(|sink| &sink.batches);
-    if !kind.works_in_batches() || batches.any(|batch| window.contains(batch.published_at)) {
+fn no_batch(kind: StrategyKind, case: &mut Case, (batches, window): (u64, Window)) -> Option<String> {
+    if !kind.works_in_batches() || batches > 0 {
         return None;
     }
     for metric in case.metrics.iter_mut().filter(|metric| metric.id == "cost.cpu_s_per_1k_changes") {

@@ -7,7 +7,7 @@ use super::store::{Rules, Store};
 use super::{CacheError, CacheFill, CacheOptions, CacheReader, CacheStore};
 use crate::apply::edits::{CurrentRowError, CurrentRows, EditSet};
 use crate::model::{Catalog, KeyRef, Lsn, TableId, Value};
-use crate::sink::{Sink, SinkCounters, SinkError, SinkKind};
+use crate::sink::{DurableWatch, Outside, Sink, SinkCounters, SinkError, SinkKind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -192,6 +192,17 @@ impl Sink for Cache {
     fn visible(&self) -> Lsn {
         self.store.watermark()
     }
+
+    /// On a server an entry is there for all as soon as it is put.
+    fn outside(&self) -> Outside {
+        match *self.store {
+            Store::Memory(_) => Outside::Never,
+            #[cfg(feature = "redis")]
+            Store::Redis(_) => Outside::WithPublish,
+        }
+    }
+
+    fn watch_durable(&mut self, _: DurableWatch) {}
 
     fn durable(&self) -> Lsn {
         self.durable

@@ -122,12 +122,12 @@ impl SearchBulk {
         let current = Current { generation: self.generation.number, catalog: index.shape.catalog.clone() };
         let outcome = current.commit(&index.dir, &index.written);
         index.poison(outcome)?;
+        index.now_durable(through);
         let SearchBulk { generation, keys, rows, .. } = self;
         let mut old = std::mem::replace(&mut index.generation, generation);
         index.keys = keys.into_inner().unwrap_or_else(PoisonError::into_inner);
         index.reader.current.store(Arc::new(view));
         index.applied = through;
-        index.durable = through;
         index.ahead = false;
         index.counters.rows_upserted += rows.into_inner();
         index.counters.publishes += 1;

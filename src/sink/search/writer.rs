@@ -11,7 +11,7 @@ use super::staged::{Found, Staged};
 use super::{SearchError, SearchOptions, SearchReader};
 use crate::apply::edits::{CurrentRowError, CurrentRows, EditSet, TableEdits};
 use crate::model::{Catalog, KeyColumn, KeyRef, Lsn, TableId, Value};
-use crate::sink::{Sink, SinkCounters, SinkError, SinkKind};
+use crate::sink::{DurableWatch, Outside, Sink, SinkCounters, SinkError, SinkKind};
 use crate::storage::private;
 use std::fmt;
 use std::fs::File;
@@ -42,6 +42,8 @@ pub struct SearchIndex {
     pub(super) ahead: bool,
     pub(super) poisoned: bool,
     pub(super) counters: SinkCounters,
+    /// Hears of each version that is on the disk.
+    pub(super) watch: Option<DurableWatch>,
     /// Let go last, when nothing writes any more.
     _lock: File,
 }
@@ -120,6 +122,7 @@ impl SearchIndex {
             ahead: false,
             poisoned: false,
             counters: SinkCounters::default(),
+            watch: None,
             _lock: lock,
         })
     }
@@ -213,11 +216,18 @@ impl SearchIndex {
             let visible = self.reader.view().watermark();
             let outcome = self.generation.checkpoint(visible);
             self.poison(outcome)?;
-            self.durable = visible;
+            self.now_durable(visible);
             self.ahead = false;
             self.counters.checkpoints += 1;
         }
         Ok(self.durable)
+    }
+
+    pub(super) fn now_durable(&mut self, watermark: Lsn) {
+        self.durable = watermark;
+        if let Some(watch) = &self.watch {
+            watch.durable(watermark);
+        }
     }
 
     /// The kept values of a key's row as of the edits applied last, spread over the table's columns.
@@ -316,6 +326,14 @@ impl Sink for SearchIndex {
 
     fn visible(&self) -> Lsn {
         self.reader.view().watermark()
+    }
+
+    fn outside(&self) -> Outside {
+        Outside::OnceDurable
+    }
+
+    fn watch_durable(&mut self, watch: DurableWatch) {
+        self.watch = Some(watch);
     }
 
     fn durable(&self) -> Lsn {

@@ -12,6 +12,7 @@ use super::vectors::VectorFile;
 use super::version::Version;
 use super::versions::{self, Kept, vectors_of};
 use super::{WarehouseError, WarehouseOptions};
+use crate::sink::DurableWatch;
 use crate::storage::{Mistake, Storage};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +39,8 @@ pub(super) struct Durable {
     pub(super) bytes: BytesByKind,
     /// An earlier failure left it open what is on the disk.
     pub(super) poisoned: bool,
+    /// Hears of each version that is on the disk.
+    pub(super) watch: Option<DurableWatch>,
 }
 
 /// Bytes written, by kind.
@@ -125,6 +128,10 @@ impl Durable {
         // the version after. From the rename on their files are needed, also when its outcome is unknown.
         segments.values().for_each(|segment| segment.keep());
         self.bytes.manifests += manifest.commit(storage, dir, &self.written, keep)?;
+        // Before old files go, which readers of the new version need not wait for.
+        if let Some(watch) = &self.watch {
+            watch.durable(version.watermark);
+        }
         self.retire(manifest, segments);
         Ok(())
     }

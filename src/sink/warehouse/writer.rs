@@ -15,7 +15,7 @@ use super::versions::{self, Kept};
 use super::{WarehouseError, WarehouseOptions, WarehouseReader, open};
 use crate::apply::edits::{CurrentRowError, CurrentRows, EditSet};
 use crate::model::{Catalog, KeyRef, Lsn, TableId, Value};
-use crate::sink::{Bulk, Sink, SinkCounters, SinkError, SinkKind};
+use crate::sink::{Bulk, DurableWatch, Outside, Sink, SinkCounters, SinkError, SinkKind};
 use crate::storage::{Disk, Storage};
 use arc_swap::ArcSwap;
 use arrow_array::RecordBatch;
@@ -149,6 +149,7 @@ impl Warehouse {
             written: written.clone(),
             bytes: BytesByKind::default(),
             poisoned: false,
+            watch: None,
         };
         Ok(Warehouse {
             tables,
@@ -326,6 +327,14 @@ impl Sink for Warehouse {
 
     fn visible(&self) -> Lsn {
         self.reader.current.load().watermark
+    }
+
+    fn outside(&self) -> Outside {
+        Outside::OnceDurable
+    }
+
+    fn watch_durable(&mut self, watch: DurableWatch) {
+        self.lock_durable().watch = Some(watch);
     }
 
     fn durable(&self) -> Lsn {

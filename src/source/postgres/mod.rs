@@ -45,6 +45,7 @@ pub use health::{PgFinding, PgVerdict, examine};
 pub use hold::PgHold;
 pub use name::PgTableName;
 pub use options::{ChannelBinding, PgHost, PgOptions, SslMode, TargetSession, without_secret};
+pub use parameters::public_variables;
 pub use patience::{PgOpen, PgPatience, PgWatch};
 pub use places::Places;
 pub use reader::TableReader;

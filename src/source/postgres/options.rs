@@ -6,7 +6,7 @@
 //! PostgreSQL's documentation of libpq. What becomes of each parameter stands in `parameters`.
 
 use super::hosts::{self, PgPlace};
-use super::parameters::Taken;
+use super::parameters::{self, Taken};
 use super::patience::PgPatience;
 use super::reach::Reached;
 use super::secret::Secret;
@@ -267,17 +267,29 @@ fn keepalive(given: &Taken) -> Result<Keepalive, SourceError> {
     })
 }
 
-/// A URL's scheme, host and database, for command lines in results: neither role nor password nor parameter. Where a secret
-/// might be mistaken for the host, nothing of it.
+/// A URL without its password, for command lines in results: scheme, role, host, database, and those of its parameters that are
+/// known and no secret. Where a secret might be mistaken for something else, nothing of it.
 pub fn without_secret(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return "(not a URL)".to_owned() };
     let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if behind.contains('@') {
         return format!("{scheme}://(hidden)");
     }
-    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
-    let path = behind.split(['?', '#']).next().unwrap_or_default();
-    format!("{scheme}://{place}{path}")
+    let (role, place) = match authority.rsplit_once('@') {
+        Some((login, place)) => (login.split(':').next().filter(|role| !role.is_empty()), place),
+        None => (None, authority),
+    };
+    let role = role.map_or(String::new(), |role| format!("{role}@"));
+    let behind = behind.split('#').next().unwrap_or_default();
+    let (path, parameters) = behind.split_once('?').unwrap_or((behind, ""));
+    // By its name as it is written: one that is spelled in another way is left out.
+    let public = |pair: &&str| {
+        let name = pair.split('=').next().unwrap_or_default();
+        parameters::is_public(name)
+    };
+    let parameters: Vec<&str> = parameters.split('&').filter(public).collect();
+    let parameters = if parameters.is_empty() { String::new() } else { format!("?{}", parameters.join("&")) };
+    format!("{scheme}://{role}{place}{path}{parameters}")
 }
 
 /// About a URL that must not be repeated.

@@ -100,6 +100,20 @@ pub(super) fn is_known(name: &str) -> bool {
     !name.is_empty() && PARAMETERS.iter().any(|(known, ..)| *known == name)
 }
 
+/// What nobody but the server is to see.
+const SECRET: &[&str] = &["password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"];
+
+/// Whether a parameter of this name is known, and its value may be shown.
+pub(super) fn is_public(name: &str) -> bool {
+    is_known(name) && !SECRET.contains(&name)
+}
+
+/// The environment variables that say how a server is reached, but for passwords.
+pub fn public_variables() -> impl Iterator<Item = &'static str> {
+    let of_parameters = PARAMETERS.iter().filter(|(name, variable, _)| !variable.is_empty() && !SECRET.contains(name));
+    of_parameters.map(|(_, variable, _)| *variable).chain(["PGSERVICEFILE", "PGSYSCONFDIR"])
+}
+
 /// Parameters that are taken up, and for each where it was given: nothing for the connection string itself, else the
 /// variable or the service.
 #[derive(Debug, Default)]

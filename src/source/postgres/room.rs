@@ -24,7 +24,7 @@ pub struct PgNeeds {
 /// watches, the stream's own, and one to spare.
 const OF_LOAD: i64 = 6;
 /// Beside the readers of one that is read while following: heartbeat and counts too, or a cursor that changes its connection.
-const OF_REFRESH: i64 = 7;
+const OF_REFRESH: i64 = 8;
 /// While a stream is followed: who says that it is in use, heartbeat, counts, a look at the slot, the log's end, and a watch; at the end a snapshot of one reader.
 const FOLLOWING: i64 = 8;
 

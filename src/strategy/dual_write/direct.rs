@@ -5,7 +5,7 @@ use crate::clock::Clock;
 use crate::model::{ChangeBuf, ChangeRef, Key, Lsn, Moment, TableId, Transaction, ValueRef};
 use crate::probe::{Arrival, VisibilityRecorder};
 use crate::sink::{Sink, SinkKind};
-use crate::strategy::running::SinkOutcome;
+use crate::strategy::running::{ReadableRecorder, SinkOutcome};
 use crate::strategy::{Setting, StrategyError};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,8 +30,8 @@ pub(super) trait DirectSink: Send + Sync {
     /// The clients have ended: moves the watermark on to `goal`.
     fn complete(&self, goal: Lsn) -> Result<(), StrategyError>;
 
-    /// Bytes written to it since the initial load.
-    fn bytes_written(&self) -> u64;
+    /// Bytes written to it so far.
+    fn written(&self) -> u64;
 
     /// Hands over what was measured, once.
     fn finish(&self) -> Result<SinkOutcome, StrategyError>;
@@ -59,11 +59,17 @@ struct Applied<S> {
     newest: Lsn,
     outcome: SinkOutcome,
     recorder: VisibilityRecorder,
+    readable: ReadableRecorder,
     written_before: u64,
 }
 
 impl<S: Sink> Direct<S> {
-    pub(super) fn new(setting: &Setting, sink: S, versioned: bool, loaded: (Moment, Lsn)) -> Direct<S> {
+    pub(super) fn new(
+        setting: &Setting,
+        (sink, readable): (S, ReadableRecorder),
+        versioned: bool,
+        loaded: (Moment, Lsn),
+    ) -> Direct<S> {
         let mut recorder = VisibilityRecorder::new();
         recorder.published(loaded.0, loaded.1);
         let versions = versioned.then(HashMap::new);
@@ -72,7 +78,7 @@ impl<S: Sink> Direct<S> {
         let (newest, outcome) = (loaded.1, SinkOutcome::default());
         Direct {
             accepted: Mutex::new(Accepted { versions, ..Accepted::default() }),
-            applied: Mutex::new(Applied { sink, folder, newest, outcome, recorder, written_before }),
+            applied: Mutex::new(Applied { sink, folder, newest, outcome, recorder, readable, written_before }),
             collects: S::KIND == SinkKind::Search,
             clock: setting.clock.clone(),
         }
@@ -117,17 +123,17 @@ impl<S: Sink> DirectSink for Direct<S> {
         Ok(())
     }
 
-    fn bytes_written(&self) -> u64 {
-        let applied = self.applied();
-        applied.sink.counters().bytes_written - applied.written_before
+    fn written(&self) -> u64 {
+        self.applied().sink.counters().bytes_written
     }
 
     fn finish(&self) -> Result<SinkOutcome, StrategyError> {
-        let written = self.bytes_written();
+        let written = self.written();
         let mut applied = self.applied();
         let mut outcome = std::mem::take(&mut applied.outcome);
-        outcome.bytes_written = written;
+        outcome.bytes_written = written - applied.written_before;
         outcome.publishes = std::mem::take(&mut applied.recorder).into_publishes();
+        outcome.readable = applied.readable.take();
         Ok(outcome)
     }
 }

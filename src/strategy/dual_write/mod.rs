@@ -14,7 +14,7 @@ pub(super) use rows::written_rows;
 pub use schedule::{Interleaved, Schedule, Step, interleave, simulate};
 
 use super::load::load_tables;
-use super::running::{Applications, Outcome, Running, Shared};
+use super::running::{Applications, Outcome, ReadableRecorder, Running, Shared};
 use super::sinks::{ForEachSink, SinkReaders, Sinks};
 use super::{Setting, StrategyError};
 use crate::capture::SourceSnapshot;
@@ -65,6 +65,8 @@ struct Ready {
     direct: Vec<Arc<dyn DirectSink>>,
     readers: SinkReaders,
     initial_rows: u64,
+    /// Bytes read for each sink, and written to it.
+    read: Vec<(SinkKind, u64, u64)>,
 }
 
 /// Loads every sink from one snapshot. With `versioned`, a sink refuses a write that is older than what it has for the key.
@@ -77,12 +79,13 @@ fn ready(setting: &Setting, versioned: bool) -> Result<Ready, StrategyError> {
     let snapshot = SourceSnapshot::begin(&setting.source, setting.pool.current_num_threads(), &setting.clock)?;
     // Nobody writes yet, so the state is that of the marker; and the application knows commits by their numbers alone.
     let snapshot = snapshot.reckoned(marker.number);
-    let mut loading = Loading { setting: &setting, snapshot, versioned, direct: Vec::new(), initial_rows: 0 };
+    let mut loading =
+        Loading { setting: &setting, snapshot, versioned, direct: Vec::new(), initial_rows: 0, read: Vec::new() };
     sinks.each(&mut loading)?;
-    let Loading { mut direct, initial_rows, .. } = loading;
+    let Loading { mut direct, initial_rows, read, .. } = loading;
     let place = |kind: SinkKind| setting.sinks.iter().position(|&other| other == kind);
     direct.sort_by_key(|sink| place(sink.kind()));
-    Ok(Ready { direct, readers, initial_rows })
+    Ok(Ready { direct, readers, initial_rows, read })
 }
 
 struct Loading<'a> {
@@ -91,20 +94,29 @@ struct Loading<'a> {
     versioned: bool,
     direct: Vec<Arc<dyn DirectSink>>,
     initial_rows: u64,
+    /// Bytes read for each sink, and written to it.
+    read: Vec<(SinkKind, u64, u64)>,
 }
 
 impl ForEachSink for Loading<'_> {
     fn sink<S: Sink>(&mut self, mut sink: S) -> Result<(), StrategyError> {
-        self.initial_rows += load_tables(self.setting, &self.snapshot, &mut sink)?.rows;
-        let at = self.setting.clock.now();
-        self.direct.push(Arc::new(Direct::new(self.setting, sink, self.versioned, (at, self.snapshot.position()))));
+        let readable = ReadableRecorder::of(&mut sink, self.setting);
+        let moved = load_tables(self.setting, &self.snapshot, &mut sink)?;
+        self.initial_rows += moved.rows;
+        self.read.push((S::KIND, moved.bytes, sink.counters().bytes_written));
+        let loaded = (self.setting.clock.now(), self.snapshot.position());
+        self.direct.push(Arc::new(Direct::new(self.setting, (sink, readable), self.versioned, loaded)));
         Ok(())
     }
 }
 
 pub(super) fn start(setting: &Setting, versioned: bool) -> Result<Running, StrategyError> {
-    let Ready { direct, readers, initial_rows } = ready(setting, versioned)?;
+    let Ready { direct, readers, initial_rows, read } = ready(setting, versioned)?;
     let shared = Shared::new(setting);
+    for (sink, bytes, written) in read {
+        shared.add_read(sink, bytes);
+        shared.set_written(sink, written);
+    }
     let mut running = Running::new(readers, Arc::clone(&shared));
     let faults = Faults::default();
     for (place, sink) in direct.iter().enumerate() {
@@ -138,17 +150,17 @@ fn serve(shared: &Shared, setting: &Setting, sink: &dyn DirectSink) -> Result<()
         let ends = shared.goal_is_set();
         shared.wait_while_held(sink.kind());
         sink.flush()?;
-        shared.set_traffic(sink.kind(), (0, sink.bytes_written()));
         if ends {
             sink.complete(shared.goal())?;
+            shared.set_written(sink.kind(), sink.written());
             shared.set_visible(sink.kind(), shared.goal());
             return Ok(());
         }
         if clock.now() >= checkpoint_due {
             setting.pool.install(|| sink.checkpoint())?;
-            shared.set_traffic(sink.kind(), (0, sink.bytes_written()));
             checkpoint_due = clock.now().after(setting.checkpoint_interval);
         }
+        shared.set_written(sink.kind(), sink.written());
         due = clock.now().after(interval);
     }
 }

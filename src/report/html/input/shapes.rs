@@ -11,6 +11,8 @@ pub struct Sweep {
     pub target_p99_s: Vec<f64>,
     /// What was measured or computed.
     pub cells: Vec<SweepCell>,
+    /// Every run, as it was.
+    pub runs: Vec<SweepPoint>,
     /// The cheapest for each target.
     pub map: Vec<MapCell>,
     /// Where a change stream costs as much as a full refresh.
@@ -25,6 +27,24 @@ pub struct Sweep {
     pub command: Option<String>,
     /// What a reader must know.
     pub warnings: Vec<String>,
+}
+
+/// One measured run of a sweep.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct SweepPoint {
+    /// Which.
+    pub strategy: String,
+    /// Rows of the main table.
+    pub rows: f64,
+    /// Changes a second, as they were.
+    pub change_rate: f64,
+    /// The interval it was run with.
+    pub interval_s: f64,
+    /// CPU seconds a second.
+    pub cost_cpu_s_per_s: Option<f64>,
+    /// p99 of the commit lag, in seconds.
+    pub freshness_p99_s: Option<f64>,
 }
 
 /// A fitted line.

@@ -4,7 +4,7 @@ use super::section;
 use crate::report::headline::{bytes, count};
 use crate::report::html::block::{Block, Row, Section, Table};
 use crate::report::html::say;
-use crate::report::result::RunResult;
+use crate::report::result::{Config, RunResult};
 
 fn terms(pairs: &[(&str, String)]) -> Block {
     let known = pairs.iter().filter(|(_, value)| !value.is_empty());
@@ -33,7 +33,30 @@ fn environment(run: &RunResult) -> Block {
 
 fn configuration(run: &RunResult) -> Block {
     let config = &run.config;
-    terms(&[
+    let said = if config.is_foreign() { of_attach(config) } else { of_workload(config) };
+    let mut terms: Vec<(&str, String)> = said;
+    terms.extend([
+        ("durability", config.durability.clone()),
+        ("configuration", config.hash.clone()),
+        ("run it again", config.command.clone()),
+    ]);
+    self::terms(&terms)
+}
+
+/// Where the transactions are somebody else's there is no seed, no client and no rate to tell.
+fn of_attach(config: &Config) -> Vec<(&'static str, String)> {
+    vec![
+        ("followed", config.workload.clone()),
+        ("record system", config.source.clone()),
+        ("load", "the transactions of others, whatever they were".to_owned()),
+        ("measured", say::seconds_tick(config.duration_s)),
+        ("batches of full-refresh and incremental every", say::seconds_tick(config.batch_interval_s)),
+        ("sinks", config.sinks.join(", ")),
+    ]
+}
+
+fn of_workload(config: &Config) -> Vec<(&'static str, String)> {
+    vec![
         ("workload", format!("{}, seed {}, stream {}", config.workload, config.seed, config.stream_digest)),
         (
             "record system",
@@ -69,10 +92,7 @@ fn configuration(run: &RunResult) -> Block {
                 config.crash_rate
             ),
         ),
-        ("durability", config.durability.clone()),
-        ("configuration", config.hash.clone()),
-        ("run it again", config.command.clone()),
-    ])
+    ]
 }
 
 fn phases(run: &RunResult) -> Table {
@@ -80,15 +100,22 @@ fn phases(run: &RunResult) -> Table {
     for case in &run.strategies {
         rows.push(Row::group(case.name.clone()));
         rows.extend(case.phases.iter().map(|phase| {
-            let some = |number: u64| if number == 0 { "-".to_owned() } else { count(number as f64) };
-            let cpu = if phase.cpu_s > 0.0 { say::seconds(phase.cpu_s) } else { "-".to_owned() };
+            let none = || "-".to_owned();
+            let size = |bytes: Option<u64>| bytes.map_or_else(none, |b| crate::report::headline::bytes(b as f64));
             Row::of(
                 phase.name.clone(),
-                [say::seconds(phase.start_s), say::seconds(phase.duration_s), some(phase.rows), cpu],
+                [
+                    say::seconds(phase.start_s),
+                    say::seconds(phase.duration_s),
+                    phase.rows.map_or_else(none, |rows| count(rows as f64)),
+                    size(phase.bytes_in),
+                    size(phase.bytes_out),
+                    phase.cpu_s.map_or_else(none, say::seconds),
+                ],
             )
         }));
     }
-    Table::of("Stretches of work", &["", "from", "length", "rows", "CPU"], rows)
+    Table::of("Stretches of work", &["", "from", "length", "rows", "bytes read", "bytes written", "CPU"], rows)
 }
 
 /// Every figure of a run, so that none is only in a chart.
@@ -139,6 +166,10 @@ pub fn definitions() -> Section {
             "From the instant at which a client hears that its commit is done until a read at the sink would show it. Of every commit of the measured window. One that is not visible when the run ends counts in the tail with the time it was watched, and the figure is marked >.",
         ),
         (
+            "readable by others",
+            "From the same instant until another process that opens the sink's folder, or asks its server, would see the commit: the end of the checkpoint that brought it there, durably. The last checkpoint comes with the end of the run. A cache in the process can't be read from outside.",
+        ),
+        (
             "age",
             "At an instant: 0 if nothing committed is missing at the sink, else the time since the oldest missing commit. Exact, from events; means and quantiles are weighted by time. A full refresh every P that takes D has the mean age D + P/2.",
         ),
@@ -147,7 +178,7 @@ pub fn definitions() -> Section {
         ("backlog", "Commits that the source has acknowledged and the slowest sink does not show yet."),
         (
             "CPU of following",
-            "CPU time of the threads that capture, move and apply, and of clients while they write to sinks themselves, for 1,000 changed rows. What triggers cost is in the CPU of the source. Like bytes per change it is taken over whole intervals between batches or checkpoints, at the end of the measured time (cost.measured_time); where not even one fits, it is not given.",
+            "CPU time of the threads that capture, move and apply, and of clients while they write to sinks themselves, for 1,000 rows changed at the source (not rows copied), and in cores: CPU seconds a second. What triggers cost is in the CPU of the source. Like bytes per change it is taken over whole intervals between batches or checkpoints, at the end of the measured time (cost.measured_time); where not even one fits, it is not given.",
         ),
         (
             "throughput",

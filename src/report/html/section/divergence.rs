@@ -6,6 +6,7 @@ use crate::report::html::chart::{Anchor, Svg, Width};
 use crate::report::html::palette::color_of;
 use crate::report::html::say;
 use crate::report::result::{Case, RunResult};
+use crate::report::standing::Standing;
 
 /// Examples that are told of each strategy and sink.
 const EXAMPLES: usize = 2;
@@ -25,7 +26,11 @@ fn rows(run: &RunResult) -> Table {
             let mut cells: Vec<Cell> =
                 counts.iter().map(|count| Cell::text(say::in_unit(*count as f64, "rows"))).collect();
             let differs = counts.iter().skip(1).any(|count| *count > 0);
-            let badge = if differs { ("differs", "differs") } else { ("good", "equal") };
+            let badge = match Standing::of(case) {
+                _ if differs => ("differs", "differs"),
+                Standing::EqualThisTime { .. } => ("differs", "equal at the end"),
+                _ => ("good", "equal"),
+            };
             cells.push(Cell { class: badge.0, badge: Some(badge.1), ..Cell::default() });
             rows.push(Row { head: Cell::text(format!("{}, {}", case.name, in_full(sink))), cells, group: false });
         }

@@ -46,20 +46,26 @@ fn spectrum(histogram: &Histogram, censored: u64) -> (Vec<Point>, Vec<Point>) {
     (seen, at_least)
 }
 
-fn decoded(case: &Case, sink: &str) -> Option<(Histogram, u64)> {
-    let hist = case.histograms.iter().find(|h| h.id == "freshness.commit_lag" && h.sink.as_deref() == Some(sink))?;
+/// A distribution of lags: its title, and its histogram's id.
+type Lag = (&'static str, &'static str);
+
+const INSIDE: Lag = ("Commit lag", "freshness.commit_lag");
+const OUTSIDE: Lag = ("Until others can read it", "freshness.readable_lag");
+
+fn decoded(case: &Case, id: &str, sink: &str) -> Option<(Histogram, u64)> {
+    let hist = case.histograms.iter().find(|h| h.id == id && h.sink.as_deref() == Some(sink))?;
     // A histogram that can't be read leaves a gap in this chart; its quantiles are among the figures.
     let histogram = Histogram::decode(&hist.data).ok().filter(|histogram| !histogram.is_empty())?;
     Some((histogram, hist.censored))
 }
 
-fn spectrum_figure(cases: &[&Case], sink: &str, prefix: &str) -> Option<Figure> {
+fn spectrum_figure(cases: &[&Case], lag: Lag, sink: &str, prefix: &str) -> Option<Figure> {
     let mut series = Vec::new();
     let mut most = 1.0f64;
     let mut columns = Vec::new();
     let mut head = vec!["percentile"];
     for case in cases {
-        let Some((histogram, censored)) = decoded(case, sink) else { continue };
+        let Some((histogram, censored)) = decoded(case, lag.1, sink) else { continue };
         most = most.max((histogram.len() as f64).log10());
         let (seen, at_least) = spectrum(&histogram, censored);
         let color = color_of(&case.name);
@@ -80,7 +86,7 @@ fn spectrum_figure(cases: &[&Case], sink: &str, prefix: &str) -> Option<Figure> 
         return None;
     }
     let lags = || series.iter().flat_map(|series| series.points.iter().map(|point| point.y));
-    let title = format!("Commit lag: {}", in_full(sink));
+    let title = format!("{}: {}", lag.0, in_full(sink));
     let table = Table::of(title.clone(), &head, rows_over(TABLE.map(percentile).to_vec(), &columns));
     let said = head.iter().skip(1).zip(&columns).map(|(name, column)| {
         let at = |n: usize| column.get(n).map_or("-", String::as_str);
@@ -100,8 +106,13 @@ fn spectrum_figure(cases: &[&Case], sink: &str, prefix: &str) -> Option<Figure> 
         pointing: Pointing::Column,
         height: 300.0,
     };
-    let mut figure =
-        super::figure(format!("{prefix}lag-{}", id_of(sink)), title, "", vec![View::plot("", &plot)], table);
+    let mut figure = super::figure(
+        format!("{prefix}{}-{}", if lag == INSIDE { "lag" } else { "readable" }, id_of(sink)),
+        title,
+        "",
+        vec![View::plot("", &plot)],
+        table,
+    );
     figure.legend = legend(cases);
     Some(figure)
 }
@@ -153,13 +164,16 @@ fn slo_figure(cases: &[&Case], sink: &str, prefix: &str) -> Option<Figure> {
 pub fn lag(run: &RunResult, prefix: &str) -> Section {
     let cases = followers(run);
     let mut blocks = vec![Block::Text(
-        "Commit lag: from the acknowledgement of a commit until a read at the sink would show it, of every commit of the window. \
+        "Commit lag: from the acknowledgement of a commit until a read in this process would show it, of every commit of the window; \
+         readers in other processes wait for the checkpoint that brings it into the folder. \
          To the right each step is a nine more: nine in ten, 99 in a hundred. Dotted: not visible when the run ended, so known \
          only to be at least so long."
             .to_owned(),
     )];
     for sink in sinks(run) {
-        let figures = [spectrum_figure(&cases, sink, prefix), slo_figure(&cases, sink, prefix)];
+        let order = if run.config.is_foreign() { [OUTSIDE, INSIDE] } else { [INSIDE, OUTSIDE] };
+        let [first, second] = order.map(|lag| spectrum_figure(&cases, lag, sink, prefix));
+        let figures = [first, second, slo_figure(&cases, sink, prefix)];
         blocks.extend(figures.into_iter().flatten().map(|figure| Block::Figure(Box::new(figure))));
     }
     section(prefix, "lag", "Lag", "Commit lag, and time within an objective", blocks)

@@ -63,6 +63,11 @@ fn side_by_side(runs: &[&RunResult]) -> Table {
     Table { caption: "Below a figure: its interval".to_owned(), head, rows, class: "score" }
 }
 
+/// What somebody else offers nobody knows.
+fn offered(run: &RunResult, said: String) -> String {
+    if run.config.is_foreign() { "-".to_owned() } else { said }
+}
+
 /// What is not the same in all runs: a difference in a figure may come from there.
 fn differences(runs: &[&RunResult]) -> Option<Table> {
     type Pick = fn(&RunResult) -> String;
@@ -70,8 +75,8 @@ fn differences(runs: &[&RunResult]) -> Option<Table> {
         ("configuration", |run| run.config.hash.chars().take(12).collect()),
         ("stream", |run| run.config.stream_digest.chars().take(12).collect()),
         ("workload", |run| run.config.workload.clone()),
-        ("rows", |run| say::in_unit(run.config.rows as f64, "rows")),
-        ("transactions/s offered", |run| say::short(run.config.rate)),
+        ("rows", |run| offered(run, say::in_unit(run.config.rows as f64, "rows"))),
+        ("transactions/s offered", |run| offered(run, say::short(run.config.rate))),
         ("batches every", |run| say::seconds_tick(run.config.batch_interval_s)),
         ("record system", |run| run.config.source.clone()),
         ("processor", |run| format!("{}, {} cores", run.env.cpu_model, run.env.cores)),

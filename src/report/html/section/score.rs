@@ -4,6 +4,7 @@ use super::{counts, followers, in_full, interval, section, sinks};
 use crate::report::html::block::{Block, Cell, Row, Section, Table};
 use crate::report::html::say;
 use crate::report::result::{Case, Direction, Metric, RunResult};
+use crate::report::standing::Standing;
 
 /// A row of the card: its label, the figure's id, the objective of a share, and how it is said.
 type Figure = (&'static str, &'static str, Option<f64>, fn(f64) -> String);
@@ -17,6 +18,10 @@ const AT_SINKS: &[Figure] = &[
     ("commit lag, p99", "freshness.commit_lag.p99", None, say::seconds),
     ("commit lag, max", "freshness.commit_lag.max", None, say::seconds),
     ("time within 1 s", "freshness.within_slo", Some(1.0), say::percent),
+    ("readable by others, p50", "freshness.readable_lag.p50", None, say::seconds),
+    ("readable by others, p99", "freshness.readable_lag.p99", None, say::seconds),
+    ("readable by others, max", "freshness.readable_lag.max", None, say::seconds),
+    ("age of what others read, mean", "freshness.readable_age.mean", None, say::seconds),
     ("staleness of a query, p50", "freshness.query_staleness.p50", None, say::seconds),
     ("stale reads, share of hits", "cache.stale_read_share", None, say::percent),
     ("torn or broken reads per 1,000", "consistency.torn_reads", None, say::short),
@@ -25,6 +30,7 @@ const AT_SINKS: &[Figure] = &[
 
 /// Of the whole.
 const OF_ALL: &[Figure] = &[
+    ("CPU of following, cores", "cost.cpu_cores", None, say::short),
     ("CPU of following, 1,000 changes", "cost.cpu_s_per_1k_changes", None, say::seconds),
     ("source commit p99, against the control run", "cost.source_overhead", None, say::times),
     ("CPU of the source, 1,000 changes", "cost.source_cpu_s_per_1k_changes", None, say::seconds),
@@ -40,9 +46,8 @@ fn find<'a>(case: &'a Case, figure: &Figure, sink: Option<&str>) -> Option<&'a M
     case.metrics.iter().find(same)
 }
 
-/// Only a strategy whose sinks all equal the source can be the best at anything: being fast with wrong rows is no merit.
 fn may_be_best(case: &Case) -> bool {
-    counts(case) && case.validation.equal
+    Standing::of(case).may_be_best()
 }
 
 /// Whether `a` is better than `b`.
@@ -108,8 +113,13 @@ fn rows(cases: &[&Case], figures: &[Figure], sink: Option<&str>) -> Vec<Row> {
 pub fn card(run: &RunResult) -> Table {
     let cases = followers(run);
     let mut all = Vec::new();
+    let mut figures = AT_SINKS.to_vec();
+    if run.config.is_foreign() {
+        // Its readers are in other processes.
+        figures.sort_by_key(|figure| !figure.1.contains(".readable_"));
+    }
     for sink in sinks(run) {
-        let at_sink = rows(&cases, AT_SINKS, Some(sink));
+        let at_sink = rows(&cases, &figures, Some(sink));
         if !at_sink.is_empty() {
             all.push(Row::group(format!("Freshness: {}", in_full(sink))));
             all.extend(at_sink);
@@ -118,11 +128,12 @@ pub fn card(run: &RunResult) -> Table {
     all.push(Row::group("Cost"));
     all.extend(rows(&cases, OF_ALL, None));
     let mut head = vec![String::new()];
-    head.extend(cases.iter().map(|case| match (case.validation.passed, case.validation.equal) {
-        (false, _) => format!("{} (failed)", case.name),
-        (true, false) if case.validation.is_partial() => format!("{} (changed rows only)", case.name),
-        (true, false) => format!("{} (differs)", case.name),
-        (true, true) => case.name.clone(),
+    head.extend(cases.iter().map(|case| match Standing::of(case) {
+        Standing::Failed => format!("{} (failed)", case.name),
+        Standing::Differs => format!("{} (differs)", case.name),
+        Standing::Partial => format!("{} (changed rows only)", case.name),
+        Standing::EqualThisTime { .. } => format!("{} (equal this time)", case.name),
+        Standing::Alone | Standing::Equal => case.name.clone(),
     }));
     Table { caption: caption(run), head, rows: all, class: "score" }
 }
@@ -134,7 +145,8 @@ fn caption(run: &RunResult) -> String {
         "Below a figure: its 95 % interval, where one can be given.".to_owned()
     };
     let left_out = followers(run).iter().any(|case| !may_be_best(case));
-    let left_out = if left_out { " Only strategies whose sinks equal the source can be best." } else { "" };
+    let left_out =
+        if left_out { " Only strategies that promise equality and kept it all along can be best." } else { "" };
     format!("{ranges} \u{201c}As good\u{201d}: the interval meets that of the best.{left_out}")
 }
 

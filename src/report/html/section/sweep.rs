@@ -3,7 +3,7 @@
 use super::section;
 use crate::report::html::block::{Block, Figure, Row, Section, Table, View};
 use crate::report::html::chart::{Axis, Grid, GridCell, Plot, Point, Pointing, Scale, Series, Style};
-use crate::report::html::input::{MapCell, Sweep, SweepCell};
+use crate::report::html::input::{MapCell, Sweep, SweepPoint};
 use crate::report::html::palette::{color_of, nth_color};
 use crate::report::html::say;
 
@@ -153,24 +153,42 @@ fn break_even_figure(sweep: &Sweep) -> Option<Figure> {
     Some(figure)
 }
 
-/// Every point of the sweep, freshness against cost, an interval beside those that have one.
-fn points_figure(sweep: &Sweep) -> Option<Figure> {
-    // A stream stands in the file once for each interval that it is held against.
-    let mut points: Vec<(&SweepCell, f64, f64)> = Vec::new();
+/// The runs of a sweep; of older files, which name none, the cells that were measured.
+fn points(sweep: &Sweep) -> Vec<SweepPoint> {
+    if !sweep.runs.is_empty() {
+        return sweep.runs.clone();
+    }
+    let mut points: Vec<SweepPoint> = Vec::new();
     for cell in sweep.cells.iter().filter(|cell| cell.measured) {
-        let (Some(cost), Some(p99)) = (cell.cost_cpu_s_per_s, cell.freshness_p99_s) else { continue };
-        let same = |other: &&(&SweepCell, f64, f64)| {
-            (&other.0.strategy, other.0.rows, other.0.change_rate) == (&cell.strategy, cell.rows, cell.change_rate)
-                && (other.1, other.2) == (cost, p99)
+        let point = SweepPoint {
+            strategy: cell.strategy.clone(),
+            rows: cell.rows,
+            change_rate: cell.change_rate,
+            interval_s: cell.interval_s.unwrap_or_default(),
+            cost_cpu_s_per_s: cell.cost_cpu_s_per_s,
+            freshness_p99_s: cell.freshness_p99_s,
         };
-        if !points.iter().any(|other| same(&other)) {
-            points.push((cell, cost, p99));
+        // A stream stands in the file once for each interval that it is held against.
+        let same = |other: &SweepPoint| {
+            (&other.strategy, other.rows, other.change_rate) == (&point.strategy, point.rows, point.change_rate)
+                && (other.cost_cpu_s_per_s, other.freshness_p99_s) == (point.cost_cpu_s_per_s, point.freshness_p99_s)
+        };
+        if !points.iter().any(same) {
+            points.push(point);
         }
     }
-    let interval = |cell: &SweepCell| own_interval(Some(&cell.strategy), cell.interval_s);
+    points
+}
+
+/// Every point of the sweep, freshness against cost, an interval beside those that have one.
+fn points_figure(sweep: &Sweep) -> Option<Figure> {
+    let measured = points(sweep);
+    let points: Vec<(&SweepPoint, f64, f64)> =
+        measured.iter().filter_map(|run| Some((run, run.cost_cpu_s_per_s?, run.freshness_p99_s?))).collect();
+    let interval = |cell: &SweepPoint| own_interval(Some(&cell.strategy), Some(cell.interval_s));
     let known = || points.iter().copied();
     known().next()?;
-    let told = |cell: &SweepCell, cost: f64, p99: f64| {
+    let told = |cell: &SweepPoint, cost: f64, p99: f64| {
         let (rows, rate) = (say::count_tick(cell.rows), say::short(cell.change_rate));
         format!(
             "{rows} rows, {rate} changes/s{}: p99 {}, {} of a core",

@@ -4,6 +4,7 @@ use super::section;
 use crate::report::html::block::{Block, Item, Section};
 use crate::report::html::palette::color_of;
 use crate::report::result::{Case, RunResult};
+use crate::report::standing::Standing;
 
 /// What must be said before any figure.
 pub fn alarms(run: &RunResult) -> Vec<String> {
@@ -26,19 +27,16 @@ pub fn alarms(run: &RunResult) -> Vec<String> {
     alarms
 }
 
-/// How a case stands, in a word or two, and the class that shows it.
-pub fn standing(case: &Case) -> (&'static str, &'static str) {
-    if !case.validation.passed {
-        ("failed", "validation failed")
-    } else if case.name == "control" {
-        ("plain", "nothing follows")
-    } else if case.validation.equal {
-        ("good", "equals the source")
-    } else if case.validation.is_partial() {
-        ("plain", "changed rows compared")
-    } else {
-        ("differs", "differs from the source")
-    }
+/// How a case stands, in a few words, and the class that shows it.
+pub fn standing(case: &Case) -> (&'static str, String) {
+    let standing = Standing::of(case);
+    let class = match standing {
+        Standing::Failed => "failed",
+        Standing::Alone | Standing::Partial => "plain",
+        Standing::Equal => "good",
+        Standing::Differs | Standing::EqualThisTime { .. } => "differs",
+    };
+    (class, standing.in_words())
 }
 
 /// The section.
@@ -51,7 +49,7 @@ pub fn verdict(run: &RunResult, prefix: &str) -> Section {
                 color: Some(color_of(&case.name)),
                 term: case.name.clone(),
                 class,
-                badge: badge.to_owned(),
+                badge,
                 text: case.sentence.replace(" us ", " µs "),
             }
         }));
