@@ -39,13 +39,18 @@ fn figures(result: &mut Value) -> impl Iterator<Item = &mut Value> {
     cases.flat_map(|case| case["metrics"].as_array_mut().unwrap().iter_mut())
 }
 
+fn scaled(value: &Value, factor: f64) -> Value {
+    value.as_f64().map_or(Value::Null, |value| json!(value * factor))
+}
+
 /// Seconds as milliseconds; the figures times `factor`.
 fn in_ms(result: &mut Value, factor: f64) {
     for metric in figures(result).filter(|metric| metric["unit"] == "s") {
         metric["unit"] = json!("ms");
-        let scaled = |value: &Value| value.as_f64().map_or(Value::Null, |value| json!(value * factor));
-        metric["value"] = scaled(&metric["value"]);
-        metric["reps"] = metric["reps"].as_array().unwrap_or(&Vec::new()).iter().map(scaled).collect();
+        let value = scaled(&metric["value"], factor);
+        metric["value"] = value;
+        metric["reps"] =
+            metric["reps"].as_array().unwrap_or(&Vec::new()).iter().map(|value| scaled(value, factor)).collect();
     }
 }
 

@@ -154,6 +154,7 @@ mod tests {
             lower_bound: false,
             theta_s: None,
             reps: Vec::new(),
+            absent: None,
         };
         let (s, ms) = (metric("s", Direction::Lower), metric("ms", Direction::Lower));
         assert_eq!(figures_differ(&s, &s), None);

@@ -177,7 +177,7 @@ pub struct Setting {
     /// Where log and warehouse are kept.
     pub folder: PathBuf,
     /// Tells what this makes at a source from what others make, in a name of few letters.
-    pub(crate) token: String,
+    pub token: String,
     /// The clock of the run.
     pub clock: Clock,
     /// From the start of one batch to the start of the next.
