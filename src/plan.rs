@@ -5,7 +5,7 @@ mod span;
 mod warehouse;
 
 pub use command::{command_line, shareable};
-pub use span::{longer_than, whole_periods};
+pub use span::{batch_interval, longer_than, whole_periods};
 
 use crate::log::Fsync;
 use crate::sink::{CacheFill, CacheOptions, CacheStore, SinkKind, WarehouseOptions};
@@ -472,7 +472,7 @@ impl RawPlan {
         let name = self.workload.as_deref().unwrap_or("orders");
         let workload = load_workload(name, &overrides)?;
         let batch_interval = duration("--batch-interval", given(&self.batch_interval, "500ms").as_deref())?
-            .unwrap_or(Duration::from_secs(2));
+            .unwrap_or_else(|| span::batch_interval(workload.settings().duration));
         let warmup = duration("--warmup", given(&self.warmup, "500ms").as_deref())?.unwrap_or(Duration::from_secs(1));
         let checkpoint_interval = duration("--checkpoint-interval", self.checkpoint_interval.as_deref())?
             .unwrap_or_else(|| span::checkpoint_interval(workload.settings().duration));

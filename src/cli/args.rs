@@ -121,7 +121,7 @@ pub(super) struct RunArgs {
     /// How long each case runs before it is measured [default: 1s]
     #[arg(long, value_name = "TIME")]
     pub(super) warmup: Option<String>,
-    /// From one batch of full-refresh and incremental to the next [default: 2s]
+    /// From one batch of full-refresh and incremental to the next [default: 2s, or half of a shorter --duration]
     #[arg(long, value_name = "TIME")]
     pub(super) batch_interval: Option<String>,
     /// Sinks to feed, separated by commas, in the order in which a dual write goes [default: warehouse,search,cache]

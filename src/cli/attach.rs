@@ -62,7 +62,7 @@ pub(super) struct AttachArgs {
     /// Remove what an attach that was killed left in the database, and do nothing else
     #[arg(long)]
     cleanup: bool,
-    /// From one batch of full-refresh and incremental to the next [default: 2s]
+    /// From one batch of full-refresh and incremental to the next [default: 2s, or half of a shorter --duration]
     #[arg(long, value_name = "TIME")]
     batch_interval: Option<String>,
     /// incremental: the column whose value moves with every change of a row
@@ -151,7 +151,9 @@ pub(super) fn plan(arguments: &AttachArgs, server: PgOptions) -> Result<AttachPl
             (None, Some(idle)) => Until::Idle(idle),
             (None, None) => Until::Duration(duration("--duration", &arguments.duration)?.unwrap_or(DURATION)),
         };
-    let batch_interval = duration("--batch-interval", &arguments.batch_interval)?.unwrap_or(Duration::from_secs(2));
+    let measured = if let Until::Duration(length) = until { length } else { Duration::MAX };
+    let batch_interval = duration("--batch-interval", &arguments.batch_interval)?
+        .unwrap_or_else(|| crate::plan::batch_interval(measured));
     if let (true, Until::Duration(length)) = (strategy.works_in_batches(), &until)
         && let Some(why) = crate::plan::longer_than(batch_interval, *length)
     {

@@ -13,6 +13,12 @@ const CHECKPOINT_INTERVAL_MAX: Duration = Duration::from_secs(5);
 /// So many checkpoints are in the measured time at least, unless their interval is given.
 const CHECKPOINTS_MIN: u32 = 2;
 
+/// The interval of batches, unless it is given: 2 s, or less so that two fit the measured time.
+pub fn batch_interval(measured: Duration) -> Duration {
+    const BATCH_INTERVAL_MAX: Duration = Duration::from_secs(2);
+    BATCH_INTERVAL_MAX.min(measured / 2).max(Duration::from_millis(1))
+}
+
 /// As many whole periods as fit into `length`; nothing if not even one does.
 pub fn whole_periods(length: Duration, period: Duration) -> Duration {
     if period.is_zero() {

@@ -220,7 +220,8 @@ fn absent(cases: &[&Case]) -> Vec<String> {
     let mut said: Vec<(String, String, Vec<&str>)> = Vec::new();
     for case in cases {
         for metric in case.metrics.iter().filter(|metric| metric.value.is_none()) {
-            let Some(why) = &metric.absent else { continue };
+            // What leads the report already need not be said again.
+            let Some(why) = metric.absent.as_ref().filter(|why| !case.caveats.contains(why)) else { continue };
             let place = metric.sink.as_ref().map_or(String::new(), |sink| format!(" ({sink})"));
             let what = format!("no {}{place}", metric.id);
             match said.iter_mut().find(|(known, because, _)| *known == what && because == why) {
