@@ -9,11 +9,15 @@ use crate::report::{Case, RunResult};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where the note is, for the process that goes on.
 const VARIABLE: &str = "FRESHBENCH_GOES_ON";
 /// The note's name in the work folder.
 const NOTE: &str = "goes-on.json";
+
+/// A process needs less time to begin.
+const BEGINNING_MAX: Duration = Duration::from_secs(10);
 
 /// Where a run is between two cases.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,6 +33,12 @@ pub(super) struct Note {
 /// Where the work folder is of the run that this process goes on with, if it does.
 pub fn work_folder() -> Option<PathBuf> {
     Some(Path::new(&std::env::var_os(VARIABLE)?).parent()?.to_owned())
+}
+
+/// Whether a process that goes on with the run in this folder is just beginning: the lock of the one before it ended with it.
+pub(super) fn is_beginning(work: &Path) -> bool {
+    let noted = std::fs::metadata(work.join(NOTE)).and_then(|found| found.modified());
+    noted.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < BEGINNING_MAX))
 }
 
 /// Takes the note up, once.
