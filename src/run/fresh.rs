@@ -6,8 +6,9 @@
 
 use super::RunError;
 use crate::report::{Case, RunResult};
+use crate::storage::private;
 use serde::{Deserialize, Serialize};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -54,8 +55,7 @@ pub(super) fn take(work: &Path) -> Result<Note, RunError> {
 /// Leaves the note and begins anew as a fresh process. Returns only if that can't be done.
 pub(super) fn go_on(work: &Path, note: &Note) -> io::Error {
     let path = work.join(NOTE);
-    let written = serde_json::to_vec(note).map_err(io::Error::from).and_then(|text| std::fs::write(&path, text));
-    let cause = written.and_then(|()| std::env::current_exe()).map_or_else(
+    let cause = leave(&path, note).and_then(|()| std::env::current_exe()).map_or_else(
         |cause| cause,
         |program| {
             let mut arguments = std::env::args_os();
@@ -65,6 +65,13 @@ pub(super) fn go_on(work: &Path, note: &Note) -> io::Error {
     );
     let _ = std::fs::remove_file(&path);
     cause
+}
+
+fn leave(path: &Path, note: &Note) -> io::Result<()> {
+    let text = serde_json::to_vec(note)?;
+    // What can't be read back, such as a number that JSON has not, would end the run there.
+    serde_json::from_slice::<Note>(&text)?;
+    private::create(path)?.write_all(&text)
 }
 
 #[cfg(unix)]
