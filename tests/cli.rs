@@ -155,6 +155,48 @@ fn an_interrupted_run_keeps_what_had_finished() {
     assert_eq!(cases[0]["validation"]["passed"], true);
 }
 
+/// The process is replaced by a fresh one before the first case, which must not forget the Ctrl-C.
+#[test]
+fn an_interrupt_while_the_source_is_loaded_ends_the_run() {
+    let folder = folder();
+    let child = std::process::Command::new(env!("CARGO_BIN_EXE_freshbench"))
+        .current_dir(folder.path())
+        .args(["run", "--quick", "--quiet", "--out", "out", "--work", "work", "--rows", "300000"])
+        .args(["--strategies", "cdc-trigger", "--duration", "2s"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("freshbench starts");
+    let begun = Instant::now();
+    while !folder.path().join("work/base.db").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(40), "the load did not begin");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(!folder.path().join("work/control-0").exists());
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("SIGINT");
+    let output = child.wait_with_output().expect("freshbench ends");
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!folder.path().join("work/control-0").exists(), "a case was begun");
+    assert_eq!(result(&folder.path().join("out"))["complete"], false);
+}
+
+/// A pipe can be read once, and each case begins in a fresh process where that is possible.
+#[test]
+fn a_workload_from_a_pipe_is_run() {
+    let folder = folder();
+    let definition = concat!(env!("CARGO_MANIFEST_DIR"), "/datasets/orders.toml");
+    let script = format!(
+        "cat {definition} | {} run --quick --quiet --out out --rows 500 --strategies cdc-trigger --sinks warehouse \
+         --duration 500ms --rate 100 --workload /dev/stdin",
+        env!("CARGO_BIN_EXE_freshbench")
+    );
+    let output =
+        std::process::Command::new("sh").current_dir(folder.path()).args(["-c", &script]).output().expect("sh");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(result(&folder.path().join("out"))["strategies"].as_array().expect("cases").len(), 2);
+}
+
 #[test]
 fn a_refused_run_leaves_nothing() {
     let folder = folder();

@@ -2,7 +2,7 @@
 //! that is in neither list fails these tests: a setting that counts and is not hashed is later reported as a regression.
 
 use super::args::{Cli, Command};
-use super::run::raw;
+use super::run::planned;
 use crate::log::Fsync;
 use crate::run::identity::{Pipeline, Settings, attach_settings, config_hash, run_settings};
 use crate::sink::WarehouseOptions;
@@ -56,8 +56,9 @@ const RUN: &[(&str, Effect)] = &[
     ("plant", Changes(&["--plant", "drop-change"])),
     ("out", Harmless(&["--out", "x"], "where the result lies")),
     ("work", Harmless(&["--work", "x"], "where the files lie; their file system is part of the machine's key")),
-    ("live", Harmless(&["--live"], "positions are read without waiting, and the page is drawn on its own thread")),
-    ("live_address", Harmless(&["--live", "--live-address", "127.0.0.1"], "who may look")),
+    // Its cases share a process, so peak memory is another figure.
+    ("live", Changes(&["--live"])),
+    ("live_address", Harmless(&[], "who may look; it goes with --live alone")),
     ("format", Harmless(&["--format", "json"], "what is printed afterwards")),
     ("find_rate", Harmless(&["--find-rate", "--slo", "p99=1s"], "leaves rates.json, which is compared with nothing")),
     ("slo", Harmless(&["--find-rate", "--slo", "p99=1s"], "as --find-rate")),
@@ -93,7 +94,7 @@ const ATTACH: &[(&str, Effect)] = &[
 fn run_hash(more: &[&str]) -> String {
     let arguments = ["freshbench", "run"].iter().chain(more);
     let Command::Run(arguments) = Cli::try_parse_from(arguments).unwrap().command else { panic!("not a run") };
-    let plan = raw(&arguments).resolve(String::new()).unwrap();
+    let plan = planned(&arguments).unwrap();
     let source: Settings = [("source.kind".to_owned(), plan.source.kind().to_owned())].into();
     config_hash(&run_settings(&plan, &source))
 }

@@ -7,22 +7,19 @@ use super::{Exit, Failure, live, stop_on_ctrl_c};
 use crate::output::{answer, say};
 use crate::plan::{Plan, RawPlan, SourceChoice};
 use crate::report::{RunResult, terminal};
-use crate::run::{Finished, fresh};
+use crate::run::{Finished, RunError, fresh};
 use crate::source::postgres;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
 pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
-    // A process that goes on with a run finds its work folder in use, by itself.
-    let work = if fresh::work_folder().is_some() { None } else { arguments.work.clone() };
-    let resolved = RawPlan { work, ..raw(arguments) }.resolve(command_line()).map_err(Failure::usage)?;
-    // A view's readers stay connected to one process, and a database that was made for the run is known to the one that made it.
-    let fresh_processes = arguments.live.live.is_none() && resolved.source == SourceChoice::Sqlite;
-    let mut plan = Plan { work: arguments.work.clone(), fresh_processes, ..resolved };
+    let mut plan = planned(arguments)?;
     if let (true, Some(slo)) = (arguments.find_rate, &arguments.slo) {
         if plan.source != SourceChoice::Sqlite {
             return Err(Failure::usage("--find-rate: searches on SQLite only; leave --source out"));
         }
+        // Its runs share this process.
+        plan.fresh_processes = false;
         return find_rate(&raw(arguments), &plan, (slo, arguments.format), (&arguments.live, quiet));
     }
     let stop = stop_on_ctrl_c("")?;
@@ -30,8 +27,28 @@ pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
         server.patience = postgres::PgPatience::new(server.patience.wait_max(), Arc::clone(&stop));
     }
     let (feed, _view) = live::start(&arguments.live)?;
-    let finished = crate::run::run(&plan, &Bars::new(quiet, feed), &stop).map_err(Failure::error)?;
+    let finished = match crate::run::run(&plan, &Bars::new(quiet, feed), &stop) {
+        Err(RunError::Interrupted) => {
+            let message = "interrupted; nothing was measured".to_owned();
+            return Err(Failure { exit: Exit::Interrupted, message });
+        }
+        other => other.map_err(Failure::error)?,
+    };
     told(&finished, arguments.format, quiet)
+}
+
+/// What is to be run.
+pub(super) fn planned(arguments: &RunArgs) -> Result<Plan, Failure> {
+    // A process that goes on with a run finds its work folder in use, by itself.
+    let work = if fresh::work_folder().is_some() { None } else { arguments.work.clone() };
+    let resolved = RawPlan { work, ..raw(arguments) }.resolve(command_line()).map_err(Failure::usage)?;
+    // A view's readers stay connected to one process, a database that was made for the run is known to the one that made it, and
+    // a pipe gives its workload once.
+    let is_pipe = |path: &String| std::fs::metadata(path).is_ok_and(|found| !found.is_file());
+    let fresh_processes = arguments.live.live.is_none()
+        && resolved.source == SourceChoice::Sqlite
+        && !arguments.workload.as_ref().is_some_and(is_pipe);
+    Ok(Plan { work: arguments.work.clone(), fresh_processes, ..resolved })
 }
 
 /// Prints the result, says where it is saved, and how it ended.

@@ -11,7 +11,7 @@ pub struct MachineTimes {
     pub steal_ticks: u64,
     /// Ticks of all cores, whatever they did.
     pub total_ticks: u64,
-    /// Time in which the process's cgroup had used its quota of CPU up.
+    /// Time in which the process's cgroup had used its quota of CPU up, summed over the cores on which it wanted to run.
     pub throttled: Duration,
 }
 

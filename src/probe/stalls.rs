@@ -3,7 +3,8 @@
 //! A thread `mtr-clock` wakes each 10 ms and looks at the clock. When it comes 50 ms late or more, something kept it, and
 //! what the process did meanwhile tells what:
 //!
-//! * *Stopped*: the whole process used less than a fifth of one core. Nothing of it ran: a signal, a debugger, a virtual
+//! * *Stopped*: the whole process used less than a fifth of one core, beside what all cores could do for it in the 10 ms
+//!   before. Nothing of it ran: a signal, a debugger, a virtual
 //!   machine that was paused, a cgroup that was frozen or out of quota, other programs that took every core.
 //! * *Suspended*: the boot clock went on and the monotonic one did not: the machine slept.
 //! * *Starved*: its threads did work, and this one had to wait for a core. That is the load's own doing as often as not, so
@@ -89,6 +90,8 @@ pub struct Look {
 /// What was seen. Feed it looks in the order of time.
 #[derive(Clone, Debug, Default)]
 pub struct StallRecord {
+    /// The cores on which the process may run. From a look until it is stopped it may have had all of them for a [`STEP`].
+    cores: u32,
     last: Option<Look>,
     stalls: Vec<Stall>,
     /// How many more there were than are kept.
@@ -97,6 +100,11 @@ pub struct StallRecord {
 }
 
 impl StallRecord {
+    /// Nothing yet, of a process that may run on so many cores.
+    pub fn on(cores: u32) -> StallRecord {
+        StallRecord { cores, ..StallRecord::default() }
+    }
+
     /// Takes a look in.
     pub fn look(&mut self, look: Look) {
         let Some(last) = self.last.replace(look) else { return };
@@ -106,7 +114,7 @@ impl StallRecord {
             StallCause::Suspended
         } else if gap < STEP + LATE_MIN {
             return;
-        } else if look.cpu.saturating_sub(last.cpu) < gap / STOPPED_PARTS {
+        } else if look.cpu.saturating_sub(last.cpu) < gap / STOPPED_PARTS + STEP * self.cores {
             StallCause::Stopped
         } else {
             StallCause::Starved
@@ -159,7 +167,8 @@ impl StallWatch {
     pub fn start(clock: &Clock) -> Result<StallWatch, ProbeError> {
         let clock = clock.clone();
         let worker = Worker::start("mtr-clock", move |stopped: &Receiver<()>| {
-            let mut record = StallRecord::default();
+            let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+            let mut record = StallRecord::on(cores);
             let mut looks = 0u32;
             loop {
                 let at = clock.now();
@@ -241,6 +250,20 @@ mod tests {
         assert_eq!(seen(&record(&[(10, 5, 7), (22, 6, 7 + hour)])), [(10, hour + 2, StallCause::Suspended)]);
         // Sleep before the run is none of it.
         assert!(seen(&record(&[(10, 5, hour), (20, 6, hour)])).is_empty());
+    }
+
+    /// 16 cores were busy for 10 ms, then the process was stopped for 200: that is no load of its own.
+    #[test]
+    fn what_all_cores_did_before_a_stop_does_not_hide_it() {
+        let of = |cpu_ms: u64| {
+            let mut record = StallRecord::on(16);
+            [(0, 0), (210, cpu_ms)].into_iter().for_each(|(now, cpu)| {
+                record.look(Look { at: at(now), slept: Duration::ZERO, cpu: ms(cpu) });
+            });
+            seen(&record)
+        };
+        assert_eq!(of(160), [(0, 200, StallCause::Stopped)]);
+        assert_eq!(of(16 * 210), [(0, 200, StallCause::Starved)]);
     }
 
     #[test]

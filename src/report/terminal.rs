@@ -147,7 +147,9 @@ fn said(case: &Case, figure: &Figure, sink: Option<&str>) -> String {
 fn lines(cases: &[&Case], figures: &[Figure], sink: Option<&str>) -> Vec<Line> {
     let known = |case: &&Case, figure: &Figure| find(case, figure, sink).is_some_and(|metric| metric.value.is_some());
     // Without a stall these say the same as their neighbours.
-    let stalled = cases.iter().any(|case| case.value("harness.stalls").is_some_and(|stalls| stalls > 0.0));
+    let stalls = cases.iter().filter_map(|case| case.metric("harness.stalls"));
+    // Of several repetitions the value is the median, and one of them may have had all the stalls.
+    let stalled = stalls.flat_map(|metric| metric.value.iter().chain(&metric.reps)).any(|stalls| *stalls > 0.0);
     let of_stalls = |figure: &&Figure| figure.id.contains("_without_stalls") || figure.id.starts_with("harness.");
     let figures = figures.iter().filter(|figure| stalled || !of_stalls(figure));
     let shown = figures.filter(|figure| cases.iter().any(|case| known(case, figure)));

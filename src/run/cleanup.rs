@@ -8,8 +8,9 @@
 //! | slot | the marked publication of its name | it is active, or its attach holds an advisory lock |
 //! | publication | its comment | its slot is |
 //! | changelog, triggers | schema `_freshbench`, and the forms of the names in it | a capture or an attach holds an advisory lock |
-//! | folder | the file `run.lock` in a folder of our name | that file is locked |
+//! | folder | the file `run.lock` in a folder of our name | that file is locked, or a process has just left it to the next |
 
+use super::fresh::is_beginning;
 use super::owned::{FOLDERS, MARK, PREFIX, folder_of, looks_older, token_of};
 use super::{RunError, StrategyError};
 use crate::capture::CaptureError;
@@ -233,20 +234,21 @@ fn is_run_folder(path: &Path) -> bool {
 }
 
 fn of_folder(path: PathBuf) -> Found {
-    let used = locked(&path.join(MARK));
+    let used = in_use(&path);
     Found { what: Leftover::Folder(path), stays: used }
 }
 
-/// Why a mark can't be taken, if so. Changes nothing.
-fn locked(mark: &Path) -> Option<String> {
-    let file = match File::open(mark) {
+/// Why a folder is not free, if so. Changes nothing.
+fn in_use(folder: &Path) -> Option<String> {
+    let mark = folder.join(MARK);
+    let file = match File::open(&mark) {
         Ok(file) => file,
         Err(cause) => return Some(format!("its {MARK} can't be opened: {cause}")),
     };
     match file.try_lock() {
-        Ok(()) => None,
+        Ok(()) => is_beginning(folder).then(|| "a run is about to go on in it".to_owned()),
         Err(TryLockError::WouldBlock) => {
-            let holder = fs::read_to_string(mark).unwrap_or_default();
+            let holder = fs::read_to_string(&mark).unwrap_or_default();
             Some(format!("a run is using it ({})", holder.trim()))
         }
         Err(TryLockError::Error(cause)) => Some(format!("its {MARK} can't be locked: {cause}")),
@@ -272,7 +274,7 @@ pub fn remove(server: Option<&PgOptions>, found: &Found) -> Result<(), RunError>
         Leftover::Changelog => {
             PgTriggerCapture::teardown(&PgSource::adopt(connect()?.0, Vec::new())).map_err(capture_failed)
         }
-        Leftover::Folder(path) => match locked(&path.join(MARK)) {
+        Leftover::Folder(path) => match in_use(path) {
             Some(why) => Err(RunError::measuring(format!("{}: {why}", path.display()))),
             None => fs::remove_dir_all(path).map_err(|cause| RunError::Io { path: path.clone(), cause }),
         },

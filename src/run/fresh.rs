@@ -6,14 +6,19 @@
 
 use super::RunError;
 use crate::report::{Case, RunResult};
+use crate::storage::private;
 use serde::{Deserialize, Serialize};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where the note is, for the process that goes on.
 const VARIABLE: &str = "FRESHBENCH_GOES_ON";
 /// The note's name in the work folder.
 const NOTE: &str = "goes-on.json";
+
+/// A process needs less time to begin.
+const BEGINNING_MAX: Duration = Duration::from_secs(10);
 
 /// Where a run is between two cases.
 #[derive(Debug, Serialize, Deserialize)]
@@ -31,6 +36,12 @@ pub fn work_folder() -> Option<PathBuf> {
     Some(Path::new(&std::env::var_os(VARIABLE)?).parent()?.to_owned())
 }
 
+/// Whether a process that goes on with the run in this folder is just beginning: the lock of the one before it ended with it.
+pub(super) fn is_beginning(work: &Path) -> bool {
+    let noted = std::fs::metadata(work.join(NOTE)).and_then(|found| found.modified());
+    noted.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < BEGINNING_MAX))
+}
+
 /// Takes the note up, once.
 pub(super) fn take(work: &Path) -> Result<Note, RunError> {
     let path = work.join(NOTE);
@@ -44,8 +55,7 @@ pub(super) fn take(work: &Path) -> Result<Note, RunError> {
 /// Leaves the note and begins anew as a fresh process. Returns only if that can't be done.
 pub(super) fn go_on(work: &Path, note: &Note) -> io::Error {
     let path = work.join(NOTE);
-    let written = serde_json::to_vec(note).map_err(io::Error::from).and_then(|text| std::fs::write(&path, text));
-    let cause = written.and_then(|()| std::env::current_exe()).map_or_else(
+    let cause = leave(&path, note).and_then(|()| std::env::current_exe()).map_or_else(
         |cause| cause,
         |program| {
             let mut arguments = std::env::args_os();
@@ -55,6 +65,13 @@ pub(super) fn go_on(work: &Path, note: &Note) -> io::Error {
     );
     let _ = std::fs::remove_file(&path);
     cause
+}
+
+fn leave(path: &Path, note: &Note) -> io::Result<()> {
+    let text = serde_json::to_vec(note)?;
+    // What can't be read back, such as a number that JSON has not, would end the run there.
+    serde_json::from_slice::<Note>(&text)?;
+    private::create(path)?.write_all(&text)
 }
 
 #[cfg(unix)]

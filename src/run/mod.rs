@@ -156,12 +156,17 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
     let clock = Clock::monotonic();
     let mut at = match fresh::work_folder().filter(|_| plan.fresh_processes) {
         Some(work) => go_on(plan, work)?,
-        None => begin(plan, &clock, progress)?,
+        None => begin(plan, &clock, progress).map_err(RunError::or_interrupted)?,
     };
     let places: Vec<(u32, usize)> =
         (0..plan.reps).flat_map(|rep| order(plan, rep).map(move |place| (rep, place))).collect();
     let mut interrupted = false;
     while let Some(&(rep, place)) = places.get(at.next) {
+        // Before the process is replaced: the next one would not know that it is to stop.
+        if stop.load(Ordering::Relaxed) {
+            interrupted = true;
+            break;
+        }
         if plan.fresh_processes && !std::mem::take(&mut at.is_fresh) {
             at.replace_process();
         }
@@ -172,11 +177,8 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
             interrupted = true;
             break;
         }
-        if stop.load(Ordering::Relaxed) {
-            interrupted = true;
-            break;
-        }
     }
+    interrupted |= stop.load(Ordering::Relaxed);
     let At { mut result, folder, .. } = at;
     result.complete = !interrupted;
     save(&folder, &result, progress)?;
@@ -261,6 +263,9 @@ fn begin(plan: &Plan, clock: &Clock, progress: &dyn Progress) -> Result<At, RunE
 fn go_on(plan: &Plan, work: PathBuf) -> Result<At, RunError> {
     let Note { result, measured, next, folder } = fresh::take(&work)?;
     let work = WorkFolder { path: work, temporary: plan.work.is_none() };
+    if config_hash(&run_settings(plan, &source_settings(&plan.source)?)) != result.config.hash {
+        return Err(RunError::measuring("the workload's file was changed while its run went on; run it again"));
+    }
     let options = SourceOptions { durability: plan.durability, ..SourceOptions::default() };
     let base = Disposable::file(&SqliteSource::open(&work.path.join(BASE), options)?);
     let measured = plan.strategies.iter().copied().zip(measured).collect();
@@ -300,7 +305,8 @@ impl At {
         let name = format!("{}-{rep}", kind.name());
         let folder = self.work.path.join(&name);
         let (case, mut warnings) = case::run_case(plan, *kind, (&self.base, &name), &folder, clock, (progress, stop))?;
-        warnings.extend(memory_left(kind.name(), &case));
+        // Once for each strategy: the repetitions after it begin with about as much.
+        warnings.extend(memory_left(kind.name(), &case).filter(|_| cases.is_empty()));
         warn(&mut self.result.warnings, &case.caveats, warnings);
         cases.push(case);
         self.result.strategies = summarise(&self.measured);

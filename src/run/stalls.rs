@@ -219,8 +219,8 @@ impl Stalled<'_> {
         }
         if share(taken.throttled) > TAKEN_SHARE {
             first.push(format!(
-                "{}: the quota of its cgroup took every core from freshbench for {:.0?} while it measured (throttled in cpu.stat): \
-                 raise the quota",
+                "{}: the quota of its cgroup took cores from freshbench while it measured, for {:.0?} summed over the cores \
+                 (throttled in cpu.stat): raise the quota",
                 self.name, taken.throttled
             ));
         }

@@ -309,8 +309,9 @@ impl Sweeper<'_> {
             return Err(RunError::measuring(format!("{} did not pass its validation: {why}", place.strategy)));
         }
         // A run whose costs are not known is no point of a line.
-        if let Some(why) = case.caveats.first().filter(|_| case.value("cost.cpu_s_per_1k_changes").is_none()) {
-            return Err(RunError::measuring(why.clone()));
+        if case.value("cost.cpu_cores").is_none() {
+            let why = case.metric("cost.cpu_cores").and_then(|metric| metric.absent.clone());
+            return Err(RunError::measuring(why.unwrap_or_else(|| "a run left no costs".to_owned())));
         }
         Ok(figures(place, (&result, case), (total, interval, window), begun.elapsed()))
     }

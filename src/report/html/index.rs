@@ -72,7 +72,9 @@ fn row(listed: &Listed) -> Row {
         (true, true) => ("good", "passed"),
     };
     let ages = cases.iter().map(|case| {
-        let age = case.metric_at("freshness.age.mean", Some(&first)).and_then(|metric| metric.value);
+        let outside = case.metric_at("freshness.readable_age.mean", Some(&first)).filter(|_| run.config.is_foreign());
+        let age = outside.or_else(|| case.metric_at("freshness.age.mean", Some(&first)));
+        let age = age.and_then(|metric| metric.value);
         let (_, stands) = standing(case);
         let mark = if stands == "equals the source" { String::new() } else { format!(" ({stands})") };
         format!("{} {}{mark}", case.name, age.map_or("-".to_owned(), say::seconds))

@@ -18,7 +18,12 @@ pub(super) fn figures(
     // Triggers and indexes work inside the source's own threads: what the control run does without them is not the strategy's. Below zero
     // it is noise, which would not even out if it were cut off there.
     let burden = result.case("control").map_or(0.0, |control| own - each(control, "cost.source_cpu_s_per_1k_changes"));
-    let cost = each(case, "cost.cpu_s_per_1k_changes") + burden;
+    // A refresh costs what it does where nothing changed, too; then there is no cost a change.
+    let following = match case.value("cost.cpu_s_per_1k_changes") {
+        Some(_) => each(case, "cost.cpu_s_per_1k_changes"),
+        None => value("cost.cpu_cores"),
+    };
+    let cost = following + burden;
     let worst = |id: &str| case.metrics.iter().filter(|m| m.id == id).filter_map(|m| m.value).max_by(f64::total_cmp);
     let refresh_s = worst("batch.duration.mean").filter(|_| place.strategy == "full-refresh");
     let longest = worst("batch.duration.max").unwrap_or(0.0);

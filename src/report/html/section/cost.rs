@@ -41,6 +41,8 @@ impl Measure {
 }
 
 const AGE: &str = "freshness.age.mean";
+/// Of an attach the readers are in other processes.
+const AGE_OUTSIDE: &str = "freshness.readable_age.mean";
 /// Where a strategy is known to lose commits their age grows for ever, and says more of the run's length than of it.
 const AGE_OF_THE_REST: &str = "freshness.age_without_lost.mean";
 
@@ -63,7 +65,9 @@ fn places<'a>(runs: &[&'a RunResult], sink: &str, measure: Measure) -> Vec<Place
         let run = *run;
         followers(run).into_iter().filter_map(move |case| {
             let rest = case.metric_at(AGE_OF_THE_REST, Some(sink));
-            let age = rest.or_else(|| case.metric_at(AGE, Some(sink)))?;
+            let outside = case.metric_at(AGE_OUTSIDE, Some(sink)).filter(|_| run.config.is_foreign());
+            let rest = rest.filter(|_| outside.is_none());
+            let age = outside.or(rest).or_else(|| case.metric_at(AGE, Some(sink)))?;
             Some(Place {
                 case,
                 interval_s: in_batches(&case.name).then_some(run.config.batch_interval_s),
@@ -193,7 +197,8 @@ pub fn cost(runs: &[&RunResult], prefix: &str) -> Section {
     let mut blocks = vec![Block::Text(
         "Nearer to the lower left corner is better; both axes are logarithmic. The CPU is that of capturing, moving and \
          applying to all sinks together: for each change at the source, however many rows are copied for it, and in cores, which \
-         compare only at one load. For a strategy that loses commits the age is that of what does arrive."
+         compare only at one load. For a strategy that loses commits the age is that of what does arrive; of an attach it is that of what other \
+         processes read."
             .to_owned(),
     )];
     let mut names: Vec<&str> = Vec::new();
