@@ -30,6 +30,22 @@ pub const JUDGED: [Judged; 7] = [
     Judged { id: "cost.write_bytes_per_change", margin: 0.05, floor: 1.0 },
 ];
 
+/// The figure of an attach that stands for `id`: whoever follows somebody's tables offers no reader in its own process, so freshness
+/// is judged by what other processes can read.
+fn as_read_by_others(id: &str) -> &str {
+    match id {
+        "freshness.commit_lag.p50" => "freshness.readable_lag.p50",
+        "freshness.commit_lag.p99" => "freshness.readable_lag.p99",
+        "freshness.age.mean" => "freshness.readable_age.mean",
+        id => id,
+    }
+}
+
+/// How a figure is judged when nobody chooses, if it is; `foreign` is a result of an attach.
+pub fn judged(id: &str, foreign: bool) -> Option<&'static Judged> {
+    JUDGED.iter().find(|judged| id == if foreign { as_read_by_others(judged.id) } else { judged.id })
+}
+
 /// The margin of a figure that is judged by name only: that of tails for a p99 and beyond, that of times and throughput else.
 pub fn margin_of(id: &str) -> f64 {
     let tail = [".p99", ".p999", ".max"].iter().any(|end| id.contains(end));
@@ -52,7 +68,7 @@ pub fn series_of(result: &RunResult, chosen: &[String]) -> Vec<(Series, f64, f64
     let mut series = Vec::new();
     for case in &result.strategies {
         for metric in case.metrics.iter().filter(|metric| metric.direction != Direction::Neutral) {
-            let known = JUDGED.iter().find(|judged| judged.id == metric.id);
+            let known = judged(&metric.id, result.config.is_foreign());
             let wanted = if chosen.is_empty() { known.is_some() } else { chosen.contains(&metric.id) };
             // A share of time within an objective has one row an objective; its id alone does not name one.
             if wanted && metric.theta_s.is_none() {
@@ -76,5 +92,19 @@ impl Series {
     pub fn name(&self) -> String {
         let sink = self.sink.as_deref().map_or(String::new(), |sink| format!(" / {sink}"));
         format!("{} / {}{sink}", self.strategy, self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attach_is_judged_by_what_others_can_read() {
+        let (of_run, of_attach) = ("freshness.commit_lag.p99", "freshness.readable_lag.p99");
+        assert_eq!(judged(of_run, false).map(|judged| judged.margin), Some(0.10));
+        assert_eq!(judged(of_attach, true), judged(of_run, false));
+        assert_eq!((judged(of_run, true), judged(of_attach, false)), (None, None));
+        assert_eq!(judged("throughput.changes_per_s", true), judged("throughput.changes_per_s", false));
     }
 }

@@ -188,7 +188,9 @@ fn ctrl_c_leaves_nothing_behind() {
         let mut load = pgbench(&server, 120);
         let mut command = attach(&server, folder.path(), &["--strategy", strategy, "--duration", "60s"]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_secs(4));
+        // Stopped before anything is measured, it would leave no result.
+        wait_for(&server, HEARTBEATS);
+        std::thread::sleep(Duration::from_secs(2));
         signal(&child, "-INT");
         assert_eq!(child.wait().unwrap().code(), Some(130), "{strategy}");
         assert_eq!(case(folder.path())["validation"]["passed"], false, "{strategy}");

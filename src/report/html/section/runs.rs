@@ -9,6 +9,7 @@ use crate::report::result::{Case, RunResult};
 
 /// Figures that runs are compared by, at each sink (true) or of the whole.
 const FIGURES: &[(&str, &str, bool)] = &[
+    ("readable by others, p99", "freshness.readable_lag.p99", true),
     ("mean age", "freshness.age.mean", true),
     ("commit lag, p50", "freshness.commit_lag.p50", true),
     ("commit lag, p99", "freshness.commit_lag.p99", true),
