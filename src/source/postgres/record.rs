@@ -167,11 +167,8 @@ impl PgSource {
     pub fn say_of_it(&self, comment: &str) -> Result<(), SourceError> {
         let name = &self.inner.options.database;
         let comment = format!("'{}'", comment.replace('\'', "''"));
-        // A backslash is itself, whatever the server's settings say.
-        let failed = || SourceError::postgres("put a comment on the database", name);
-        let mut client = self.connect()?;
-        client.batch_execute("SET standard_conforming_strings = on").map_err(failed())?;
-        client.batch_execute(&format!("COMMENT ON DATABASE {} IS {comment}", quote(name))).map_err(failed())
+        let sql = format!("COMMENT ON DATABASE {} IS {comment}", quote(name));
+        self.connect()?.batch_execute(&sql).map_err(SourceError::postgres("put a comment on the database", name))
     }
 
     /// Removes the database, ending whoever is still connected to it, after the slots that were made for it.
