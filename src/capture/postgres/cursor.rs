@@ -24,6 +24,8 @@ use xxhash_rust::xxh3::xxh3_128;
 pub struct PgCursorCapture {
     source: PgSource,
     client: Client,
+    /// Kept from poll to poll: see [`PgSource::fix_state`].
+    beside: Option<Client>,
     tables: Vec<Follow>,
     /// As they were in the state that was read last.
     definitions: Vec<PgTable>,
@@ -90,6 +92,7 @@ impl PgCursorCapture {
         let mut capture = PgCursorCapture {
             source: source.clone(),
             client: snapshot.join(source)?,
+            beside: None,
             tables: follows(source, columns)?,
             definitions: snapshot.tables().to_vec(),
             clock: clock.clone(),
@@ -172,7 +175,7 @@ impl PgCursorCapture {
             }
             return Err(CaptureError::postgres("lock the tables for reading at", self.source.place())(error));
         }
-        let (position, cut) = self.source.fix_state(&mut self.client)?;
+        let (position, cut) = self.source.fix_state(&mut self.client, &mut self.beside)?;
         let mut found = Vec::with_capacity(self.definitions.len());
         for expected in self.source.tables() {
             let table = PgTable::find_again(&mut self.client, expected, PgKept::Name)?;

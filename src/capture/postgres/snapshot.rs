@@ -200,7 +200,7 @@ impl PgSnapshot {
         let lock = brief_lock_sql(&seen);
         holder.batch_execute(&lock).map_err(failed("lock the tables for reading at"))?;
         let taken_at = clock.now();
-        let cut = source.map(|source| source.fix_state(&mut holder)).transpose()?;
+        let cut = source.map(|source| source.fix_state(&mut holder, &mut None)).transpose()?;
         let (position, cut) = cut.map_or((position, None), |(position, cut)| (position, Some(cut)));
         let row = holder.query_one("SELECT pg_catalog.pg_export_snapshot()", &[]);
         let name: String = row.and_then(|row| row.try_get(0)).map_err(failed("export a snapshot of"))?;

@@ -245,12 +245,20 @@ impl PgSource {
         Ok((position, cut))
     }
 
-    /// As [`PgSource::begin_state`], in a transaction of `client` that was begun and has read nothing.
-    pub(crate) fn fix_state(&self, client: &mut Client) -> Result<(Lsn, PgCut), SourceError> {
-        // A query of the client's own would fix the state.
-        let mut other = self.connect()?;
+    /// As [`PgSource::begin_state`], in a transaction of `client` that was begun and has read nothing. The position is asked for
+    /// over `beside`, since a query of the client's own would fix the state; it is opened when it is not there.
+    pub(crate) fn fix_state(
+        &self,
+        client: &mut Client,
+        beside: &mut Option<Client>,
+    ) -> Result<(Lsn, PgCut), SourceError> {
+        let mut other = match beside.take().filter(|other| !other.is_closed()) {
+            Some(other) => other,
+            None => self.connect()?,
+        };
         let mut newest = self.newest_cut();
         let position = self.next_position(&mut other, *newest, true)?;
+        *beside = Some(other);
         let cut = self.read_cut(client, "SELECT pg_catalog.pg_current_snapshot()")?;
         *newest = position;
         Ok((position, cut))
