@@ -257,6 +257,13 @@ impl MovedRows {
         }
     }
 
+    /// Lets go of what [`MovedRows::into_positions`] would tell of the batches so far: it grows with them.
+    pub fn forget_positions(&mut self) {
+        if let MovedRows::Postgres(cursor) = self {
+            cursor.take_cuts();
+        }
+    }
+
     /// What the positions of its batches are.
     pub fn into_positions(self) -> Positions {
         match self {

@@ -115,7 +115,7 @@ impl SourceError {
     /// all, class 08, and those of 57P that end sessions or refuse new ones.
     pub fn is_of_connection(&self) -> bool {
         match self {
-            SourceError::Postgres { sqlstate: None, .. } | SourceError::Io { .. } => true,
+            SourceError::Postgres { sqlstate: None, .. } => true,
             SourceError::Postgres { sqlstate: Some(state), .. } => {
                 state.starts_with("08") || matches!(state.as_str(), "57P01" | "57P02" | "57P03" | "57P05")
             }

@@ -48,6 +48,10 @@ impl ForEachSink for Jobs<'_> {
             let mut last_state = None;
             let outcome = in_batches(shared, &setting, begun, (sink, recorder, readable), |sink, recorder| {
                 let last = setting.attached && shared.goal_is_set();
+                // Only a ledger is brought to them.
+                if setting.meter.is_some() {
+                    capture.forget_positions();
+                }
                 let readers = setting.pool.current_num_threads();
                 let state =
                     last.then(|| SourceSnapshot::begin(&setting.source, readers, &setting.clock)).transpose()?;

@@ -90,8 +90,12 @@ impl Shared {
 
     /// Whether nothing more is to be taken from the source for now. Says by the way that it is so.
     pub(super) fn source_is_held(&self) -> bool {
-        let held = self.source_held.load(Ordering::Acquire);
-        self.source_rests.store(held, Ordering::Release);
+        // Taken back before it is asked: whoever holds again at this very instant must not find the rest of the last time.
+        self.source_rests.store(false, Ordering::SeqCst);
+        let held = self.source_held.load(Ordering::SeqCst);
+        if held {
+            self.source_rests.store(true, Ordering::SeqCst);
+        }
         held
     }
 
@@ -206,12 +210,8 @@ pub struct ByteCounter(Arc<Shared>);
 impl ByteCounter {
     /// Those that were moved so far, the initial load included.
     pub fn so_far(&self) -> Bytes {
-        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let sinks = self.0.sinks.values();
-        Bytes {
-            read: load(&self.0.read) + sinks.clone().map(|seen| load(&seen.read)).sum::<u64>(),
-            written: load(&self.0.logged) + sinks.map(|seen| load(&seen.written)).sum::<u64>(),
-        }
+        let moved = self.0.traffic();
+        Bytes { read: moved.read_bytes, written: moved.log_bytes + moved.sink_bytes.values().sum::<u64>() }
     }
 }
 
@@ -497,9 +497,9 @@ impl Running {
 
     /// Takes nothing more from the source, or goes on. Returns when it is so, at most after `patience`; false if it is not.
     pub fn hold_source(&self, held: bool, patience: Duration) -> bool {
-        self.shared.source_held.store(held, Ordering::Release);
+        self.shared.source_held.store(held, Ordering::SeqCst);
         let deadline = std::time::Instant::now() + patience;
-        while self.shared.source_rests.load(Ordering::Acquire) != held {
+        while self.shared.source_rests.load(Ordering::SeqCst) != held {
             if self.shared.aborted() || std::time::Instant::now() > deadline {
                 return false;
             }

@@ -7,14 +7,12 @@
 //! that names them (another partition, another table under the name), no stamp tells of it: the poll says so and delivers
 //! nothing, and the tables are to be loaded again ([`PgCursorCapture::restart_after`]).
 
-use super::snapshot::{PAUSE, PgSnapshot, REPLACED_ATTEMPTS};
+use super::snapshot::{BEGIN, NO_TABLE, PAUSE, PgSnapshot, REPLACED_ATTEMPTS, brief_lock_sql, is_lock_refused};
 use crate::capture::CaptureError;
 use crate::capture::{CursorBatch, EachRow};
 use crate::clock::Clock;
 use crate::model::{ChangeBuf, ColumnType, Lsn, TableId, ValueRef};
-use crate::source::postgres::{
-    Bound, PgCut, PgKept, PgKind, PgSource, PgTable, PgWatch, Scratch, TableReader, lock_sql,
-};
+use crate::source::postgres::{Bound, PgCut, PgKept, PgKind, PgSource, PgTable, PgWatch, Scratch, TableReader};
 use crate::source::{SourceError, quote};
 use ::postgres::Client;
 use ::postgres::fallible_iterator::FallibleIterator;
@@ -22,13 +20,12 @@ use ::postgres::types::ToSql;
 use std::collections::HashSet;
 use xxhash_rust::xxh3::xxh3_128;
 
-/// SQLSTATE of a table that is not there.
-const NO_TABLE: &str = "42P01";
-
 /// The tailer of all tables' cursor columns.
 pub struct PgCursorCapture {
     source: PgSource,
     client: Client,
+    /// Kept from poll to poll: see [`PgSource::fix_state`].
+    beside: Option<Client>,
     tables: Vec<Follow>,
     /// As they were in the state that was read last.
     definitions: Vec<PgTable>,
@@ -95,6 +92,7 @@ impl PgCursorCapture {
         let mut capture = PgCursorCapture {
             source: source.clone(),
             client: snapshot.join(source)?,
+            beside: None,
             tables: follows(source, columns)?,
             definitions: snapshot.tables().to_vec(),
             clock: clock.clone(),
@@ -138,30 +136,35 @@ impl PgCursorCapture {
     /// # Errors
     /// When the server refuses, a value can't be held, or `each` fails. The cursor then stays where it was.
     pub fn poll<E: From<CaptureError>>(&mut self, each: &mut EachRow<'_, E>) -> Result<CursorBatch, E> {
-        let mut attempts = 0;
-        let (position, cut, found) = loop {
-            attempts += 1;
-            match self.begin_poll() {
-                Ok(begun) => break begun,
-                Err(error) => {
-                    // That failure is what the user must hear of.
-                    let _ = self.client.batch_execute("ROLLBACK");
-                    // Whoever puts another table in its place may take two transactions to it.
-                    let replaced = matches!(&error, CaptureError::Source(SourceError::Changed { .. }));
-                    if !replaced || attempts >= REPLACED_ATTEMPTS {
-                        return Err(error.into());
-                    }
-                    std::thread::sleep(PAUSE);
-                }
-            }
-        };
+        let (position, cut, found) = self.begin_patiently()?;
         self.read_state(position, Some(cut), found, each)
+    }
+
+    /// Begins a poll, as soon as others' locks on the tables let it.
+    fn begin_patiently(&mut self) -> Result<(Lsn, PgCut, Vec<PgTable>), CaptureError> {
+        let watch = PgWatch::begin(self.source.options(), "locking the tables for reading")?;
+        watch.of_client(&mut self.client)?;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let begun = self.begin_poll();
+            let Err(error) = &begun else { return watch.end(begun) };
+            // That failure is what the user must hear of.
+            let _ = self.client.batch_execute("ROLLBACK");
+            // Whoever puts another table in its place may take two transactions to it.
+            let replaced = matches!(error, CaptureError::Source(SourceError::Changed { .. }));
+            if !(is_lock_refused(error) || replaced && attempts < REPLACED_ATTEMPTS) {
+                return watch.end(begun);
+            }
+            watch.check()?;
+            std::thread::sleep(PAUSE);
+        }
     }
 
     /// Locks the tables, fixes a state, and finds the tables in it.
     fn begin_poll(&mut self) -> Result<(Lsn, PgCut, Vec<PgTable>), CaptureError> {
         // Locked first: what is altered between a state and its statements would be read by the wrong definition.
-        let lock = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}", lock_sql(&self.definitions));
+        let lock = format!("{BEGIN}; {}", brief_lock_sql(&self.definitions));
         if let Err(error) = self.client.batch_execute(&lock) {
             if error.code().is_some_and(|code| code.code() == NO_TABLE) {
                 // Which one, by a look at the catalogs outside of the transaction that failed.
@@ -172,7 +175,7 @@ impl PgCursorCapture {
             }
             return Err(CaptureError::postgres("lock the tables for reading at", self.source.place())(error));
         }
-        let (position, cut) = self.source.fix_state(&mut self.client)?;
+        let (position, cut) = self.source.fix_state(&mut self.client, &mut self.beside)?;
         let mut found = Vec::with_capacity(self.definitions.len());
         for expected in self.source.tables() {
             let table = PgTable::find_again(&mut self.client, expected, PgKept::Name)?;

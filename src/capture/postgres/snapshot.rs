@@ -29,8 +29,8 @@ pub(super) const REPLACED_ATTEMPTS: u32 = 6;
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 const DEADLOCK: &str = "40P01";
 /// SQLSTATE of a table that went, or got another name, between being found and being locked.
-const NO_TABLE: &str = "42P01";
-const BEGIN: &str = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
+pub(super) const NO_TABLE: &str = "42P01";
+pub(super) const BEGIN: &str = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// A part of a table: some blocks of one of the relations that hold its rows, or of all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,9 +115,8 @@ impl PgSnapshot {
     /// When the server refuses.
     pub fn join(&self, source: &PgSource) -> Result<Client, CaptureError> {
         let mut client = source.connect()?;
-        // Rows that a policy would hide are an error here too.
         client
-            .batch_execute(&format!("SET row_security = off; {BEGIN}; {}", set_snapshot(&self.name)))
+            .batch_execute(&format!("{BEGIN}; {}", set_snapshot(&self.name)))
             .map_err(SourceError::postgres("join a snapshot of", &self.place))?;
         Ok(client)
     }
@@ -155,11 +154,7 @@ impl PgSnapshot {
             let opened = PgSnapshot::try_open(options, wanted, readers, clock, (from, &watch));
             let again = match &opened {
                 // Waited for, for as long as the user's patience lasts.
-                Err(CaptureError::Source(SourceError::Postgres { sqlstate: Some(state), .. }))
-                    if matches!(state.as_str(), LOCK_NOT_AVAILABLE | DEADLOCK) =>
-                {
-                    true
-                }
+                Err(error) if is_lock_refused(error) => true,
                 Err(CaptureError::Source(SourceError::Postgres { sqlstate: Some(state), .. })) => {
                     state == NO_TABLE && attempts < ATTEMPTS
                 }
@@ -202,13 +197,10 @@ impl PgSnapshot {
             holder.batch_execute(&set_snapshot(&exported.name)).map_err(failed("take over the snapshot of"))?;
         }
         // Locked before the snapshot is taken: a table rewritten between the two would look empty.
-        let lock = match lock_sql(&seen) {
-            lock if lock.is_empty() => lock,
-            lock => format!("SET lock_timeout = {}; {lock}; SET lock_timeout = 0", LOCK_WAIT.as_millis()),
-        };
+        let lock = brief_lock_sql(&seen);
         holder.batch_execute(&lock).map_err(failed("lock the tables for reading at"))?;
         let taken_at = clock.now();
-        let cut = source.map(|source| source.fix_state(&mut holder)).transpose()?;
+        let cut = source.map(|source| source.fix_state(&mut holder, &mut None)).transpose()?;
         let (position, cut) = cut.map_or((position, None), |(position, cut)| (position, Some(cut)));
         let row = holder.query_one("SELECT pg_catalog.pg_export_snapshot()", &[]);
         let name: String = row.and_then(|row| row.try_get(0)).map_err(failed("export a snapshot of"))?;
@@ -511,6 +503,21 @@ impl<E> From<SourceError> for Through<E> {
     fn from(error: SourceError) -> Self {
         Through::Server(error)
     }
+}
+
+/// Locks the tables, or fails after a moment: who waits for a long time keeps everybody waiting who wants the locks that it
+/// has already.
+pub(super) fn brief_lock_sql(tables: &[PgTable]) -> String {
+    match lock_sql(tables) {
+        lock if lock.is_empty() => lock,
+        lock => format!("SET lock_timeout = {}; {lock}; SET lock_timeout = 0", LOCK_WAIT.as_millis()),
+    }
+}
+
+/// Whether a lock was not to be had in time.
+pub(super) fn is_lock_refused(error: &CaptureError) -> bool {
+    matches!(error, CaptureError::Source(SourceError::Postgres { sqlstate: Some(state), .. })
+        if matches!(state.as_str(), LOCK_NOT_AVAILABLE | DEADLOCK))
 }
 
 fn set_snapshot(name: &str) -> String {

@@ -8,6 +8,7 @@
 //! they see what comes and goes between two states, or a delete.
 
 use super::AttachPlan;
+use super::source_changes::{Counts, Tally, changed_rows};
 use crate::clock::Clock;
 use crate::model::{ChangeBuf, Lsn, Moment};
 use crate::run::RunError;
@@ -26,10 +27,10 @@ const ASK_INTERVAL: Duration = Duration::from_millis(100);
 /// Answers that a warehouse far behind has not reached yet.
 const ASKED_MAX: usize = 100_000;
 
-/// What the server says of writers: its count of changed rows, and the transactions that hold locks of writers.
+/// What the server says of writers: its counts of changed rows, and the transactions that hold locks of writers.
 #[derive(PartialEq, Eq)]
 struct Seen {
-    changed: i64,
+    changed: Counts,
     writers: BTreeSet<String>,
 }
 
@@ -40,7 +41,7 @@ pub(super) struct Idle<'a> {
     running: &'a Running,
     clock: &'a Clock,
     client: Option<Client>,
-    first: Option<i64>,
+    tally: Tally,
     /// Ends of the log and when they were asked for, in order, that the warehouse has not reached yet.
     asked: VecDeque<(Moment, Lsn)>,
     ask_due: Moment,
@@ -66,7 +67,7 @@ impl<'a> Idle<'a> {
             running,
             clock,
             client: Some(source.connect()?),
-            first: None,
+            tally: Tally::default(),
             asked: VecDeque::new(),
             ask_due: now,
             taken: running.changes(),
@@ -79,9 +80,10 @@ impl<'a> Idle<'a> {
 
     /// Rows that were changed since this was asked first, by the server's counters, which may lag.
     pub(super) fn changed_since_start(&mut self) -> u64 {
-        let changed = self.client.as_mut().and_then(|client| changed_rows(client, self.source).ok()).unwrap_or(-1);
-        let first = *self.first.get_or_insert(changed);
-        u64::try_from(changed - first).unwrap_or(0)
+        match self.client.as_mut().and_then(|client| changed_rows(client, self.source).ok()) {
+            Some(counts) => self.tally.add(counts),
+            None => self.tally.sum(),
+        }
     }
 
     /// Whether nothing was changed for `length`. A server that is away is not idle: it is asked again when it is back.
@@ -180,12 +182,6 @@ fn log_end(client: &mut Client) -> Result<Lsn, ::postgres::Error> {
 
 fn leaves(source: &PgSource) -> Vec<u32> {
     source.tables().iter().flat_map(|table| &table.leaves).map(|leaf| leaf.oid).collect()
-}
-
-fn changed_rows(client: &mut Client, source: &PgSource) -> Result<i64, ::postgres::Error> {
-    let sql = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint \
-        FROM pg_catalog.pg_stat_all_tables WHERE relid = ANY($1)";
-    Ok(client.query_one(sql, &[&leaves(source)])?.get(0))
 }
 
 /// A transaction that stays open is one writer all the time; one that comes or goes has changed something, most likely.

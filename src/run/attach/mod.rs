@@ -281,7 +281,9 @@ fn follow(
         Begin::Resumed => Ending::of_resuming(setting).with(kind, cause),
         Begin::Loaded | Begin::Empty => failed(cause),
     })?;
-    let mut guard = Detach { kind, setting, keep: plan.keep, stop };
+    // Until it has begun the folder goes again if anything fails, and nothing finds a slot without its folder. What is resumed
+    // was there before, and stays.
+    let mut guard = Detach { kind, setting, keep: plan.begin == Begin::Resumed, stop };
     // Moved, so that it ends before the guard, which can't drop what is in use.
     let running = running;
     let promise = promise(kind, strategy::empty_since(kind, setting).map_err(failed)?);
@@ -303,6 +305,7 @@ fn follow(
     let counting = copies.then(|| SourceChanges::start(source, clock)).transpose()?;
     let prober = prober(plan, setting, &running)?;
     folders.begun();
+    guard.keep = plan.keep;
     // What was committed during the load is not what following is like.
     let at_load = log_end()?;
     let deadline = clock.now().after(plan.patience);

@@ -5,6 +5,7 @@ use crate::model::Moment;
 use crate::probe::Window;
 use crate::source::SourceError;
 use crate::source::postgres::PgSource;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -73,14 +74,15 @@ impl Drop for SourceChanges {
 impl SourceChanges {
     pub(super) fn start(source: &PgSource, clock: &Clock) -> Result<SourceChanges, SourceError> {
         let (stop, counted) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Counted::default())));
-        let mut client = Some(source.connect()?);
+        let (mut client, mut tally) = (Some(source.connect()?), Tally::default());
         let mut look = {
             let (source, clock, counted) = (source.clone(), clock.clone(), Arc::clone(&counted));
             move || {
                 // A server that is away is asked again at the next look.
                 client = client.take().filter(|client| !client.is_closed()).or_else(|| source.connect().ok());
-                let count = client.as_mut().and_then(|client| changed_rows(client, &source).ok());
-                if let Some(count) = count {
+                let counts = client.as_mut().and_then(|client| changed_rows(client, &source).ok());
+                if let Some(counts) = counts {
+                    let count = tally.add(counts);
                     counted.lock().unwrap_or_else(PoisonError::into_inner).look(clock.now(), count);
                 }
             }
@@ -117,18 +119,58 @@ impl SourceChanges {
     }
 }
 
-fn changed_rows(client: &mut ::postgres::Client, source: &PgSource) -> Result<u64, ::postgres::Error> {
-    let sql = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint \
-        FROM pg_catalog.pg_stat_all_tables WHERE relid = ANY($1)";
-    let leaves = source.tables().iter().flat_map(|table| &table.leaves);
-    let oids: Vec<u32> = leaves.map(|leaf| leaf.oid).collect();
-    let count: i64 = client.query_one(sql, &[&oids])?.get(0);
-    Ok(count.unsigned_abs())
+/// What the server has counted in each relation since its counters began.
+pub(super) type Counts = BTreeMap<u32, u64>;
+
+/// The sum of what came since the first look. A partition that goes takes nothing of it along, and one that comes brings what is
+/// counted from then on: rows that it had already are no changes.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    last: Counts,
+    sum: u64,
+}
+
+impl Tally {
+    /// Adds what came since the last look; gives the sum.
+    pub(super) fn add(&mut self, counts: Counts) -> u64 {
+        let came = |(relation, count): (&u32, &u64)| Some(count.saturating_sub(*self.last.get(relation)?));
+        self.sum += counts.iter().filter_map(came).sum::<u64>();
+        self.last.extend(counts);
+        self.sum
+    }
+
+    /// The sum so far.
+    pub(super) fn sum(&self) -> u64 {
+        self.sum
+    }
+}
+
+/// What the server has counted in the followed tables, each with the partitions that it has now.
+pub(super) fn changed_rows(client: &mut ::postgres::Client, source: &PgSource) -> Result<Counts, ::postgres::Error> {
+    let sql = "WITH RECURSIVE tree(oid) AS (SELECT unnest($1::oid[]) UNION ALL SELECT i.inhrelid FROM tree t \
+          JOIN pg_catalog.pg_class p ON p.oid = t.oid AND p.relkind = 'p' \
+          JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid) \
+        SELECT s.relid, (s.n_tup_ins + s.n_tup_upd + s.n_tup_del)::bigint \
+        FROM tree JOIN pg_catalog.pg_stat_all_tables s ON s.relid = tree.oid";
+    let oids: Vec<u32> = source.tables().iter().map(|table| table.oid).collect();
+    let rows = client.query(sql, &[&oids])?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get::<_, i64>(1)?.unsigned_abs()))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn partitions_that_come_and_go_are_no_changes() {
+        let mut tally = Tally::default();
+        assert_eq!(tally.add(Counts::from([(1, 100), (2, 50)])), 0, "what was before the first look");
+        assert_eq!(tally.add(Counts::from([(1, 110), (2, 50)])), 10);
+        assert_eq!(tally.add(Counts::from([(1, 111), (3, 1_000)])), 11, "2 was detached, 3 with its rows attached");
+        assert_eq!(tally.add(Counts::from([(1, 111), (2, 52), (3, 1_004)])), 17, "2 is there again");
+        assert_eq!(tally.add(Counts::from([(1, 4)])), 17, "its counters were reset");
+        assert_eq!((tally.add(Counts::from([(1, 5)])), tally.sum()), (18, 18));
+    }
 
     #[test]
     fn counts_between_two_instants() {

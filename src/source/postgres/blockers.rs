@@ -4,6 +4,7 @@
 //! own nor a member of `pg_read_all_stats`. Source: the chapters "System Views" and "Monitoring Database Activity" of
 //! PostgreSQL's documentation.
 
+use crate::foreign::terminal;
 use ::postgres::{Client, Row};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -82,11 +83,10 @@ impl Blockers {
             let (gid, owner, database): (String, String, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             let literal = gid.replace('\'', "''");
             all.push(format!(
-                "the prepared transaction {:?} of role {owner} in database {database}, prepared {} ago (end it there with \
+                "the prepared transaction {gid:?} of role {owner} in database {database}, prepared {} ago (end it there with \
                  COMMIT PREPARED '{}' or ROLLBACK PREPARED)",
-                printable(&gid),
                 lasting(row.try_get(3)?),
-                printable(&literal)
+                terminal(&literal)
             ));
         }
         let others = all.len().saturating_sub(NAMED_MAX);
@@ -141,13 +141,8 @@ fn opening(statement: &str) -> String {
     let shown = statement.find(['\'', '$']).and_then(|literal| statement.get(..literal));
     let mut letters = shown.unwrap_or(statement).split_whitespace().collect::<Vec<_>>().join(" ");
     let whole = shown.is_none() && letters.chars().count() <= STATEMENT_CHARS_MAX;
-    letters = printable(&letters).chars().take(STATEMENT_CHARS_MAX).collect();
+    letters = terminal(&letters).chars().take(STATEMENT_CHARS_MAX).collect();
     if whole { letters } else { format!("{letters}..") }
-}
-
-/// Without letters that a terminal would obey.
-fn printable(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
 }
 
 fn lasting(seconds: f64) -> String {
@@ -169,7 +164,7 @@ mod tests {
         assert_eq!(opening("ALTER ROLE r PASSWORD 'secret'"), "ALTER ROLE r PASSWORD..");
         assert_eq!(opening("SELECT $$secret$$"), "SELECT..");
         assert_eq!(opening(&"x".repeat(100)), format!("{}..", "x".repeat(60)));
-        assert_eq!(opening("SELECT \u{1b}[31m"), "SELECT ?[31m");
+        assert_eq!(opening("SELECT \u{1b}[31m"), "SELECT \\u{1b}[31m");
         assert_eq!([0.4, 119.9, 120.0, 7_200.0].map(lasting), ["0 s", "119 s", "2 min", "2 h"]);
     }
 }

@@ -73,8 +73,6 @@ impl Drop for PgHold {
 fn take(options: &PgOptions, key: i32) -> Result<Client, SourceError> {
     let mut client = options.connect()?;
     let failed = || SourceError::postgres("say that a process is at work to", options.place());
-    // A role may have a limit for idle sessions; servers before 14 have none.
-    let _ = client.batch_execute("SET idle_session_timeout = 0");
     client.execute("SELECT pg_catalog.pg_advisory_lock_shared($1, $2)", &[&CLASS, &key]).map_err(failed())?;
     Ok(client)
 }

@@ -167,11 +167,8 @@ impl PgSource {
     pub fn say_of_it(&self, comment: &str) -> Result<(), SourceError> {
         let name = &self.inner.options.database;
         let comment = format!("'{}'", comment.replace('\'', "''"));
-        // A backslash is itself, whatever the server's settings say.
-        let failed = || SourceError::postgres("put a comment on the database", name);
-        let mut client = self.connect()?;
-        client.batch_execute("SET standard_conforming_strings = on").map_err(failed())?;
-        client.batch_execute(&format!("COMMENT ON DATABASE {} IS {comment}", quote(name))).map_err(failed())
+        let sql = format!("COMMENT ON DATABASE {} IS {comment}", quote(name));
+        self.connect()?.batch_execute(&sql).map_err(SourceError::postgres("put a comment on the database", name))
     }
 
     /// Removes the database, ending whoever is still connected to it, after the slots that were made for it.
@@ -248,12 +245,20 @@ impl PgSource {
         Ok((position, cut))
     }
 
-    /// As [`PgSource::begin_state`], in a transaction of `client` that was begun and has read nothing.
-    pub(crate) fn fix_state(&self, client: &mut Client) -> Result<(Lsn, PgCut), SourceError> {
-        // A query of the client's own would fix the state.
-        let mut other = self.connect()?;
+    /// As [`PgSource::begin_state`], in a transaction of `client` that was begun and has read nothing. The position is asked for
+    /// over `beside`, since a query of the client's own would fix the state; it is opened when it is not there.
+    pub(crate) fn fix_state(
+        &self,
+        client: &mut Client,
+        beside: &mut Option<Client>,
+    ) -> Result<(Lsn, PgCut), SourceError> {
+        let mut other = match beside.take().filter(|other| !other.is_closed()) {
+            Some(other) => other,
+            None => self.connect()?,
+        };
         let mut newest = self.newest_cut();
         let position = self.next_position(&mut other, *newest, true)?;
+        *beside = Some(other);
         let cut = self.read_cut(client, "SELECT pg_catalog.pg_current_snapshot()")?;
         *newest = position;
         Ok((position, cut))
