@@ -2,7 +2,7 @@
 //!
 //! Each sink has a job of its own, with its own snapshot: a slow rebuild does not keep another sink waiting.
 
-use super::load::load_tables;
+use super::load::replace_tables;
 use super::running::{Batch, Outcome, ReadableRecorder, Running, Shared, in_batches};
 use super::sinks::{ForEachSink, Sinks};
 use super::{Setting, StrategyError};
@@ -32,7 +32,7 @@ impl ForEachSink for Jobs<'_> {
         let readable = ReadableRecorder::of(&mut sink, self.setting);
         let mut recorder = self.setting.recorder();
         let (mut positions, mut last_state) = (Positions::default(), None);
-        let (_, initial_rows, (_, bytes)) = refresh(self.setting, &mut sink, (&mut recorder, &mut positions))?;
+        let (_, initial_rows, (_, bytes)) = refresh(self.setting, (&mut sink, true), (&mut recorder, &mut positions))?;
         self.running.shared().add_read(S::KIND, bytes);
         self.running.shared().set_written(S::KIND, sink.counters().bytes_written);
         let (setting, begun) = (self.setting.clone(), self.begun);
@@ -40,7 +40,7 @@ impl ForEachSink for Jobs<'_> {
             let outcome = in_batches(shared, &setting, begun, (sink, recorder, readable), |sink, recorder| {
                 // It keeps old rows from being vacuumed away, and others' locks waiting: the last one alone is kept.
                 let is_last = setting.attached && shared.goal_is_set();
-                let (snapshot, _, batch) = refresh(&setting, sink, (recorder, &mut positions))?;
+                let (snapshot, _, batch) = refresh(&setting, (sink, false), (recorder, &mut positions))?;
                 last_state = is_last.then(|| Arc::new(snapshot));
                 Ok(batch)
             })?;
@@ -51,11 +51,11 @@ impl ForEachSink for Jobs<'_> {
 
 fn refresh<S: Sink>(
     setting: &Setting,
-    sink: &mut S,
+    (sink, counted): (&mut S, bool),
     (recorder, positions): (&mut VisibilityRecorder, &mut Positions),
 ) -> Result<(SourceSnapshot, u64, (Batch, u64)), StrategyError> {
     let snapshot = SourceSnapshot::begin(&setting.source, setting.pool.current_num_threads(), &setting.clock)?;
-    let loaded = load_tables(setting, &snapshot, sink)?;
+    let loaded = replace_tables(setting, &snapshot, sink, counted)?;
     let published_at = setting.clock.now();
     recorder.published(published_at, snapshot.position());
     // Only a ledger is brought to them.

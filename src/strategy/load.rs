@@ -30,7 +30,7 @@ pub struct Loaded {
 }
 
 /// Replaces every table of a sink by the snapshot's rows: ranges read side by side, one swap at the end. Tables of which
-/// the sink keeps nothing are not read.
+/// the sink keeps nothing are not read. The rows are counted against the database's own count.
 ///
 /// # Errors
 /// [`StrategyError`]; the sink then shows what it showed before.
@@ -38,6 +38,20 @@ pub fn load_tables<S: Sink>(
     setting: &Setting,
     snapshot: &SourceSnapshot,
     sink: &mut S,
+) -> Result<Loaded, StrategyError> {
+    replace_tables(setting, snapshot, sink, true)
+}
+
+/// As [`load_tables`]. Whether they are `counted` at the database as well is the caller's choice: what is measured as the cost of a
+/// refresh must not have a second reading in it.
+///
+/// # Errors
+/// As [`load_tables`].
+pub(super) fn replace_tables<S: Sink>(
+    setting: &Setting,
+    snapshot: &SourceSnapshot,
+    sink: &mut S,
+    counted: bool,
 ) -> Result<Loaded, StrategyError> {
     let bulk = sink.bulk()?;
     let readers = snapshot.readers();
@@ -73,7 +87,7 @@ pub fn load_tables<S: Sink>(
             })
             .collect();
         let parts = parts?;
-        for (&table, rows) in &read {
+        for (&table, rows) in read.iter().filter(|_| counted) {
             snapshot.check_count(table, rows.load(Ordering::Relaxed))?;
         }
         sink.install(bulk, snapshot.position())?;
