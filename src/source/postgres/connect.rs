@@ -5,6 +5,7 @@ use super::wire::{Mode, TextRow};
 use super::{session, tls};
 use crate::source::SourceError;
 use ::postgres::config::{ChannelBinding as Binding, SslMode as Negotiation};
+use ::postgres::error::SqlState;
 use ::postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use rustls::ClientConfig;
 use std::time::Duration;
@@ -14,6 +15,9 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 pub const RECONNECT_PATIENCE: Duration = Duration::from_secs(120);
 /// See [`RECONNECT_PATIENCE`].
 pub const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+
+const NO_ROOM_ATTEMPTS: u32 = 5;
+const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);
 
 impl PgOptions {
     /// Opens a connection, whose session has what every session of this program has.
@@ -42,16 +46,25 @@ impl PgOptions {
         }
         // A socket in the file system has no TLS.
         let tls = if matches!(here.host, PgHost::Socket(_)) { None } else { tls::config(self)? };
-        let failed = || SourceError::postgres("connect to", self.place());
-        let opened = match tls {
+        let open = |config: &mut Config| match &tls {
             None => config.ssl_mode(Negotiation::Disable).connect(NoTls),
             Some(tls) => {
                 let insists = self.ssl_mode != SslMode::Prefer;
                 config.ssl_mode(if insists { Negotiation::Require } else { Negotiation::Prefer });
-                config.connect(MakeRustlsConnect::new(ClientConfig::clone(&tls)))
+                config.connect(MakeRustlsConnect::new(ClientConfig::clone(tls)))
             }
         };
-        let mut client = opened.map_err(failed())?;
+        let mut opened = open(&mut config);
+        for _ in 0..NO_ROOM_ATTEMPTS {
+            let full = opened.as_ref().err().and_then(|error| error.code());
+            if full != Some(&SqlState::TOO_MANY_CONNECTIONS) {
+                break;
+            }
+            // One of this program's own that has just ended may still be counted.
+            std::thread::sleep(NO_ROOM_PAUSE);
+            opened = open(&mut config);
+        }
+        let mut client = opened.map_err(SourceError::postgres("connect to", self.place()))?;
         session::prepare(&mut |sql| simple(&mut client, sql, self), self, Mode::Query)?;
         Ok(client)
     }
