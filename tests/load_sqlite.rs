@@ -270,3 +270,35 @@ fn a_pipe_is_no_database_and_is_not_waited_for() {
     let case = Case { database: pipe, ..case };
     case.refused(&[], 2, &["it is no file"]);
 }
+
+/// SQLite takes a path that begins with `file:` for a URI whose switches leave a journal unread.
+#[test]
+fn a_path_is_a_path_and_no_uri() {
+    let folder = tempfile::tempdir().unwrap();
+    let make = |name: &str, value: i64| {
+        let db = rusqlite::Connection::open(folder.path().join("made.db")).unwrap();
+        db.execute_batch(&format!("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES ({value})")).unwrap();
+        drop(db);
+        std::fs::rename(folder.path().join("made.db"), folder.path().join(name)).unwrap();
+    };
+    make("two.db", 2);
+    make("file:two.db", 20);
+    make(":memory:", 200);
+    for (number, (source, want)) in
+        [("two.db", "2\n"), ("file:two.db", "20\n"), (":memory:", "200\n")].into_iter().enumerate()
+    {
+        let run = |arguments: &[&str]| {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_freshbench"));
+            let output = command.current_dir(folder.path()).args(arguments).output().unwrap();
+            assert!(output.status.success(), "{source}: {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let warehouse = format!("w{number}");
+        run(&["-q", "load", "--source", source, "--table", "t", "--warehouse", &warehouse]);
+        assert_eq!(run(&["warehouse", "dump", "--warehouse", &warehouse, "--table", "t"]), want);
+    }
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_freshbench"));
+    let arguments = ["load", "--source", "file:two.db?immutable=1", "--table", "t", "--warehouse", "w"];
+    let output = command.current_dir(folder.path()).args(arguments).output().unwrap();
+    assert!(!output.status.success() && !folder.path().join("w").exists());
+}

@@ -22,7 +22,8 @@ pub(super) fn run(arguments: &RunArgs, quiet: bool) -> Result<Exit, Failure> {
         plan.fresh_processes = false;
         return find_rate(&raw(arguments), &plan, (slo, arguments.format), (&arguments.live, quiet));
     }
-    let stop = stop_on_ctrl_c("")?;
+    let stop =
+        stop_on_ctrl_c("; the work folder stays: remove it with freshbench cleanup --folder and the result's folder")?;
     if let SourceChoice::Postgres(server) = &mut plan.source {
         server.patience = postgres::PgPatience::new(server.patience.wait_max(), Arc::clone(&stop));
     }

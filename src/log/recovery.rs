@@ -112,7 +112,7 @@ struct Checked {
 }
 
 fn recover_segment(path: &Path, base: u64, before: Option<&Segment>, is_last: bool) -> Result<Checked, LogError> {
-    let file = File::open(path).map_err(|error| LogError::io("open", path, None, error))?;
+    let file = crate::storage::private::open(path).map_err(|error| LogError::io("open", path, None, error))?;
     let file_bytes = file.metadata().map_err(|error| LogError::io("look at", path, None, error))?.len();
     let header = SegmentHeader::read(&file, path)?;
     if header.base != base {

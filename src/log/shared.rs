@@ -170,7 +170,8 @@ pub(super) struct Opened {
 
 impl Opened {
     fn open(found: &Segment, before: impl Fn(&IndexEntry) -> bool) -> Result<Opened, LogError> {
-        let file = File::open(&found.path).map_err(|error| LogError::io("open", &found.path, None, error))?;
+        let file = crate::storage::private::open(&found.path)
+            .map_err(|error| LogError::io("open", &found.path, None, error))?;
         let segment = Segment { index: Vec::new(), path: found.path.clone(), ..*found };
         Ok(Opened { file, segment, start: found.start_for(before) })
     }

@@ -211,11 +211,30 @@ fn make(path: &Path) -> Result<(), RunError> {
     std::fs::create_dir_all(path).map_err(|cause| RunError::Io { path: path.to_owned(), cause })
 }
 
+/// A folder that no other run has, and the run's name in it: two may begin within one second.
+fn own_folder(run_id: &str) -> Result<(String, PathBuf), RunError> {
+    let reports = Path::new("reports");
+    make(reports)?;
+    let mut number = 1u32;
+    loop {
+        let name = if number == 1 { run_id.to_owned() } else { format!("{run_id}-{number}") };
+        let folder = reports.join(&name);
+        match std::fs::create_dir(&folder) {
+            Ok(()) => return Ok((name, folder)),
+            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists && number < 1_000 => number += 1,
+            Err(cause) => return Err(RunError::Io { path: folder, cause }),
+        }
+    }
+}
+
 /// Loads the source, and saves a result without a case.
 fn begin(plan: &Plan, clock: &Clock, progress: &dyn Progress) -> Result<At, RunError> {
     let started = utc_now();
     let run_id = format!("{}-{}", started.compact, plan.workload.settings().name);
-    let folder = plan.out.clone().unwrap_or_else(|| Path::new("reports").join(&run_id));
+    let (run_id, folder) = match &plan.out {
+        Some(folder) => (run_id, folder.clone()),
+        None => own_folder(&run_id)?,
+    };
     make(&folder)?;
     let work = match &plan.work {
         Some(path) => {
@@ -306,7 +325,9 @@ impl At {
         let folder = self.work.path.join(&name);
         let (case, mut warnings) = case::run_case(plan, *kind, (&self.base, &name), &folder, clock, (progress, stop))?;
         // Once for each strategy: the repetitions after it begin with about as much.
-        warnings.extend(memory_left(kind.name(), &case).filter(|_| cases.is_empty()));
+        let known = format!("{}: {MEMORY_LEFT}", kind.name());
+        let is_known = self.result.warnings.iter().any(|warning| warning.starts_with(&known));
+        warnings.extend(memory_left(kind.name(), &case).filter(|_| !is_known));
         warn(&mut self.result.warnings, &case.caveats, warnings);
         cases.push(case);
         self.result.strategies = summarise(&self.measured);
@@ -319,13 +340,16 @@ impl At {
     }
 }
 
+/// Begins the warning about memory that is no case's own.
+const MEMORY_LEFT: &str = "its peak memory includes what";
+
 /// Says what earlier cases left in the memory of a process that they share.
 fn memory_left(name: &str, case: &Case) -> Option<String> {
     static CASES: AtomicU64 = AtomicU64::new(0);
     let earlier = CASES.fetch_add(1, Ordering::Relaxed);
     let resident = case.value("cost.rss_at_start_bytes").filter(|_| earlier > 0)?;
     Some(format!(
-        "{name}: its peak memory includes what {earlier} earlier cases left in this process: {} were resident when it began",
+        "{name}: {MEMORY_LEFT} {earlier} earlier cases left in this process: {} were resident when it began",
         bytes(resident)
     ))
 }

@@ -85,7 +85,10 @@ fn open_read_only(path: &Path) -> Result<Connection, SourceError> {
         let reason = "it is no file, and a SQLite database is one; give its path".to_owned();
         return Err(SourceError::NotASource { path: path.to_owned(), reason });
     }
-    let connection = Connection::open_with_flags(path, flags).map_err(failed("open"))?;
+    // From the root: SQLite takes what begins with `file:` for a URI, with switches that leave the journal unread, and `:memory:` for
+    // no file at all.
+    let whole = std::path::absolute(path).map_err(SourceError::io("find", path))?;
+    let connection = Connection::open_with_flags(whole, flags).map_err(failed("open"))?;
     connection.busy_timeout(Duration::from_secs(10)).map_err(failed("configure"))?;
     // Opening reads nothing yet; this does, and tells a file that is no database.
     connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(|error| {

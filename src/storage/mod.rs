@@ -84,7 +84,7 @@ pub(crate) trait Storage: Send + Sync {
 
     /// Opens a file to read it.
     fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
-        Ok(Box::new(File::open(path)?))
+        Ok(Box::new(private::open(path)?))
     }
 
     /// The files of a folder, in no order.

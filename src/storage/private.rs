@@ -33,6 +33,15 @@ pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     to_write().create_new(true).open(path)
 }
 
+/// Opens a file to be read. What is there under the name of a file of data is one, or an error: a pipe would be waited for.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no regular file"));
+    }
+    Ok(file)
+}
+
 /// Makes a folder, and those above it that are missing.
 pub(crate) fn create_folders(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)
@@ -68,6 +77,17 @@ mod tests {
         fs::set_permissions(at("old"), fs::Permissions::from_mode(0o644)).unwrap();
         create(&at("old")).unwrap().write_all(b"new").unwrap();
         assert_eq!((mode(&at("old")), fs::read_to_string(at("old")).unwrap()), (0o644, "new".to_owned()));
+    }
+
+    #[test]
+    fn a_pipe_in_a_files_place_is_not_waited_for() {
+        let base = tempfile::tempdir().unwrap();
+        let at = base.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&at).status().unwrap().success());
+        assert_eq!(open(&at).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(open(base.path()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        fs::write(base.path().join("file"), "content").unwrap();
+        assert_eq!(io::read_to_string(open(&base.path().join("file")).unwrap()).unwrap(), "content");
     }
 
     #[test]
