@@ -106,7 +106,7 @@ pub(super) fn with_manifest<T>(
         };
         let is_newest = || match at {
             Some(_) => Ok(()),
-            None => versions::check_newest(dir, &versions::list(storage, dir)?, manifest.commit),
+            None => versions::check_newest(storage, dir, &versions::list(storage, dir)?, manifest.commit),
         };
         match is_newest().and_then(|()| each(&manifest)) {
             Ok(done) => return Ok(done),

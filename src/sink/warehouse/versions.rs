@@ -100,11 +100,18 @@ pub(super) fn read_kept(storage: &dyn Storage, dir: &Path, commit: u64) -> Resul
 }
 
 /// Looks for a kept version that is newer than `current`, the folder's own commit. There is none, unless an older manifest
-/// was put in the place of the newest, or a writer went on meanwhile.
-pub(super) fn check_newest(dir: &Path, files: &[PathBuf], current: u64) -> Result<(), WarehouseError> {
-    let Some(beyond) = files.iter().find(|path| commit_of(path).is_some_and(|commit| commit > current)) else {
+/// was put in the place of the newest, or a writer went on meanwhile. A file that is none by its content is named itself.
+pub(super) fn check_newest(
+    storage: &dyn Storage,
+    dir: &Path,
+    files: &[PathBuf],
+    current: u64,
+) -> Result<(), WarehouseError> {
+    let later = |path: &&PathBuf| commit_of(path).is_some_and(|commit| commit > current);
+    let Some((beyond, commit)) = files.iter().find(later).and_then(|path| Some((path, commit_of(path)?))) else {
         return Ok(());
     };
+    read_kept(storage, dir, commit)?;
     let name = beyond.file_name().unwrap_or_default().display();
     let what =
         format!("it is of commit {current}, and {name} is of a later one: an older manifest was put in its place");
@@ -221,7 +228,7 @@ pub(super) fn settle(
     }
     let files = list(&**storage, dir)?;
     // What a later version names would be taken for leftovers of a crash.
-    check_newest(dir, &files, manifest.commit)?;
+    check_newest(&**storage, dir, &files, manifest.commit)?;
     let mut commits = kept_commits(&files, manifest.commit);
     let kept_commits = commits.split_off(commits.len().saturating_sub(versions_kept.saturating_sub(1)));
     let is_expired = |path: &&PathBuf| commit_of(path).is_some_and(|commit| !kept_commits.contains(&commit));

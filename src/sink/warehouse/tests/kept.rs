@@ -145,6 +145,15 @@ fn a_kept_version_goes_by_its_own_number_alone() {
     assert!(verify(dir).expect("a verification").faults.iter().any(|fault| fault.what.contains("older manifest")));
     fs::write(&manifest, newer).expect("as it was");
     assert_eq!(verify(dir).expect("a verification").faults, []);
+    // A stray file with a version's name is the fault, not MANIFEST.
+    let stray = dir.join("version-0000099999.manifest");
+    for content in [Vec::new(), fs::read(&second).expect("a version")] {
+        fs::write(&stray, content).expect("a stray file");
+        let error = WarehouseReader::open(dir).expect_err("for reading").to_string();
+        assert!(error.contains("version-0000099999.manifest") && !error.contains(older), "{error}");
+    }
+    fs::remove_file(&stray).expect("as it was");
+    assert_eq!(verify(dir).expect("a verification").faults, []);
 }
 
 #[test]
