@@ -19,6 +19,9 @@ use std::time::Duration;
 /// Why nothing is said of a window that was over at once.
 const NO_WINDOW: &str = "nothing was measured: the end that was asked for had been reached when the load was over";
 
+/// A shorter window in which nothing came through is none.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
 pub(super) struct Attached<'a> {
     pub(super) plan: &'a AttachPlan,
     pub(super) offset: ClockOffset,
@@ -78,6 +81,16 @@ impl Attached<'_> {
         if followed.beats.inside.lag.sketch.is_empty() {
             warnings.push("no heartbeat came through the window: it was too short".to_owned());
         }
+        if self.is_empty() {
+            // The metrics of the source's clock and the comparison are not of the window.
+            let of_window = ["freshness.", "throughput.", "cost.cpu", "cost.server_cpu", "source.log_bytes"];
+            for metric in &mut sheet.metrics {
+                if of_window.iter().any(|prefix| metric.id.starts_with(prefix)) {
+                    (metric.value, metric.ci, metric.n) = (None, None, 0);
+                    metric.absent = Some(NO_WINDOW.to_owned());
+                }
+            }
+        }
         let case = Case {
             name: self.plan.strategy.name().to_owned(),
             sentence: String::new(),
@@ -90,6 +103,13 @@ impl Attached<'_> {
             caveats: Vec::new(),
         };
         Ok((case, warnings))
+    }
+
+    /// Whether the window was over at once, before anything came through it.
+    fn is_empty(&self) -> bool {
+        let nothing = |figures: &BothFigures| figures.inside.lag.sketch.is_empty();
+        let came = !nothing(&self.followed.beats) || self.followed.stream.as_ref().is_some_and(|all| !nothing(all));
+        !came && self.window.length() < AT_ONCE
     }
 
     /// Transactions committed in the window, where the strategy sees them, and changes at the source, whatever was copied for
@@ -138,7 +158,6 @@ impl Attached<'_> {
         // Of the window alone: a backlog that is drained is no throughput.
         let (transactions, changes) = self.in_window();
         let (changes, unknown) = match changes {
-            Ok(_) if self.window.length().is_zero() => (0, Some(NO_WINDOW.to_owned())),
             Ok(changes) => (changes, None),
             Err(why) => (0, Some(why)),
         };
