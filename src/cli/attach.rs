@@ -149,7 +149,10 @@ pub(super) fn plan(arguments: &AttachArgs, server: PgOptions) -> Result<AttachPl
                 return Err(Failure::usage("--idle-exit: expected 2s or more, since the server counts that late"));
             }
             (None, Some(idle)) => Until::Idle(idle),
-            (None, None) => Until::Duration(duration("--duration", &arguments.duration)?.unwrap_or(DURATION)),
+            (None, None) => match duration("--duration", &arguments.duration)?.unwrap_or(DURATION) {
+                Duration::ZERO => return Err(Failure::usage("--duration 0s: nothing can be measured in no time")),
+                length => Until::Duration(length),
+            },
         };
     let measured = if let Until::Duration(length) = until { length } else { Duration::MAX };
     let batch_interval = duration("--batch-interval", &arguments.batch_interval)?

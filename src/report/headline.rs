@@ -88,6 +88,9 @@ pub fn sentence(case: &Case, readers: Readers) -> String {
     } else {
         let lag = at_each_sink(case, |sink| case.metric_at("freshness.commit_lag.p99", Some(sink)));
         let outside = at_each_sink(case, |sink| case.metric_at("freshness.readable_lag.p99", Some(sink)));
+        if lag.is_empty() && outside.is_empty() {
+            return format!("{trust}; no commit came through while it was measured, so its lag is not known{cost}.");
+        }
         if outside.is_empty() {
             return format!(
                 "{trust}; 99 % of the commits are visible within {lag}; on average the data is {age} behind{cost}."

@@ -120,3 +120,57 @@ fn changes_are_those_of_the_source_whatever_follows_it() {
         assert!(!page.contains("0 clients") && !page.contains("seed 0"), "{strategy}");
     }
 }
+
+/// What is said of a table that is followed by `strategy` while `work` is done.
+fn figures_of(server: &PgServer, strategy: &str, work: &[&str]) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    let child = attach(server, folder.path(), strategy, "8s");
+    wait_for_load(folder.path());
+    std::thread::sleep(Duration::from_secs(2));
+    work.iter().for_each(|sql| drop(server.psql("postgres", sql)));
+    let ran = child.wait_with_output().unwrap();
+    assert!(ran.status.success(), "{strategy}: {}", String::from_utf8_lossy(&ran.stderr));
+    result(folder.path())
+}
+
+#[test]
+fn a_count_that_can_not_be_trusted_is_no_figure() {
+    let Some(server) = server() else { return };
+    let update = "UPDATE noted SET v = v + 1, updated_at = clock_timestamp() WHERE id <= 500";
+    for (work, why) in [
+        (vec![update, "SELECT pg_stat_reset()"], "reset"),
+        (vec![update, "BEGIN; DELETE FROM noted; ROLLBACK"], "rolled back"),
+        (vec!["CREATE TABLE kept AS TABLE noted", "TRUNCATE noted", "INSERT INTO noted TABLE kept"], "truncated"),
+        (
+            vec!["ALTER SYSTEM SET track_counts = off", "SELECT pg_reload_conf()", "SELECT pg_sleep(1)", update],
+            "track_counts",
+        ),
+    ] {
+        let result = figures_of(&server, "full-refresh", &work);
+        for id in ["throughput.changes_per_s", "cost.cpu_s_per_1k_changes"] {
+            let metric = metric(&result, id);
+            assert!(metric["value"].is_null(), "{why}: {metric}");
+            assert!(metric["absent"].as_str().unwrap().contains(why), "{why}: {metric}");
+        }
+        let series = &result["strategies"][0]["timeseries"]["changes_per_s"];
+        assert!(series.as_array().is_none_or(Vec::is_empty), "{why}: {series}");
+    }
+}
+
+#[test]
+fn rows_of_a_new_partition_are_counted() {
+    let Some(server) = server() else { return };
+    server.psql(
+        "postgres",
+        "ALTER TABLE noted RENAME TO plain; \
+         CREATE TABLE noted(LIKE plain INCLUDING DEFAULTS, PRIMARY KEY (id)) PARTITION BY RANGE (id); \
+         CREATE TABLE low PARTITION OF noted FOR VALUES FROM (0) TO (10000); INSERT INTO noted TABLE plain",
+    );
+    let work = [
+        "CREATE TABLE high PARTITION OF noted FOR VALUES FROM (10000) TO (20000); \
+         INSERT INTO noted SELECT n, 0, clock_timestamp() FROM generate_series(10000, 10299) n",
+        "UPDATE noted SET v = 1, updated_at = clock_timestamp() WHERE id <= 7",
+    ];
+    let result = figures_of(&server, "full-refresh", &work);
+    assert_eq!(metric(&result, "throughput.changes_per_s")["n"], 307);
+}

@@ -16,6 +16,12 @@ use crate::sink::SinkKind;
 use crate::strategy::{Bytes, Outcome, Setting, SinkOutcome, StrategyKind};
 use std::time::Duration;
 
+/// Why nothing is said of a window that was over at once.
+const NO_WINDOW: &str = "nothing was measured: the end that was asked for had been reached when the load was over";
+
+/// A shorter window in which nothing came through is none.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
 pub(super) struct Attached<'a> {
     pub(super) plan: &'a AttachPlan,
     pub(super) offset: ClockOffset,
@@ -75,6 +81,16 @@ impl Attached<'_> {
         if followed.beats.inside.lag.sketch.is_empty() {
             warnings.push("no heartbeat came through the window: it was too short".to_owned());
         }
+        if self.is_empty() {
+            // The metrics of the source's clock and the comparison are not of the window.
+            let of_window = ["freshness.", "throughput.", "cost.cpu", "cost.server_cpu", "source.log_bytes"];
+            for metric in &mut sheet.metrics {
+                if of_window.iter().any(|prefix| metric.id.starts_with(prefix)) {
+                    (metric.value, metric.ci, metric.n) = (None, None, 0);
+                    metric.absent = Some(NO_WINDOW.to_owned());
+                }
+            }
+        }
         let case = Case {
             name: self.plan.strategy.name().to_owned(),
             sentence: String::new(),
@@ -89,14 +105,21 @@ impl Attached<'_> {
         Ok((case, warnings))
     }
 
+    /// Whether the window was over at once, before anything came through it.
+    fn is_empty(&self) -> bool {
+        let nothing = |figures: &BothFigures| figures.inside.lag.sketch.is_empty();
+        let came = !nothing(&self.followed.beats) || self.followed.stream.as_ref().is_some_and(|all| !nothing(all));
+        !came && self.window.length() < AT_ONCE
+    }
+
     /// Transactions committed in the window, where the strategy sees them, and changes at the source, whatever was copied for
-    /// them: by the stream, or by the server's own count. `None` where nobody counted.
-    fn in_window(&self) -> (Option<u64>, Option<u64>) {
+    /// them: by the stream, or by the server's own count. Why there is no count, where it can't be trusted.
+    fn in_window(&self) -> (Option<u64>, Result<u64, String>) {
         if let Some(counted) = self.counted {
             return (None, counted.in_window(self.window));
         }
         let counts = &self.followed.counts;
-        (Some(counts.transactions), Some(counts.changes))
+        (Some(counts.transactions), Ok(counts.changes))
     }
 
     fn read_figures(&self, sheet: &mut Sheet, reads: &ProbeRecord, commits: &[Commit], validation: &mut Validation) {
@@ -134,11 +157,14 @@ impl Attached<'_> {
         let seconds = self.window.length().as_secs_f64().max(1e-9);
         // Of the window alone: a backlog that is drained is no throughput.
         let (transactions, changes) = self.in_window();
-        let rate = changes.map(|changes| changes as f64 / seconds);
-        let changes = changes.unwrap_or(0);
+        let (changes, unknown) = match changes {
+            Ok(changes) => (changes, None),
+            Err(why) => (0, Some(why)),
+        };
+        let rate = unknown.is_none().then(|| changes as f64 / seconds);
         let metric = sheet.put("throughput.changes_per_s", "1/s", Direction::Higher, rate);
         metric.n = changes;
-        metric.absent = rate.is_none().then(|| "the server did not tell its count of changes".to_owned());
+        metric.absent = unknown.clone();
         self.copied(sheet);
         if let Some(transactions) = transactions {
             let rate = transactions as f64 / seconds;
@@ -152,7 +178,7 @@ impl Attached<'_> {
         let each = (changes > 0).then(|| follower.as_secs_f64() * 1000.0 / changes as f64);
         let metric = sheet.put("cost.cpu_s_per_1k_changes", "s", Direction::Lower, each);
         metric.n = changes;
-        metric.absent = each.is_none().then(|| NO_CHANGE.to_owned());
+        metric.absent = each.is_none().then(|| unknown.unwrap_or_else(|| NO_CHANGE.to_owned()));
         let server = self.server_cpu.map(|cpu| cpu.as_secs_f64() / seconds);
         sheet.put("cost.server_cpu_share", "ratio", Direction::Lower, server);
         sheet.put("source.log_bytes_per_s", "1/s", Direction::Neutral, Some(self.log_bytes as f64 / seconds));
@@ -221,6 +247,8 @@ impl Attached<'_> {
         let step = ages.step().max(sums.step());
         let (ages, sums) = (ages.in_steps_of(step), sums.in_steps_of(step));
         let mut series = Series::default();
+        // A count that is no figure of the window is none of a part of it.
+        let known = self.in_window().1.is_ok();
         for (place, age) in ages.values().iter().enumerate() {
             let from = self.window.start.after(step * u32::try_from(place).unwrap_or(u32::MAX));
             let until = from.after(step).min(self.window.end);
@@ -230,7 +258,9 @@ impl Attached<'_> {
             };
             series.t_s.push(from.since(self.window.start).as_secs_f64());
             series.age_s.entry(SinkKind::Warehouse.name().to_owned()).or_default().push(*age);
-            series.changes_per_s.extend(changes.map(|count| count / until.since(from).as_secs_f64().max(1e-9)));
+            series
+                .changes_per_s
+                .extend(changes.filter(|_| known).map(|count| count / until.since(from).as_secs_f64().max(1e-9)));
         }
         series
     }
