@@ -228,3 +228,51 @@ fn a_folder_that_was_moved_or_goes_by_another_name_resumes() {
         );
     }
 }
+
+/// Triggers can't go while a session that has read the table is open; then the users' writes are not logged any more, and it
+/// is said.
+#[test]
+fn triggers_that_could_not_be_removed_are_said_and_log_nothing() {
+    let Some(server) = PgServer::start(&["fsync=off"]) else { return };
+    server.psql("postgres", TABLE);
+    let url = server.url("postgres");
+    let mut reader = Session::open(&server);
+    for interrupted in [false, true] {
+        let end = if interrupted { ["--duration", "100s"] } else { ["--duration", "2s"] };
+        let mut attached = Attach::begin(&url, "a", &["--strategy", "cdc-trigger", "--patience", "3s", end[0], end[1]]);
+        attached.follows(&server);
+        server.psql("postgres", "INSERT INTO a SELECT max(id) + 1, 'logged' FROM a");
+        assert_eq!(server.psql("postgres", "SELECT count(*) > 0 FROM _freshbench.changelog_0").trim(), "t");
+        reader.run("BEGIN; SELECT FROM a LIMIT 0");
+        if interrupted {
+            attached.interrupt();
+        }
+        let (code, said) = attached.end();
+        assert_eq!(code, Some(if interrupted { 130 } else { 1 }), "{said}");
+        let last = said.lines().last().unwrap();
+        assert!(last.contains("_freshbench") && last.contains("freshbench cleanup --source"), "{said}");
+        let saved = std::fs::read(attached.folder.path().join("result/result.json")).unwrap();
+        let saved: Value = serde_json::from_slice(&saved).unwrap();
+        let warnings = saved["warnings"].as_array().unwrap();
+        assert!(warnings.iter().any(|warning| last.contains(warning.as_str().unwrap())), "{warnings:?}");
+        assert_eq!(saved["strategies"][0]["validation"]["passed"], !interrupted);
+        // Each kind of write is still let through, and none is logged.
+        let logged = "SELECT count(*) FROM _freshbench.changelog_0";
+        let before = server.psql("postgres", logged);
+        server.psql(
+            "postgres",
+            "INSERT INTO a VALUES (99, 'x'); UPDATE a SET t = 'y' WHERE id = 99; DELETE FROM a WHERE id = 99",
+        );
+        assert_eq!(server.psql("postgres", logged), before);
+        let (code, said) = attach(
+            &server,
+            "postgres",
+            tempfile::tempdir().unwrap().path(),
+            &["--duration", "1s", "--strategy", "cdc-trigger"],
+        );
+        assert!(code == Some(1) && said.contains("earlier attach") && said.contains("freshbench cleanup"), "{said}");
+        reader.run("COMMIT");
+        assert!(freshbench(&["cleanup", "--source", &url]).status.success());
+        assert_eq!(left_behind(&server), "");
+    }
+}

@@ -1,8 +1,9 @@
 //! The changelog tables, their triggers, and their removal.
 
+use super::PgTriggerCapture;
 use crate::capture::CaptureError;
 use crate::model::TableId;
-use crate::source::postgres::{OWN_SCHEMA, PgKind, PgSource, PgTable, PgWatch, TableReader};
+use crate::source::postgres::{OWN_SCHEMA, PgHold, PgKind, PgSource, PgTable, PgWatch, TableReader};
 use crate::source::quote;
 use ::postgres::Client;
 use std::collections::HashMap;
@@ -34,6 +35,7 @@ pub(super) fn set_up(source: &PgSource, filled: Filled) -> Result<(), CaptureErr
 
 fn make(source: &PgSource, filled: Filled, client: &mut Client, watch: &PgWatch) -> Result<(), CaptureError> {
     let failed = || CaptureError::postgres("set the changelog up in", source.place());
+    refuse_another(client, source)?;
     let schema = format!("BEGIN; CREATE SCHEMA IF NOT EXISTS {OWN_SCHEMA}; CREATE SEQUENCE _freshbench.change_number");
     client.batch_execute(&schema).map_err(failed())?;
     let mut triggers = Vec::new();
@@ -61,6 +63,25 @@ fn make(source: &PgSource, filled: Filled, client: &mut Client, watch: &PgWatch)
         }
     }
     Ok(())
+}
+
+/// Two attaches can't share a changelog.
+fn refuse_another(client: &mut Client, source: &PgSource) -> Result<(), CaptureError> {
+    if !PgTriggerCapture::is_set_up(client)? {
+        return Ok(());
+    }
+    let name = PgTriggerCapture::hold_name(&source.options().database);
+    // The one who asks holds it as well.
+    let used = PgTriggerCapture::is_in_use(client)? || PgHold::holders(client, &name)? > 1;
+    let why = if used {
+        "another attach is using it; end that first"
+    } else {
+        "an earlier attach has left it; run freshbench cleanup --source URL"
+    };
+    Err(CaptureError::Slot {
+        slot: format!("changelog in schema {OWN_SCHEMA} of {}", source.place()),
+        reason: why.to_owned(),
+    })
 }
 
 /// Runs statements that lock one table against its writers, in a transaction of their own that does not wait for long: while
@@ -102,6 +123,13 @@ pub(super) fn tear_down(source: &PgSource) -> Result<(), CaptureError> {
 fn unmake(source: &PgSource, client: &mut Client, watch: &PgWatch) -> Result<(), CaptureError> {
     let what = ("remove the changelog from", source.place());
     let failed = || CaptureError::postgres(what.0, &what.1);
+    // First what needs no lock on a table: users' writes are logged no more, whenever the triggers can go.
+    let disarm = "SELECT pg_catalog.string_agg('CREATE OR REPLACE FUNCTION ' || p.oid::pg_catalog.regprocedure::text
+            || ' RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN RETURN NULL; END $f$', '; ')
+        FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname = '_freshbench' AND p.proname ~ '^capture_[0-9]+_[a-z]+$'";
+    let disarm: Option<String> = client.query_one(disarm, &[]).and_then(|row| row.try_get(0)).map_err(failed())?;
+    client.batch_execute(&disarm.unwrap_or_default()).map_err(failed())?;
     // Whatever depends on a function that is gone, as a trigger does, goes with it.
     let sql = "SELECT pg_catalog.split_part(p.proname, '_', 2), pg_catalog.string_agg(
             'DROP FUNCTION ' || p.oid::pg_catalog.regprocedure::text || ' CASCADE', '; ')
