@@ -327,3 +327,34 @@ fn what_only_has_our_names_stays_and_is_listed() {
     assert!(freshbench(&["cleanup", "--source", &url]).status.success());
     assert_eq!(left_behind(&server).trim(), "_freshbench");
 }
+
+/// A publication is found by what is said of it, when somebody has renamed it.
+#[test]
+fn a_publication_that_was_renamed_is_removed_and_one_that_took_its_name_stays() {
+    let Some(server) = PgServer::start(&["fsync=off"]) else { return };
+    server.psql("postgres", TABLE);
+    let url = server.url("postgres");
+    let rename = |server: &PgServer| {
+        let own = server.psql("postgres", "SELECT pubname FROM pg_publication");
+        server.psql("postgres", &format!("ALTER PUBLICATION {} RENAME TO zzz", own.trim()));
+        own.trim().to_owned()
+    };
+    let mut attached = Attach::begin(&url, "a", &["--duration", "3s"]);
+    attached.follows(&server);
+    rename(&server);
+    let (code, said) = attached.end();
+    assert!(code.is_some_and(|code| code != 0), "{said}");
+    assert_eq!(left_behind(&server), "");
+    // While it is in use it stays, also under another name; afterwards a clean-up finds it.
+    let mut attached = Attach::begin(&url, "a", &["--duration", "3s", "--keep"]);
+    attached.follows(&server);
+    let own = rename(&server);
+    server.psql("postgres", &format!("CREATE PUBLICATION {own}"));
+    let told = freshbench(&["cleanup", "--source", &url, "--dry-run"]);
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert!(told.contains("publication zzz: stays: it is in use"), "{told}");
+    attached.interrupt();
+    attached.end();
+    assert!(freshbench(&["cleanup", "--source", &url]).status.success());
+    assert_eq!(left_behind(&server).trim(), own);
+}
