@@ -59,6 +59,10 @@ pub(super) fn told(finished: &Finished, format: OutputFormat, quiet: bool) -> Re
         say!("saved in {}", finished.folder.display());
         say!("look at {}", finished.page.display());
     }
+    if let Some(left) = &finished.left {
+        let exit = if finished.interrupted { Exit::Interrupted } else { Exit::Error };
+        return Err(Failure { exit, message: left.clone() });
+    }
     let kept = finished.result.strategies.iter().all(|case| case.validation.passed);
     Ok(match (finished.interrupted, kept) {
         (true, _) => Exit::Interrupted,

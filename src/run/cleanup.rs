@@ -6,8 +6,8 @@
 //! |---|---|---|
 //! | database | the digits at its name's end, which follow from the rest | its process holds an advisory lock, or anybody is connected |
 //! | slot | the marked publication of its name | it is active, or its attach holds an advisory lock |
-//! | publication | its comment | its slot is |
-//! | changelog, triggers | schema `_freshbench`, and the forms of the names in it | a capture or an attach holds an advisory lock |
+//! | publication | its comment, whatever its name is | its slot is |
+//! | changelog, triggers | the comments on schema `_freshbench` and on what is in it | a capture or an attach holds an advisory lock |
 //! | folder | the file `run.lock` in a folder of our name | that file is locked, or a process has just left it to the next |
 
 use super::fresh::is_beginning;
@@ -107,9 +107,9 @@ pub fn find_in_database(server: &PgOptions, client: &mut Client) -> Result<Vec<F
     for (slot, used) in &leftovers.slots {
         found.push(state(Leftover::Slot(slot.clone()), *used));
     }
-    for publication in leftovers.publications {
-        let used = leftovers.slots.iter().any(|(slot, used)| *slot == publication && *used)
-            || PgHold::is_taken(client, &publication)?;
+    for (publication, of_slot) in leftovers.publications {
+        let used =
+            leftovers.slots.iter().any(|(slot, used)| *slot == of_slot && *used) || PgHold::is_taken(client, &of_slot)?;
         found.push(state(Leftover::Publication(publication), used));
     }
     if PgTriggerCapture::is_set_up(client).map_err(capture_failed)? {
@@ -117,8 +117,9 @@ pub fn find_in_database(server: &PgOptions, client: &mut Client) -> Result<Vec<F
             || PgHold::is_taken(client, &PgTriggerCapture::hold_name(&server.database))?;
         found.push(state(Leftover::Changelog, used));
     }
+    let unproven = PgTriggerCapture::unproven(client).map_err(capture_failed)?;
     let why = "nothing shows that freshbench made it; remove it by hand if it did";
-    found.extend(leftovers.unproven.into_iter().map(|what| stays(Leftover::Foreign(what), why)));
+    found.extend(leftovers.unproven.into_iter().chain(unproven).map(|what| stays(Leftover::Foreign(what), why)));
     Ok(found)
 }
 

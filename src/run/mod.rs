@@ -144,6 +144,8 @@ pub struct Finished {
     pub page: PathBuf,
     /// Whether it was interrupted; the result then holds the cases that had finished.
     pub interrupted: bool,
+    /// What was made at the source and could not be removed from it, in words, with the remedy.
+    pub left: Option<String>,
 }
 
 /// Runs a plan. `stop` ends it early: finished cases stay saved.
@@ -183,7 +185,7 @@ pub fn run(plan: &Plan, progress: &dyn Progress, stop: &AtomicBool) -> Result<Fi
     result.complete = !interrupted;
     save(&folder, &result, progress)?;
     let page = save_page(&folder, &result).map_err(RunError::Report)?;
-    Ok(Finished { result, folder, page, interrupted })
+    Ok(Finished { result, folder, page, interrupted, left: None })
 }
 
 /// What tells a clean-up that folder and databases are in use, for as long as it is kept.

@@ -228,3 +228,133 @@ fn a_folder_that_was_moved_or_goes_by_another_name_resumes() {
         );
     }
 }
+
+/// Triggers can't go while a session that has read the table is open; then the users' writes are not logged any more, and it
+/// is said.
+#[test]
+fn triggers_that_could_not_be_removed_are_said_and_log_nothing() {
+    let Some(server) = PgServer::start(&["fsync=off"]) else { return };
+    server.psql("postgres", TABLE);
+    let url = server.url("postgres");
+    let mut reader = Session::open(&server);
+    // Whether Ctrl-C comes while it follows, while the triggers are being removed, or never.
+    for (interrupted, late) in [(false, false), (true, false), (true, true)] {
+        let end = if interrupted && !late { ["--duration", "100s"] } else { ["--duration", "2s"] };
+        let mut attached = Attach::begin(
+            &url,
+            "a",
+            &["--strategy", "cdc-trigger", "--patience", if late { "100s" } else { "3s" }, end[0], end[1]],
+        );
+        attached.follows(&server);
+        server.psql("postgres", "INSERT INTO a SELECT max(id) + 1, 'logged' FROM a");
+        assert_eq!(server.psql("postgres", "SELECT count(*) > 0 FROM _freshbench.changelog_0").trim(), "t");
+        reader.run("BEGIN; SELECT FROM a LIMIT 0");
+        if late {
+            attached.says(&reader.pid);
+        }
+        if interrupted {
+            attached.interrupt();
+        }
+        let (code, said) = attached.end();
+        assert_eq!(code, Some(if interrupted { 130 } else { 1 }), "{said}");
+        let last = said.lines().last().unwrap();
+        assert!(last.contains("_freshbench") && last.contains("freshbench cleanup --source"), "{said}");
+        let saved = std::fs::read(attached.folder.path().join("result/result.json")).unwrap();
+        let saved: Value = serde_json::from_slice(&saved).unwrap();
+        let warnings = saved["warnings"].as_array().unwrap();
+        assert!(warnings.iter().any(|warning| last.contains(warning.as_str().unwrap())), "{warnings:?}");
+        assert_eq!(saved["strategies"][0]["validation"]["passed"], late || !interrupted);
+        // Each kind of write is still let through, and none is logged.
+        let logged = "SELECT count(*) FROM _freshbench.changelog_0";
+        let before = server.psql("postgres", logged);
+        server.psql(
+            "postgres",
+            "INSERT INTO a VALUES (99, 'x'); UPDATE a SET t = 'y' WHERE id = 99; DELETE FROM a WHERE id = 99",
+        );
+        assert_eq!(server.psql("postgres", logged), before);
+        let (code, said) = attach(
+            &server,
+            "postgres",
+            tempfile::tempdir().unwrap().path(),
+            &["--duration", "1s", "--strategy", "cdc-trigger"],
+        );
+        assert!(code == Some(1) && said.contains("earlier attach") && said.contains("freshbench cleanup"), "{said}");
+        reader.run("COMMIT");
+        assert!(freshbench(&["cleanup", "--source", &url]).status.success());
+        assert_eq!(left_behind(&server), "");
+    }
+}
+
+/// A schema of our name with tables of our names in it may be the user's own.
+#[test]
+fn what_only_has_our_names_stays_and_is_listed() {
+    let Some(server) = PgServer::start(&["fsync=off"]) else { return };
+    server.psql("postgres", TABLE);
+    let url = server.url("postgres");
+    let mine = "CREATE SCHEMA _freshbench; CREATE SEQUENCE _freshbench.change_number; \
+        CREATE TABLE _freshbench.changelog_1 AS SELECT 7 AS mine; \
+        CREATE FUNCTION _freshbench.capture_0_insert() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+        CREATE TRIGGER mine AFTER INSERT ON a EXECUTE FUNCTION _freshbench.capture_0_insert()";
+    server.psql("postgres", mine);
+    let stays = |rows: &str| {
+        let told = freshbench(&["cleanup", "--source", &url]);
+        let told = String::from_utf8(told.stdout).unwrap();
+        for name in
+            ["sequence _freshbench.change_number: stays", "_freshbench.changelog_1: stays", "capture_0_insert(): stays"]
+        {
+            assert!(told.contains(name), "{name}: {told}");
+        }
+        assert_eq!(server.psql("postgres", "TABLE _freshbench.changelog_1").trim(), rows);
+        assert_eq!(server.psql("postgres", "SELECT count(*) FROM pg_trigger WHERE tgname = 'mine'").trim(), "1");
+    };
+    stays("7");
+    let folder = tempfile::tempdir().unwrap();
+    let trigger = ["--duration", "1s", "--strategy", "cdc-trigger"];
+    let (code, said) = attach(&server, "postgres", folder.path(), &trigger);
+    assert!(code == Some(1) && said.contains("nothing shows that freshbench made"), "{said}");
+    stays("7");
+    // Beside other things in a schema of the user's own, ours come and go.
+    server.psql(
+        "postgres",
+        "DROP SCHEMA _freshbench CASCADE; CREATE SCHEMA _freshbench; CREATE TABLE _freshbench.other AS SELECT 8",
+    );
+    let (code, said) = attach(&server, "postgres", folder.path(), &trigger);
+    assert_eq!(code, Some(0), "{said}");
+    let left = "SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = '_freshbench'::regnamespace), \
+        (SELECT count(*) FROM pg_proc WHERE pronamespace = '_freshbench'::regnamespace)";
+    assert_eq!(server.psql("postgres", left).trim(), "1|0");
+    server.psql("postgres", "DROP TABLE _freshbench.other");
+    assert!(freshbench(&["cleanup", "--source", &url]).status.success());
+    assert_eq!(left_behind(&server).trim(), "_freshbench");
+}
+
+/// A publication is found by what is said of it, when somebody has renamed it.
+#[test]
+fn a_publication_that_was_renamed_is_removed_and_one_that_took_its_name_stays() {
+    let Some(server) = PgServer::start(&["fsync=off"]) else { return };
+    server.psql("postgres", TABLE);
+    let url = server.url("postgres");
+    let rename = |server: &PgServer| {
+        let own = server.psql("postgres", "SELECT pubname FROM pg_publication");
+        server.psql("postgres", &format!("ALTER PUBLICATION {} RENAME TO zzz", own.trim()));
+        own.trim().to_owned()
+    };
+    let mut attached = Attach::begin(&url, "a", &["--duration", "3s"]);
+    attached.follows(&server);
+    rename(&server);
+    let (code, said) = attached.end();
+    assert!(code.is_some_and(|code| code != 0), "{said}");
+    assert_eq!(left_behind(&server), "");
+    // While it is in use it stays, also under another name; afterwards a clean-up finds it.
+    let mut attached = Attach::begin(&url, "a", &["--duration", "3s", "--keep"]);
+    attached.follows(&server);
+    let own = rename(&server);
+    server.psql("postgres", &format!("CREATE PUBLICATION {own}"));
+    let told = freshbench(&["cleanup", "--source", &url, "--dry-run"]);
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert!(told.contains("publication zzz: stays: it is in use"), "{told}");
+    attached.interrupt();
+    attached.end();
+    assert!(freshbench(&["cleanup", "--source", &url]).status.success());
+    assert_eq!(left_behind(&server).trim(), own);
+}

@@ -15,6 +15,8 @@ pub(super) enum Ending {
     Over,
     /// As `Over`; slot and publication of an earlier attach were removed by now.
     Removed,
+    /// As `Over`, but slot or publication could not be removed.
+    Left,
 }
 
 impl Ending {
@@ -35,6 +37,11 @@ impl Ending {
         Ending::Nothing
     }
 
+    /// The same where the removal failed.
+    pub(super) fn left(self) -> Ending {
+        if self == Ending::Over { Ending::Left } else { self }
+    }
+
     /// Whether slot and publication stay.
     pub(super) fn keeps(self) -> bool {
         self == Ending::Kept
@@ -49,6 +56,10 @@ impl Ending {
             }
             Ending::Over | Ending::Removed => {
                 "slot and publication are removed, since nothing can be gone on with; begin again with a new --warehouse folder"
+            }
+            Ending::Left => {
+                "nothing can be gone on with, but slot or publication could not be removed: run freshbench cleanup --source URL, and \
+                 begin again with a new --warehouse folder"
             }
         };
         RunError::Ended { strategy: kind.name(), cause: Box::new(cause), then }

@@ -95,7 +95,8 @@ pub struct AttachPlan {
     pub command: String,
 }
 
-/// Removes what was added to the source, whatever happens.
+/// Removes what was added to the source, whatever happens: by [`Detach::remove`] where it can be told in the result, else when
+/// it is dropped.
 struct Detach<'a> {
     kind: StrategyKind,
     setting: &'a Setting,
@@ -103,13 +104,28 @@ struct Detach<'a> {
     stop: &'a AtomicBool,
 }
 
+impl Detach<'_> {
+    /// Removes it, once. What could not be removed, in words, with the remedy.
+    fn remove(&mut self) -> Option<String> {
+        if std::mem::replace(&mut self.keep, true) {
+            return None;
+        }
+        let cause = patiently(self.stop, || strategy::detach(self.kind, self.setting)).err()?;
+        let left = match self.kind {
+            StrategyKind::CdcTrigger => "triggers and the schema _freshbench",
+            _ => "the slot or the publication",
+        };
+        Some(format!(
+            "{left} may still be in the source, since the removal failed: {cause}; run freshbench cleanup --source URL \
+             once nothing is in its way"
+        ))
+    }
+}
+
 impl Drop for Detach<'_> {
     fn drop(&mut self) {
-        if self.keep {
-            return;
-        }
-        if let Err(cause) = patiently(self.stop, || strategy::detach(self.kind, self.setting)) {
-            say!("freshbench: {cause}; run freshbench attach --cleanup");
+        if let Some(left) = self.remove() {
+            say!("freshbench: {left}");
         }
     }
 }
@@ -157,7 +173,7 @@ pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> 
     let name = plan.strategy.name();
     progress.begin(&format!("{name}: initial load"), 0);
     let followed = follow(plan, (&source, &setting), offset, (progress, stop), &mut folders);
-    let Followed { case, warned, length, interrupted } = followed.map_err(|cause| {
+    let Followed { case, warned, length, interrupted, left } = followed.map_err(|cause| {
         progress.end();
         cause.or_interrupted()
     })?;
@@ -174,6 +190,7 @@ pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> 
         strategies: vec![case],
     };
     result.warnings.extend(warned);
+    result.warnings.extend(left.clone());
     for case in &mut result.strategies {
         case.sentence = crate::report::headline::sentence(case, crate::report::headline::Readers::Outside);
     }
@@ -182,7 +199,9 @@ pub fn attach(plan: &AttachPlan, progress: &dyn Progress, stop: &AtomicBool) -> 
     }
     save_result(&folder, &result).map_err(RunError::Report)?;
     let page = save_page(&folder, &result).map_err(RunError::Report)?;
-    Ok(Finished { result, folder, page, interrupted })
+    // Also by whoever did not want to wait for the removal, when all was measured.
+    let interrupted = interrupted || stop.load(Ordering::Relaxed);
+    Ok(Finished { result, folder, page, interrupted, left })
 }
 
 /// A server that can't hold all that will be needed is refused at the beginning, not at the end.
@@ -260,6 +279,8 @@ struct Followed {
     /// How long was measured.
     length: Duration,
     interrupted: bool,
+    /// What could not be removed from the source.
+    left: Option<String>,
 }
 
 fn follow(
@@ -353,6 +374,13 @@ fn follow(
             }
             let ending = Ending::of_following(kind, setting, &cause);
             guard.keep = ending.keeps();
+            let ending = match guard.remove() {
+                Some(left) => {
+                    say!("freshbench: {left}");
+                    ending.left()
+                }
+                None => ending,
+            };
             return Err(ending.with(kind, cause));
         }
     };
@@ -384,7 +412,7 @@ fn follow(
     progress.end();
     // Its locks would keep the triggers from being dropped.
     outcome.last_state = None;
-    drop(guard);
+    let left = guard.remove();
     let followed = follower.finish(observed_until, readable_until).map_err(RunError::measuring)?;
     let attached = Attached {
         plan,
@@ -410,7 +438,7 @@ fn follow(
     warned.extend(no_batch(kind, &mut case, (followed.counts.batches, attached.window)));
     warned.extend(heirs(source));
     case.validation = validation;
-    Ok(Followed { case, warned, length: end.since(start), interrupted })
+    Ok(Followed { case, warned, length: end.since(start), interrupted, left })
 }
 
 /// Takes the costs out of a case in whose window no batch became visible: what one costs is not in it. Says why.

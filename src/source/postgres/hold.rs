@@ -53,8 +53,16 @@ impl PgHold {
     /// # Errors
     /// When the server refuses.
     pub fn is_taken(client: &mut Client, name: &str) -> Result<bool, SourceError> {
-        let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted
-            AND classid::int8 = $1 AND objid::int8 = $2 AND objsubid = 2)";
+        PgHold::holders(client, name).map(|count| count > 0)
+    }
+
+    /// How many hold it, in all databases of the server.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn holders(client: &mut Client, name: &str) -> Result<i64, SourceError> {
+        let sql = "SELECT count(*) FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted
+            AND classid::int8 = $1 AND objid::int8 = $2 AND objsubid = 2";
         let (class, key) = (i64::from(CLASS.cast_unsigned()), i64::from(key(name).cast_unsigned()));
         let failed = || SourceError::postgres("look for processes at work, for", name);
         client.query_one(sql, &[&class, &key]).and_then(|row| row.try_get(0)).map_err(failed())

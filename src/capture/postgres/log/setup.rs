@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 const SILENCE_BEYOND: Duration = Duration::from_secs(30);
 /// How long a slot may be in use by a connection that has just ended.
 const RELEASE_MAX: Duration = Duration::from_secs(15);
-/// What is said of a publication that this program made, on the server: the name alone could be anybody's.
+/// What is said of a publication that this program made, on the server, with the slot: the name alone could be anybody's, and
+/// somebody may give it another one. Earlier versions left the slot away.
 const MARK: &str = "made by freshbench, for the replication slot of this name";
 const SERVER_VERSION_MIN: i32 = 140_000;
 
@@ -53,8 +54,8 @@ pub struct SlotHealth {
 pub struct Leftovers {
     /// Slots of this database that were made here, each with whether somebody uses it.
     pub slots: Vec<(String, bool)>,
-    /// Publications that were made here.
-    pub publications: Vec<String>,
+    /// Publications that were made here, each with the slot that it is for.
+    pub publications: Vec<(String, String)>,
     /// Slots and publications with our prefix that nothing shows to be ours, in words. They stay.
     pub unproven: Vec<String>,
 }
@@ -142,9 +143,10 @@ pub(super) fn make_for(
         // One transaction: there is none of ours without its mark.
         let sql = format!(
             "CREATE PUBLICATION {0} FOR TABLE {1} WITH (publish = 'insert, update, delete, truncate', \
-             publish_via_partition_root = true); COMMENT ON PUBLICATION {0} IS '{MARK}'",
+             publish_via_partition_root = true); COMMENT ON PUBLICATION {0} IS '{MARK}: {2}'",
             quote(&options.publication),
-            list.join(", ")
+            list.join(", "),
+            options.slot
         );
         let watch = PgWatch::begin(&options.server, "publishing the tables")?;
         watch.of_client(client)?;
@@ -315,10 +317,13 @@ pub fn slot_health(client: &mut Client, slot: &str) -> Result<Option<SlotHealth>
 pub fn find_leftovers(client: &mut Client) -> Result<Leftovers, CaptureError> {
     let failed = || SourceError::postgres("look for leftovers in", "the database");
     let slots = "SELECT s.slot_name::text, s.active, s.plugin = 'pgoutput' AND EXISTS (SELECT FROM pg_publication p \
-        WHERE p.pubname = s.slot_name AND obj_description(p.oid, 'pg_publication') = $2) FROM pg_replication_slots s \
+        WHERE p.pubname = s.slot_name AND obj_description(p.oid, 'pg_publication') = $2 \
+            OR obj_description(p.oid, 'pg_publication') = $2 || ': ' || s.slot_name::text) FROM pg_replication_slots s \
         WHERE starts_with(s.slot_name::text, $1) AND s.database = current_database() ORDER BY 1";
-    let publications = "SELECT pubname::text, coalesce(obj_description(oid, 'pg_publication') = $2, false) \
-        FROM pg_publication WHERE starts_with(pubname::text, $1) ORDER BY 1";
+    let publications = "SELECT name, CASE WHEN said = $2 THEN name \
+            WHEN starts_with(said, $2 || ': ') THEN substr(said, length($2) + 3) END \
+        FROM (SELECT pubname::text AS name, obj_description(oid, 'pg_publication') AS said FROM pg_publication) AS found \
+        WHERE starts_with(name, $1) OR starts_with(said, $2 || ': ' || $1) ORDER BY 1";
     let mut found = Leftovers { slots: Vec::new(), publications: Vec::new(), unproven: Vec::new() };
     for row in client.query(slots, &[&SLOT_PREFIX, &MARK]).map_err(failed())? {
         let (name, active): (String, bool) = (row.try_get(0).map_err(failed())?, row.try_get(1).map_err(failed())?);
@@ -333,8 +338,12 @@ pub fn find_leftovers(client: &mut Client) -> Result<Leftovers, CaptureError> {
         }
     }
     for row in client.query(publications, &[&SLOT_PREFIX, &MARK]).map_err(failed())? {
-        let (name, ours): (String, bool) = (row.try_get(0).map_err(failed())?, row.try_get(1).map_err(failed())?);
-        if ours { found.publications.push(name) } else { found.unproven.push(format!("publication {name}")) }
+        let (name, slot): (String, Option<String>) =
+            (row.try_get(0).map_err(failed())?, row.try_get(1).map_err(failed())?);
+        match slot {
+            Some(slot) => found.publications.push((name, slot)),
+            None => found.unproven.push(format!("publication {name}")),
+        }
     }
     Ok(found)
 }
@@ -351,11 +360,11 @@ pub fn clean_up(client: &mut Client) -> Result<Leftovers, CaptureError> {
         drop_slot(client, slot)?;
     }
     let mut publications = Vec::new();
-    for publication in std::mem::take(&mut dropped.publications) {
+    for (publication, slot) in std::mem::take(&mut dropped.publications) {
         // Whoever uses the slot needs its publication as well, also one who is about to make the slot.
-        if !used.contains(&publication) && !PgHold::is_taken(client, &publication)? {
+        if !used.contains(&slot) && !PgHold::is_taken(client, &slot)? {
             drop_publication(client, &publication)?;
-            publications.push(publication);
+            publications.push((publication, slot));
         }
     }
     dropped.publications = publications;
@@ -380,10 +389,31 @@ pub(super) fn remove(options: &LogCaptureOptions) -> Result<(), CaptureError> {
         }
     }
     if options.own_publication() {
-        drop_publication(&mut client, &options.publication)?;
+        drop_own_publication(&mut client, options)?;
     }
     SlotState::remove(&options.folder);
     Ok(())
+}
+
+/// Drops the publication that was made for the slot, whatever its name is by now.
+fn drop_own_publication(client: &mut Client, options: &LogCaptureOptions) -> Result<(), CaptureError> {
+    let sql = "SELECT pubname::text, coalesce(said = $1 || ': ' || $2 OR said = $1, false) \
+        FROM (SELECT pubname, obj_description(oid, 'pg_publication') AS said FROM pg_publication) AS found \
+        WHERE pubname::text = $3 OR said = $1 || ': ' || $2";
+    let failed = || SourceError::postgres("look for the publication", &options.publication);
+    let mut foreign = None;
+    for row in client.query(sql, &[&MARK, &options.slot, &options.publication]).map_err(failed())? {
+        let (name, ours): (String, bool) = (row.try_get(0).map_err(failed())?, row.try_get(1).map_err(failed())?);
+        if ours {
+            drop_publication(client, &name)?;
+        } else {
+            foreign = Some(name);
+        }
+    }
+    foreign.map_or(Ok(()), |name| {
+        let reason = "its comment does not say any more that freshbench made it, so it stays; drop it by hand if nobody needs it";
+        Err(slot_error(&format!("publication {name}"), reason))
+    })
 }
 
 /// Drops a slot that nobody uses.

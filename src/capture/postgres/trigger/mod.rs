@@ -128,10 +128,20 @@ impl PgTriggerCapture {
     /// # Errors
     /// When the server refuses.
     pub fn is_set_up(client: &mut Client) -> Result<bool, CaptureError> {
-        let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '_freshbench') \
-            AND pg_catalog.to_regclass('_freshbench.change_number') IS NOT NULL";
-        let row = client.query_one(sql, &[]).map_err(CaptureError::postgres("look for", "the changelog"))?;
+        // Any of it: what is removed only in part is removed again.
+        let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+            WHERE n.nspname = '_freshbench' AND pg_catalog.obj_description(c.oid, 'pg_class') = $1)";
+        let row =
+            client.query_one(sql, &[&setup::MARK]).map_err(CaptureError::postgres("look for", "the changelog"))?;
         Ok(row.get(0))
+    }
+
+    /// What has one of the changelog's names, and nothing shows that it was made here, in words. It stays.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn unproven(client: &mut Client) -> Result<Vec<String>, CaptureError> {
+        setup::unproven(client)
     }
 
     /// Removes changelog and triggers.

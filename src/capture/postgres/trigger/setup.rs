@@ -1,8 +1,9 @@
 //! The changelog tables, their triggers, and their removal.
 
+use super::PgTriggerCapture;
 use crate::capture::CaptureError;
 use crate::model::TableId;
-use crate::source::postgres::{OWN_SCHEMA, PgKind, PgSource, PgTable, PgWatch, TableReader};
+use crate::source::postgres::{OWN_SCHEMA, PgHold, PgKind, PgSource, PgTable, PgWatch, TableReader};
 use crate::source::quote;
 use ::postgres::Client;
 use std::collections::HashMap;
@@ -15,6 +16,9 @@ pub(super) const TRUNCATED: &str = "T";
 /// A whole row as it was before, and one as it is after.
 pub(super) const WENT: &str = "O";
 pub(super) const CAME: &str = "N";
+
+/// What is said on the server of everything that is made here: the name alone could be anybody's.
+pub(super) const MARK: &str = "made by freshbench, to capture changes";
 
 /// Who fills the changelog.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,7 +38,19 @@ pub(super) fn set_up(source: &PgSource, filled: Filled) -> Result<(), CaptureErr
 
 fn make(source: &PgSource, filled: Filled, client: &mut Client, watch: &PgWatch) -> Result<(), CaptureError> {
     let failed = || CaptureError::postgres("set the changelog up in", source.place());
-    let schema = format!("BEGIN; CREATE SCHEMA IF NOT EXISTS {OWN_SCHEMA}; CREATE SEQUENCE _freshbench.change_number");
+    refuse_another(client, source)?;
+    // A schema that was there before is not ours, and stays.
+    let schema = format!(
+        "BEGIN;
+        DO $$ BEGIN
+            IF pg_catalog.to_regnamespace('{OWN_SCHEMA}') IS NULL THEN
+                CREATE SCHEMA {OWN_SCHEMA};
+                COMMENT ON SCHEMA {OWN_SCHEMA} IS '{MARK}';
+            END IF;
+        END $$;
+        CREATE SEQUENCE _freshbench.change_number;
+        COMMENT ON SEQUENCE _freshbench.change_number IS '{MARK}'"
+    );
     client.batch_execute(&schema).map_err(failed())?;
     let mut triggers = Vec::new();
     for (id, _) in source.catalog().iter() {
@@ -61,6 +77,47 @@ fn make(source: &PgSource, filled: Filled, client: &mut Client, watch: &PgWatch)
         }
     }
     Ok(())
+}
+
+/// Two attaches can't share a changelog.
+fn refuse_another(client: &mut Client, source: &PgSource) -> Result<(), CaptureError> {
+    if !PgTriggerCapture::is_set_up(client)? {
+        return refuse_foreign(client, source);
+    }
+    let name = PgTriggerCapture::hold_name(&source.options().database);
+    // The one who asks holds it as well.
+    let used = PgTriggerCapture::is_in_use(client)? || PgHold::holders(client, &name)? > 1;
+    let why = if used {
+        "another attach is using it; end that first"
+    } else {
+        "an earlier attach has left it; run freshbench cleanup --source URL"
+    };
+    Err(CaptureError::Slot {
+        slot: format!("changelog in schema {OWN_SCHEMA} of {}", source.place()),
+        reason: why.to_owned(),
+    })
+}
+
+/// What is not ours keeps its name.
+fn refuse_foreign(client: &mut Client, source: &PgSource) -> Result<(), CaptureError> {
+    let Some(what) = unproven(client)?.into_iter().next() else { return Ok(()) };
+    let reason = format!("nothing shows that freshbench made {what}; remove or rename it by hand");
+    Err(CaptureError::Slot { slot: format!("changelog in schema {OWN_SCHEMA} of {}", source.place()), reason })
+}
+
+/// What has one of our names in our schema without our mark, in words.
+pub(super) fn unproven(client: &mut Client) -> Result<Vec<String>, CaptureError> {
+    let sql = "SELECT CASE c.relkind WHEN 'S' THEN 'sequence ' ELSE 'table or view ' END || '_freshbench.' || c.relname
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = '_freshbench' AND c.relname ~ '^(change_number|changelog_[0-9]+)$'
+            AND pg_catalog.obj_description(c.oid, 'pg_class') IS DISTINCT FROM $1
+        UNION ALL SELECT 'function ' || p.oid::pg_catalog.regprocedure::text
+        FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname = '_freshbench' AND p.proname ~ '^capture_[0-9]+_[a-z]+$'
+            AND pg_catalog.obj_description(p.oid, 'pg_proc') IS DISTINCT FROM $1 ORDER BY 1";
+    let failed = || CaptureError::postgres("look for", "what is not freshbench's");
+    let rows = client.query(sql, &[&MARK]).map_err(failed())?;
+    rows.iter().map(|row| row.try_get(0)).collect::<Result<_, ::postgres::Error>>().map_err(failed())
 }
 
 /// Runs statements that lock one table against its writers, in a transaction of their own that does not wait for long: while
@@ -102,30 +159,43 @@ pub(super) fn tear_down(source: &PgSource) -> Result<(), CaptureError> {
 fn unmake(source: &PgSource, client: &mut Client, watch: &PgWatch) -> Result<(), CaptureError> {
     let what = ("remove the changelog from", source.place());
     let failed = || CaptureError::postgres(what.0, &what.1);
+    // First what needs no lock on a table: users' writes are logged no more, whenever the triggers can go.
+    let disarm = "SELECT pg_catalog.string_agg('CREATE OR REPLACE FUNCTION ' || p.oid::pg_catalog.regprocedure::text
+            || ' RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN RETURN NULL; END $f$', '; ')
+        FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname = '_freshbench' AND p.proname ~ '^capture_[0-9]+_[a-z]+$'
+            AND pg_catalog.obj_description(p.oid, 'pg_proc') = $1";
+    let disarm: Option<String> = client.query_one(disarm, &[&MARK]).and_then(|row| row.try_get(0)).map_err(failed())?;
+    client.batch_execute(&disarm.unwrap_or_default()).map_err(failed())?;
     // Whatever depends on a function that is gone, as a trigger does, goes with it.
     let sql = "SELECT pg_catalog.split_part(p.proname, '_', 2), pg_catalog.string_agg(
             'DROP FUNCTION ' || p.oid::pg_catalog.regprocedure::text || ' CASCADE', '; ')
         FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-        WHERE n.nspname = '_freshbench' AND p.proname ~ '^capture_[0-9]+_[a-z]+$' GROUP BY 1";
-    for row in client.query(sql, &[]).map_err(failed())? {
+        WHERE n.nspname = '_freshbench' AND p.proname ~ '^capture_[0-9]+_[a-z]+$'
+            AND pg_catalog.obj_description(p.oid, 'pg_proc') = $1 GROUP BY 1";
+    for row in client.query(sql, &[&MARK]).map_err(failed())? {
         with_locks(client, row.get(1), (what.0, &what.1), watch)?;
     }
-    let rest = client.batch_execute(
-        "DO $$ DECLARE name text; BEGIN
-            FOR name IN SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c
+    let rest = client.batch_execute(&format!(
+        "DO $$ DECLARE statement text; BEGIN
+            FOR statement IN SELECT CASE c.relkind WHEN 'S' THEN 'DROP SEQUENCE ' ELSE 'DROP TABLE ' END
+                    || c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c
                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                WHERE n.nspname = '_freshbench' AND c.relkind = 'r' AND c.relname ~ '^changelog_[0-9]+$' LOOP
-                EXECUTE 'DROP TABLE ' || name;
+                WHERE n.nspname = '_freshbench' AND pg_catalog.obj_description(c.oid, 'pg_class') = '{MARK}'
+                    AND (c.relkind = 'r' AND c.relname ~ '^changelog_[0-9]+$'
+                        OR c.relkind = 'S' AND c.relname = 'change_number')
+                ORDER BY c.relkind DESC LOOP
+                EXECUTE statement;
             END LOOP;
-        END $$;
-        DROP SEQUENCE IF EXISTS _freshbench.change_number;
-        DO $$ BEGIN
-            IF NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                WHERE n.nspname = '_freshbench') THEN
-                DROP SCHEMA IF EXISTS _freshbench;
+            IF pg_catalog.obj_description(pg_catalog.to_regnamespace('_freshbench')::oid, 'pg_namespace') = '{MARK}'
+                AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c
+                    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = '_freshbench')
+                AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc p
+                    JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = '_freshbench') THEN
+                DROP SCHEMA _freshbench;
             END IF;
-        END $$",
-    );
+        END $$"
+    ));
     rest.map_err(failed())
 }
 
@@ -181,7 +251,8 @@ fn changelog_sql(id: TableId, table: &PgTable, base_types: &HashMap<i16, String>
             ADD COLUMN id bigint NOT NULL DEFAULT pg_catalog.nextval('_freshbench.change_number'),
             ADD COLUMN xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
             ADD COLUMN op \"char\" NOT NULL;
-        CREATE INDEX ON {name} (xid);",
+        CREATE INDEX ON {name} (xid);
+        COMMENT ON TABLE {name} IS '{MARK}';",
         parts.join(", "),
         TableReader::new(table).quoted(),
     )
@@ -315,7 +386,8 @@ fn triggers_sql(id: TableId, table: &PgTable, in_order: bool) -> (String, String
             functions,
             "CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
                 SET search_path = pg_catalog, pg_temp SET row_security = off{join}
-                AS {};",
+                AS {};
+            COMMENT ON FUNCTION {function}() IS '{MARK}';",
             dollar_quoted(&format!(" BEGIN {body} RETURN NULL; END "))
         );
         // Also where `session_replication_role` says that ordinary triggers rest, as a restore may.
