@@ -138,6 +138,41 @@ fn a_definition_that_changes_leaves_nothing_to_go_on_with() {
     }
 }
 
+/// What the stream shows stays in it, though the definition is the old one again.
+#[test]
+fn what_the_stream_showed_is_final_though_it_was_changed_back() {
+    let Some(server) = PgServer::start(&["fsync=off"]) else { return };
+    server.psql("postgres", TABLE);
+    for (number, (shows, word)) in [
+        (
+            "ALTER TABLE a REPLICA IDENTITY NOTHING; INSERT INTO a VALUES (20, 'x'); ALTER TABLE a REPLICA IDENTITY DEFAULT",
+            "replica identity",
+        ),
+        ("ALTER TABLE a ADD COLUMN z int; INSERT INTO a VALUES (21, 'x', 1); ALTER TABLE a DROP COLUMN z", "\"z\""),
+        (
+            "DO $$ BEGIN EXECUTE format('ALTER PUBLICATION %I SET TABLE a(id)', (SELECT pubname FROM pg_publication)); END $$; \
+             INSERT INTO a VALUES (22, 'x')",
+            "list of columns",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // With --keep too: nothing that stays would be of use.
+        let keep = ["--duration", "100s", "--keep"];
+        let mut attached = Attach::begin(&server.url("postgres"), "a", &keep[..2 + number % 2]);
+        attached.follows(&server);
+        server.psql("postgres", shows);
+        let (code, said) = attached.end();
+        assert!(code == Some(1) && said.lines().count() == 1, "{code:?} {said}");
+        assert!(said.contains(word) && said.contains("are removed"), "{said}");
+        assert!(!["--resume", "back", "remove that"].iter().any(|word| said.contains(word)), "{said}");
+        assert_eq!(left_behind(&server), "");
+        let (code, said) = attach(&server, "postgres", attached.folder.path(), &["--duration", "1s", "--resume"]);
+        assert!(code == Some(1) && said.contains("no slot to go on with"), "{said}");
+    }
+}
+
 #[test]
 fn a_slot_that_is_lost_or_whose_tables_changed_is_removed_by_the_one_who_resumes() {
     let settings = ["fsync=off", "max_slot_wal_keep_size=1MB", "max_wal_size=32MB", "min_wal_size=32MB"];

@@ -320,7 +320,7 @@ impl LogCapture {
         if matches!(error, CaptureError::Unfit { .. })
             && let Ok(Some(reason)) = publication::altered(&self.options, self.tables())
         {
-            return slot_error(&self.options.slot, &reason);
+            return CaptureError::Parted { slot: self.options.slot.clone(), reason };
         }
         error
     }

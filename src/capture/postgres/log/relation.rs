@@ -253,13 +253,12 @@ fn difference(table: &PgTable, relation: RelationRef<'_>) -> Option<String> {
     }
     if table.settles_at_commit() && relation.identity != b'f' {
         let what = "its primary key is deferrable, which takes whole old rows, and its replica identity is not FULL any more; \
-                    change it back, or begin with a new snapshot";
+                    begin with a new snapshot";
         return Some(what.to_owned());
     }
     let in_identity = |place: &usize| described.get(*place).is_some_and(|column| column.in_identity);
     if relation.identity == b'n' || !table.schema.key.iter().all(in_identity) {
-        let what = "its replica identity was changed and does not have its key any more; change it back, or begin with a \
-                    new snapshot";
+        let what = "its replica identity was changed and does not have its key any more; begin with a new snapshot";
         return Some(what.to_owned());
     }
     // Where the identity is an index, more columns than before tell rows apart that the key takes for one.
