@@ -263,3 +263,32 @@ fn a_folder_that_was_moved_or_goes_by_another_name_resumes() {
         );
     }
 }
+
+/// With whole old rows the stream does not say what became of the key.
+#[test]
+fn a_key_that_does_not_tell_rows_apart_any_more_stops_the_stream_before_anything_of_that_is_shown() {
+    let Some(server) = PgServer::start(&["fsync=off"]) else { return };
+    for (alter, word) in [
+        ("ADD PRIMARY KEY (id) DEFERRABLE INITIALLY DEFERRED", "is deferrable"),
+        ("ADD CONSTRAINT other UNIQUE (t)", "its key is (t)"),
+    ] {
+        server.psql(
+            "postgres",
+            "DROP TABLE IF EXISTS a; CREATE TABLE a (id int CONSTRAINT k PRIMARY KEY, t text); \
+             ALTER TABLE a REPLICA IDENTITY FULL; INSERT INTO a SELECT g, g::text FROM generate_series(1, 500) g",
+        );
+        let mut attached = Attach::begin(&server.url("postgres"), "a", &["--duration", "100s"]);
+        attached.follows(&server);
+        // The key is what it was, whatever else is altered.
+        server.psql("postgres", "ALTER TABLE a ALTER t SET STORAGE EXTERNAL; UPDATE a SET t = t || '!' WHERE id = 7");
+        let before = server.psql("postgres", "COPY (SELECT * FROM a ORDER BY id) TO STDOUT (FORMAT csv)");
+        server.psql("postgres", &format!("BEGIN; ALTER TABLE a DROP CONSTRAINT k; ALTER TABLE a {alter}; COMMIT"));
+        server.psql("postgres", "UPDATE a SET id = id + 1");
+        let (code, said) = attached.end();
+        assert!(code == Some(1) && said.lines().count() == 1, "{code:?} {said}");
+        assert!(said.contains("its key (id) was") && said.contains(word) && said.contains("are removed"), "{said}");
+        assert_eq!(left_behind(&server), "");
+        let rows = String::from_utf8(dumped(&attached.warehouse(), "a").stdout).unwrap();
+        assert!(rows == before, "{}", rows.lines().count());
+    }
+}
