@@ -237,7 +237,7 @@ impl ChangeCapture {
             // What did not fit at the beginning is bad input; what fits no more is the stream's end.
             ChangeCapture::Log(log) => log.poll(max_changes, limit, out).map_err(|error| match error {
                 CaptureError::Unfit { table, reason } => {
-                    CaptureError::Slot { slot: log.slot.clone(), reason: format!("table {table:?}: {reason}") }
+                    CaptureError::Parted { slot: log.slot.clone(), reason: format!("table {table:?}: {reason}") }
                 }
                 other => other,
             }),

@@ -45,6 +45,13 @@ pub enum CaptureError {
         /// Why not, and what to do.
         reason: String,
     },
+    /// The stream itself showed what can't be followed, as a changed definition: whoever goes on reads it again.
+    Parted {
+        /// The slot.
+        slot: String,
+        /// What it showed.
+        reason: String,
+    },
     /// A transaction is longer than may be held in memory.
     TooLong {
         /// Its encoded length.
@@ -111,7 +118,9 @@ impl fmt::Display for CaptureError {
             CaptureError::Inconsistent { positions } => {
                 write!(f, "the snapshot's readers see different commits ({positions:?}); begin it again")
             }
-            CaptureError::Slot { slot, reason } => write!(f, "can't follow {slot}: {reason}"),
+            CaptureError::Slot { slot, reason } | CaptureError::Parted { slot, reason } => {
+                write!(f, "can't follow {slot}: {reason}")
+            }
             CaptureError::TooLong { bytes, bytes_max } => write!(
                 f,
                 "a transaction of {bytes} bytes is longer than the {bytes_max} that may be held in memory \

@@ -138,6 +138,41 @@ fn a_definition_that_changes_leaves_nothing_to_go_on_with() {
     }
 }
 
+/// What the stream shows stays in it, though the definition is the old one again.
+#[test]
+fn what_the_stream_showed_is_final_though_it_was_changed_back() {
+    let Some(server) = PgServer::start(&["fsync=off"]) else { return };
+    server.psql("postgres", TABLE);
+    for (number, (shows, word)) in [
+        (
+            "ALTER TABLE a REPLICA IDENTITY NOTHING; INSERT INTO a VALUES (20, 'x'); ALTER TABLE a REPLICA IDENTITY DEFAULT",
+            "replica identity",
+        ),
+        ("ALTER TABLE a ADD COLUMN z int; INSERT INTO a VALUES (21, 'x', 1); ALTER TABLE a DROP COLUMN z", "\"z\""),
+        (
+            "DO $$ BEGIN EXECUTE format('ALTER PUBLICATION %I SET TABLE a(id)', (SELECT pubname FROM pg_publication)); END $$; \
+             INSERT INTO a VALUES (22, 'x')",
+            "list of columns",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // With --keep too: nothing that stays would be of use.
+        let keep = ["--duration", "100s", "--keep"];
+        let mut attached = Attach::begin(&server.url("postgres"), "a", &keep[..2 + number % 2]);
+        attached.follows(&server);
+        server.psql("postgres", shows);
+        let (code, said) = attached.end();
+        assert!(code == Some(1) && said.lines().count() == 1, "{code:?} {said}");
+        assert!(said.contains(word) && said.contains("are removed"), "{said}");
+        assert!(!["--resume", "back", "remove that"].iter().any(|word| said.contains(word)), "{said}");
+        assert_eq!(left_behind(&server), "");
+        let (code, said) = attach(&server, "postgres", attached.folder.path(), &["--duration", "1s", "--resume"]);
+        assert!(code == Some(1) && said.contains("no slot to go on with"), "{said}");
+    }
+}
+
 #[test]
 fn a_slot_that_is_lost_or_whose_tables_changed_is_removed_by_the_one_who_resumes() {
     let settings = ["fsync=off", "max_slot_wal_keep_size=1MB", "max_wal_size=32MB", "min_wal_size=32MB"];
@@ -357,4 +392,32 @@ fn a_publication_that_was_renamed_is_removed_and_one_that_took_its_name_stays() 
     attached.end();
     assert!(freshbench(&["cleanup", "--source", &url]).status.success());
     assert_eq!(left_behind(&server).trim(), own);
+}
+/// With whole old rows the stream does not say what became of the key.
+#[test]
+fn a_key_that_does_not_tell_rows_apart_any_more_stops_the_stream_before_anything_of_that_is_shown() {
+    let Some(server) = PgServer::start(&["fsync=off"]) else { return };
+    for (alter, word) in [
+        ("ADD PRIMARY KEY (id) DEFERRABLE INITIALLY DEFERRED", "is deferrable"),
+        ("ADD CONSTRAINT other UNIQUE (t)", "its key is (t)"),
+    ] {
+        server.psql(
+            "postgres",
+            "DROP TABLE IF EXISTS a; CREATE TABLE a (id int CONSTRAINT k PRIMARY KEY, t text); \
+             ALTER TABLE a REPLICA IDENTITY FULL; INSERT INTO a SELECT g, g::text FROM generate_series(1, 500) g",
+        );
+        let mut attached = Attach::begin(&server.url("postgres"), "a", &["--duration", "100s"]);
+        attached.follows(&server);
+        // The key is what it was, whatever else is altered.
+        server.psql("postgres", "ALTER TABLE a ALTER t SET STORAGE EXTERNAL; UPDATE a SET t = t || '!' WHERE id = 7");
+        let before = server.psql("postgres", "COPY (SELECT * FROM a ORDER BY id) TO STDOUT (FORMAT csv)");
+        server.psql("postgres", &format!("BEGIN; ALTER TABLE a DROP CONSTRAINT k; ALTER TABLE a {alter}; COMMIT"));
+        server.psql("postgres", "UPDATE a SET id = id + 1");
+        let (code, said) = attached.end();
+        assert!(code == Some(1) && said.lines().count() == 1, "{code:?} {said}");
+        assert!(said.contains("its key (id) was") && said.contains(word) && said.contains("are removed"), "{said}");
+        assert_eq!(left_behind(&server), "");
+        let rows = String::from_utf8(dumped(&attached.warehouse(), "a").stdout).unwrap();
+        assert!(rows == before, "{}", rows.lines().count());
+    }
 }

@@ -194,3 +194,45 @@ fn partitions_are_refused() {
     }
     assert_eq!(server.psql("postgres", "SELECT count(*) FROM pg_namespace WHERE nspname LIKE '\\_fresh%'").trim(), "0");
 }
+
+#[test]
+fn a_trigger_or_a_foreign_key_that_comes_later_and_may_change_rows_again_stops_the_capture() {
+    let Some(server) = PgServer::start(&["fsync=off"]) else { return };
+    let again = "CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+        IF pg_trigger_depth() < 2 THEN UPDATE a SET t = t || '!' WHERE id = new.id; END IF; RETURN null; END $$";
+    server.psql("postgres", again);
+    let cases = [
+        // Neither of these changes a row of the table a second time.
+        ("CREATE TRIGGER x AFTER INSERT ON p FOR EACH ROW EXECUTE FUNCTION again()", false),
+        ("ALTER TABLE a ADD FOREIGN KEY (b) REFERENCES p ON DELETE CASCADE", false),
+        ("CREATE TRIGGER x AFTER UPDATE ON a FOR EACH ROW EXECUTE FUNCTION again()", true),
+        ("ALTER TABLE a ADD FOREIGN KEY (b) REFERENCES a ON DELETE CASCADE", true),
+        (
+            "ALTER TABLE p ADD FOREIGN KEY (id) REFERENCES a ON DELETE CASCADE; \
+             ALTER TABLE a ADD FOREIGN KEY (b) REFERENCES p ON DELETE SET NULL",
+            true,
+        ),
+    ];
+    for (later, stops) in cases {
+        server.psql(
+            "postgres",
+            "DROP TABLE IF EXISTS a, p CASCADE; CREATE TABLE p (id int PRIMARY KEY); \
+             CREATE TABLE a (id int PRIMARY KEY, b int, t text); INSERT INTO a VALUES (1, null, 'one'), (2, null, 'two')",
+        );
+        let mut followed = Followed::begin(&server, &["a"]);
+        server.psql("postgres", "UPDATE a SET t = 'before'");
+        followed.assert_equal(later);
+        server.psql("postgres", later);
+        server.psql("postgres", "UPDATE a SET t = 'after'");
+        if stops {
+            let stopped = followed.capture.poll(&mut Vec::new()).unwrap_err().to_string();
+            assert!(
+                stopped.contains("\"a\" was changed while it was followed: it has a trigger"),
+                "{later}: {stopped}"
+            );
+        } else {
+            followed.assert_equal(later);
+        }
+        PgTriggerCapture::teardown(&followed.source).unwrap();
+    }
+}

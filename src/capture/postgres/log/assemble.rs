@@ -112,7 +112,7 @@ impl Assembler {
                 self.deliver(commit, changes, emitted, out)?;
             }
             Message::StreamAbort { xid, subxid } => self.streamed.abort(xid, subxid),
-            Message::Relation { relation, .. } => self.relations.describe(relation),
+            Message::Relation { relation, .. } => self.relations.describe(relation)?,
             Message::Emitted { subxid, transactional, lsn, prefix, payload } => {
                 self.emitted(subxid, (transactional, lsn), prefix, payload);
             }

@@ -27,6 +27,7 @@
 //! |---|---|
 //! | no replica identity (no primary key, NOTHING) | refused: published, the server would refuse its updates and deletes |
 //! | FULL | unchanged large values come from the old row; a key is needed (primary, unique and NOT NULL, or named) |
+//! | FULL, and its key becomes deferrable or goes | stops at the first change after it, by a look at the catalog |
 //! | a deferrable primary key | whole old rows (FULL) are needed, and each transaction is summed up by them: `net` |
 //! | unlogged, or a foreign table, itself or a partition | refused: its changes are not in the log |
 //! | USING INDEX, without the primary key in it | the index's columns are the key |
@@ -47,6 +48,7 @@ mod setup;
 mod state;
 mod status;
 mod streamed;
+mod uniqueness;
 
 use super::PgExported;
 use crate::capture::{CaptureError, Polled};
@@ -187,7 +189,7 @@ impl LogCapture {
         }
         let streamed =
             StreamedTransactions::new(&options.folder, options.memory_bytes_max, options.transaction_bytes_max);
-        let relations = Relations::new(tables);
+        let relations = Relations::new(tables).with_catalog(&options.server);
         let assembler = Assembler::new(relations, streamed, from, options.transaction_bytes_max);
         let link = connect(options, &assembler, &state, from)?;
         let now = Instant::now();
@@ -320,7 +322,7 @@ impl LogCapture {
         if matches!(error, CaptureError::Unfit { .. })
             && let Ok(Some(reason)) = publication::altered(&self.options, self.tables())
         {
-            return slot_error(&self.options.slot, &reason);
+            return CaptureError::Parted { slot: self.options.slot.clone(), reason };
         }
         error
     }

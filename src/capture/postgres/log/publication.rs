@@ -13,11 +13,30 @@ use ::postgres::Client;
 #[derive(Debug)]
 pub(super) struct Publication {
     /// What it leaves out of the changes, each in words with the remedy.
-    pub(super) lacks: Vec<String>,
+    pub(super) lacks: Vec<Lack>,
     /// Its catalog entries, each with the transaction that wrote it.
     pub(super) entries: String,
     /// Whether a table was dropped, and its entry with it: no fault of whoever sees to the publication.
     pub(super) dropped: bool,
+}
+
+/// One thing that a publication leaves out.
+#[derive(Debug)]
+pub(super) struct Lack {
+    what: String,
+    remedy: &'static str,
+}
+
+impl Lack {
+    fn new(what: impl Into<String>, remedy: &'static str) -> Lack {
+        Lack { what: what.into(), remedy }
+    }
+}
+
+impl std::fmt::Display for Lack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; {}", self.what, self.remedy)
+    }
 }
 
 impl Publication {
@@ -35,8 +54,8 @@ impl Publication {
             (row.try_get(0).map_err(failed())?, row.try_get(1).map_err(failed())?, row.try_get(2).map_err(failed())?);
         let (mut lacks, mut dropped) = (Vec::new(), false);
         if !all {
-            let what = "it leaves some kind of change out; set publish = 'insert, update, delete, truncate'";
-            lacks.push(what.to_owned());
+            let remedy = "set publish = 'insert, update, delete, truncate'";
+            lacks.push(Lack::new("it leaves some kind of change out", remedy));
         }
         // Filters and lists of columns are there from version 15 on.
         let sql = "SELECT r.prrelid IS NOT NULL OR EXISTS (SELECT FROM pg_catalog.pg_publication_tables t \
@@ -51,7 +70,7 @@ impl Publication {
         for table in tables {
             let name = table.quoted();
             if table.kind == PgKind::Partitioned && !via_root {
-                lacks.push("it has a partitioned table; set publish_via_partition_root = true".to_owned());
+                lacks.push(Lack::new("it has a partitioned table", "set publish_via_partition_root = true"));
             }
             let Some(row) = client.query_opt(sql, &[&options.publication, &table.oid]).map_err(failed())? else {
                 return Ok(None);
@@ -66,13 +85,13 @@ impl Publication {
                 continue;
             }
             if !there {
-                lacks.push(format!("it has no table {name}; add it"));
+                lacks.push(Lack::new(format!("it has no table {name}"), "add it"));
             }
             if filtered {
-                lacks.push(format!("it has a row filter for table {name}; remove its WHERE"));
+                lacks.push(Lack::new(format!("it has a row filter for table {name}"), "remove its WHERE"));
             }
             if listed {
-                lacks.push(format!("it has a list of columns for table {name}; remove that"));
+                lacks.push(Lack::new(format!("it has a list of columns for table {name}"), "remove that"));
             }
             entries.push_str(", ");
             entries.push_str(&row.try_get::<_, String>(3).map_err(failed())?);
@@ -87,7 +106,12 @@ pub(super) fn altered(options: &LogCaptureOptions, tables: &[PgTable]) -> Result
     let mut client = options.server.connect()?;
     let what = match Publication::read(&mut client, options, tables)? {
         None => "it is not there any more".to_owned(),
-        Some(now) if !now.lacks.is_empty() => now.lacks.join("; "),
+        // One that this program made goes with the stream: nobody has to mend it.
+        Some(now) if !now.lacks.is_empty() => {
+            let own = options.own_publication();
+            let lacks = now.lacks.into_iter().map(|lack| if own { lack.what } else { lack.to_string() });
+            lacks.collect::<Vec<_>>().join("; ")
+        }
         Some(now) if !begun.is_empty() && !now.dropped && now.entries != begun => {
             "it has all that is followed again".to_owned()
         }

@@ -4,10 +4,11 @@
 //! before it was delivered. See the table in [`super`]'s documentation.
 
 use super::pgoutput::{Fields, RelationRef, Tuple};
+use super::uniqueness;
 use crate::capture::CaptureError;
 use crate::capture::postgres::net::net;
 use crate::model::{ChangeBuf, TableId};
-use crate::source::postgres::{PgCoding, PgField, PgReplicaIdentity, PgScratch, PgTable};
+use crate::source::postgres::{PgCoding, PgField, PgOptions, PgReplicaIdentity, PgScratch, PgTable};
 use smallvec::SmallVec;
 
 /// The tables that are followed, by the oid that the stream calls them.
@@ -15,6 +16,8 @@ use smallvec::SmallVec;
 pub(super) struct Relations {
     tables: Vec<PgTable>,
     known: Vec<Known>,
+    /// Whose catalog says what the stream does not.
+    server: Option<PgOptions>,
     scratch: PgScratch,
     old_scratch: PgScratch,
 }
@@ -52,7 +55,18 @@ impl From<CaptureError> for Misread {
 
 impl Relations {
     pub(super) fn new(tables: Vec<PgTable>) -> Relations {
-        Relations { tables, known: Vec::new(), scratch: PgScratch::default(), old_scratch: PgScratch::default() }
+        Relations {
+            tables,
+            known: Vec::new(),
+            server: None,
+            scratch: PgScratch::default(),
+            old_scratch: PgScratch::default(),
+        }
+    }
+
+    /// The same, which look at this server's catalog where the stream does not say enough.
+    pub(super) fn with_catalog(self, server: &PgOptions) -> Relations {
+        Relations { server: Some(server.clone()), ..self }
     }
 
     pub(super) fn tables(&self) -> &[PgTable] {
@@ -65,17 +79,30 @@ impl Relations {
     }
 
     /// Takes a table's description.
-    pub(super) fn describe(&mut self, relation: RelationRef<'_>) {
+    ///
+    /// # Errors
+    /// When the catalog has to be looked at and can't be.
+    pub(super) fn describe(&mut self, relation: RelationRef<'_>) -> Result<(), CaptureError> {
         let oid = relation.oid;
         let state = match self.tables.iter().position(|table| table.oid == oid) {
             None => State::Foreign,
-            Some(table) => match self.tables.get(table).and_then(|known| difference(known, relation)) {
+            Some(table) => match self.changed(table, relation)? {
                 None => State::Followed(table),
                 Some(reason) => State::Changed { table, reason },
             },
         };
         self.known.retain(|known| known.oid != oid);
         self.known.push(Known { oid, state });
+        Ok(())
+    }
+
+    fn changed(&self, table: usize, relation: RelationRef<'_>) -> Result<Option<String>, CaptureError> {
+        let Some(table) = self.tables.get(table) else { return Ok(None) };
+        let found = difference(table, relation);
+        match &self.server {
+            Some(server) if found.is_none() && relation.identity == b'f' => uniqueness::lost(server, table),
+            _ => Ok(found),
+        }
     }
 
     /// The table's number; `None` for one that is not followed.
@@ -253,13 +280,12 @@ fn difference(table: &PgTable, relation: RelationRef<'_>) -> Option<String> {
     }
     if table.settles_at_commit() && relation.identity != b'f' {
         let what = "its primary key is deferrable, which takes whole old rows, and its replica identity is not FULL any more; \
-                    change it back, or begin with a new snapshot";
+                    begin with a new snapshot";
         return Some(what.to_owned());
     }
     let in_identity = |place: &usize| described.get(*place).is_some_and(|column| column.in_identity);
     if relation.identity == b'n' || !table.schema.key.iter().all(in_identity) {
-        let what = "its replica identity was changed and does not have its key any more; change it back, or begin with a \
-                    new snapshot";
+        let what = "its replica identity was changed and does not have its key any more; begin with a new snapshot";
         return Some(what.to_owned());
     }
     // Where the identity is an index, more columns than before tell rows apart that the key takes for one.

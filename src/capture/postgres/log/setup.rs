@@ -262,7 +262,7 @@ fn check_publication(client: &mut Client, options: &LogCaptureOptions, tables: &
     let refused = |reason: String| Err(CaptureError::Slot { slot: format!("publication {name}"), reason });
     match Publication::read(client, options, tables)? {
         None => refused("there is none of this name; make it, or leave the name away".to_owned()),
-        Some(found) => found.lacks.into_iter().next().map_or(Ok(()), refused),
+        Some(found) => found.lacks.into_iter().next().map_or(Ok(()), |lack| refused(lack.to_string())),
     }
 }
 

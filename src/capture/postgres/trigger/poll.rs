@@ -1,6 +1,6 @@
 //! Reading what one state of the server includes and the last one did not.
 
-use super::setup::{CAME, DELETED, INSERTED, TRUNCATED, UPDATED, WENT, changelog, names};
+use super::setup::{CAME, DELETED, INSERTED, TRUNCATED, UPDATED, WENT, changelog, check_order, names};
 use super::{Definitions, PgTriggerCapture};
 use crate::capture::CaptureError;
 use crate::capture::Polled;
@@ -18,13 +18,17 @@ use std::time::{Duration, Instant};
 /// How long positions stand still while only other tables change.
 const EMPTY_EVERY: Duration = Duration::from_millis(50);
 
-/// Names, columns, types and keys of tables in one text.
+/// Names, columns, types and keys of tables in one text, and the triggers on them and on the tables that refer to them.
 const DIGEST: &str = "SELECT pg_catalog.md5(coalesce(pg_catalog.string_agg(pg_catalog.concat_ws(' ', \
       c.oid, c.relname, c.relnamespace, (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', \
         a.attnum, a.attname, a.atttypid, a.atttypmod), ',' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a \
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), \
       (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', i.indexrelid, i.indkey), ',' ORDER BY i.indexrelid) \
-        FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisunique)), ';' ORDER BY c.oid), '')) \
+        FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisunique), \
+      (SELECT pg_catalog.string_agg(t.oid::text, ',' ORDER BY t.oid) FROM pg_catalog.pg_trigger t \
+        WHERE t.tgrelid = c.oid), \
+      (SELECT pg_catalog.string_agg(o.oid::text, ',' ORDER BY o.oid, t.oid) FROM pg_catalog.pg_trigger t \
+        JOIN pg_catalog.pg_trigger o ON o.tgrelid = t.tgconstrrelid WHERE t.tgrelid = c.oid AND t.tgisinternal)), ';' ORDER BY c.oid), '')) \
     FROM pg_catalog.pg_class c WHERE c.oid = ANY($1)";
 
 /// The changes of one transaction, each with its number: those of several tables are not yet in order.
@@ -86,6 +90,9 @@ impl PgTriggerCapture {
         (self.client, self.prepared) = (snapshot.join(&self.source)?, HashMap::new());
         self.definitions = Definitions::default();
         let gathered = self.read()?;
+        if !gathered.is_empty() {
+            self.check_definitions()?;
+        }
         self.client.batch_execute("COMMIT").map_err(CaptureError::postgres("poll", self.source.place()))?;
         let unknown = || CaptureError::NotSetUp { reason: "the snapshot's state is not known".to_owned() };
         let cut = snapshot.cut().ok_or_else(unknown)?.clone();
@@ -130,9 +137,12 @@ impl PgTriggerCapture {
         let row = self.client.query_one(&statement, &[&oids]);
         let digest: String = row.and_then(|row| row.try_get(0)).map_err(failed())?;
         if self.definitions.fitting.as_deref() != Some(digest.as_str()) {
-            for expected in self.source.tables() {
+            let source = self.source.clone();
+            for (id, _) in source.catalog().iter() {
+                let expected = source.table(id)?;
                 let found = PgTable::find_again(&mut self.client, expected, PgKept::Copied)?;
                 found.conformed(expected, PgKept::Copied)?;
+                check_order(&mut self.client, id, expected)?;
             }
         }
         self.definitions = Definitions { digest_sql: Some(statement), fitting: Some(digest) };

@@ -4,7 +4,7 @@ use super::PgTriggerCapture;
 use crate::capture::CaptureError;
 use crate::model::TableId;
 use crate::source::postgres::{OWN_SCHEMA, PgHold, PgKind, PgSource, PgTable, PgWatch, TableReader};
-use crate::source::quote;
+use crate::source::{SourceError, quote};
 use ::postgres::Client;
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -19,6 +19,8 @@ pub(super) const CAME: &str = "N";
 
 /// What is said on the server of everything that is made here: the name alone could be anybody's.
 pub(super) const MARK: &str = "made by freshbench, to capture changes";
+/// The mark of functions that log keys that went and rows that came, which takes a statement's changes to be one for each row.
+const IN_ORDER: &str = "made by freshbench, to capture changes; each row once in a statement";
 
 /// Who fills the changelog.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -114,7 +116,7 @@ pub(super) fn unproven(client: &mut Client) -> Result<Vec<String>, CaptureError>
         UNION ALL SELECT 'function ' || p.oid::pg_catalog.regprocedure::text
         FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
         WHERE n.nspname = '_freshbench' AND p.proname ~ '^capture_[0-9]+_[a-z]+$'
-            AND pg_catalog.obj_description(p.oid, 'pg_proc') IS DISTINCT FROM $1 ORDER BY 1";
+            AND NOT pg_catalog.starts_with(coalesce(pg_catalog.obj_description(p.oid, 'pg_proc'), ''), $1) ORDER BY 1";
     let failed = || CaptureError::postgres("look for", "what is not freshbench's");
     let rows = client.query(sql, &[&MARK]).map_err(failed())?;
     rows.iter().map(|row| row.try_get(0)).collect::<Result<_, ::postgres::Error>>().map_err(failed())
@@ -164,7 +166,7 @@ fn unmake(source: &PgSource, client: &mut Client, watch: &PgWatch) -> Result<(),
             || ' RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN RETURN NULL; END $f$', '; ')
         FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
         WHERE n.nspname = '_freshbench' AND p.proname ~ '^capture_[0-9]+_[a-z]+$'
-            AND pg_catalog.obj_description(p.oid, 'pg_proc') = $1";
+            AND pg_catalog.starts_with(coalesce(pg_catalog.obj_description(p.oid, 'pg_proc'), ''), $1)";
     let disarm: Option<String> = client.query_one(disarm, &[&MARK]).and_then(|row| row.try_get(0)).map_err(failed())?;
     client.batch_execute(&disarm.unwrap_or_default()).map_err(failed())?;
     // Whatever depends on a function that is gone, as a trigger does, goes with it.
@@ -172,7 +174,7 @@ fn unmake(source: &PgSource, client: &mut Client, watch: &PgWatch) -> Result<(),
             'DROP FUNCTION ' || p.oid::pg_catalog.regprocedure::text || ' CASCADE', '; ')
         FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
         WHERE n.nspname = '_freshbench' AND p.proname ~ '^capture_[0-9]+_[a-z]+$'
-            AND pg_catalog.obj_description(p.oid, 'pg_proc') = $1 GROUP BY 1";
+            AND pg_catalog.starts_with(coalesce(pg_catalog.obj_description(p.oid, 'pg_proc'), ''), $1) GROUP BY 1";
     for row in client.query(sql, &[&MARK]).map_err(failed())? {
         with_locks(client, row.get(1), (what.0, &what.1), watch)?;
     }
@@ -259,14 +261,37 @@ fn changelog_sql(id: TableId, table: &PgTable, base_types: &HashMap<i16, String>
 }
 
 /// Whether others' triggers run before ours after a statement and may change the same rows again: any, also those before a
-/// row, which may change a row that the statement changed already; and foreign keys of the table to itself.
+/// row, which may change a row that the statement changed already; foreign keys of the table to itself; and those to it that
+/// pass a change on to a table from where it may come back, by a trigger or by another foreign key.
 fn is_changed_behind(client: &mut Client, table: &PgTable) -> Result<bool, CaptureError> {
     let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger t
         LEFT JOIN pg_catalog.pg_constraint c ON c.oid = t.tgconstraint
         WHERE t.tgrelid = $1 AND t.tgname NOT LIKE '\\_freshbench\\_%'
-            AND (NOT t.tgisinternal OR c.conrelid = c.confrelid))";
+            AND (NOT t.tgisinternal OR c.conrelid = c.confrelid
+                OR (c.confrelid = $1 AND (c.confdeltype IN ('c', 'n', 'd') OR c.confupdtype IN ('c', 'n', 'd'))
+                    AND EXISTS (SELECT FROM pg_catalog.pg_trigger o
+                        LEFT JOIN pg_catalog.pg_constraint f ON f.oid = o.tgconstraint
+                        WHERE o.tgrelid = c.conrelid AND o.tgname NOT LIKE '\\_freshbench\\_%'
+                            AND (NOT o.tgisinternal OR (f.confrelid = o.tgrelid
+                                AND (f.confdeltype IN ('c', 'n', 'd') OR f.confupdtype IN ('c', 'n', 'd'))))))))";
     let row = client.query_one(sql, &[&table.oid]);
     Ok(row.map_err(CaptureError::postgres("look at the triggers of table", &table.schema.name))?.get(0))
+}
+
+/// Fails when the table's triggers were made to log changes in their order, and somebody's may now disturb that.
+pub(super) fn check_order(client: &mut Client, id: TableId, table: &PgTable) -> Result<(), CaptureError> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname = '_freshbench' AND p.proname = $1
+            AND pg_catalog.obj_description(p.oid, 'pg_proc') = $2)";
+    let row = client.query_one(sql, &[&format!("capture_{}_update", id.0), &IN_ORDER]);
+    let in_order: bool =
+        row.map_err(CaptureError::postgres("look at the functions that log table", &table.schema.name))?.get(0);
+    if !in_order || !is_changed_behind(client, table)? {
+        return Ok(());
+    }
+    let what = "it has a trigger, or a foreign key passes changes on to it, which it had not when the changelog was made, so that a \
+                row may be changed twice in one statement";
+    Err(SourceError::Changed { table: table.schema.name.clone(), what: what.to_owned() }.into())
 }
 
 /// Fails for what fires no triggers.
@@ -373,6 +398,7 @@ fn triggers_sql(id: TableId, table: &PgTable, in_order: bool) -> (String, String
     let join = if in_order && !table.key_equality_is_identity() { " SET enable_nestloop = off" } else { "" };
     let truncate = format!("INSERT INTO {log}(op) VALUES('{TRUNCATED}');");
     let (mut functions, mut triggers) = (String::new(), String::new());
+    let mark = if in_order { IN_ORDER } else { MARK };
     for (event, body, transition) in [
         ("insert", bodies.insert, "REFERENCING NEW TABLE AS new_rows"),
         ("update", bodies.update, "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows"),
@@ -387,7 +413,7 @@ fn triggers_sql(id: TableId, table: &PgTable, in_order: bool) -> (String, String
             "CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
                 SET search_path = pg_catalog, pg_temp SET row_security = off{join}
                 AS {};
-            COMMENT ON FUNCTION {function}() IS '{MARK}';",
+            COMMENT ON FUNCTION {function}() IS '{mark}';",
             dollar_quoted(&format!(" BEGIN {body} RETURN NULL; END "))
         );
         // Also where `session_replication_role` says that ordinary triggers rest, as a restore may.
