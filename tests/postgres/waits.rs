@@ -350,7 +350,7 @@ fn a_lock_that_comes_while_it_follows_is_named_and_ctrl_c_is_heard() {
         open.run("ROLLBACK");
         if strategy == "cdc-trigger" {
             // Triggers can't be removed under a lock; that is said, with the remedy.
-            assert!(said.contains(&open.pid) && said.contains("--cleanup"), "{said}");
+            assert!(said.contains(&open.pid) && said.contains("freshbench cleanup --source"), "{said}");
             let mut cleanup = Command::new(env!("CARGO_BIN_EXE_freshbench"));
             assert!(
                 cleanup.args(["attach", "--cleanup", "--source", &server.url("postgres")]).status().unwrap().success()
