@@ -36,12 +36,12 @@ fn output(mut command: Command) -> Output {
     command.output().unwrap()
 }
 
-fn said(ran: &Output) -> String {
+pub(crate) fn said(ran: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr))
 }
 
 /// The one case of a result, which is of the published form.
-fn case(folder: &Path) -> Value {
+pub(crate) fn case(folder: &Path) -> Value {
     let text = std::fs::read(folder.join("result/result.json")).unwrap();
     let mut result: Value = serde_json::from_slice(&text).unwrap();
     let schema: Value = serde_json::from_str(include_str!("../../reports/result.schema.json")).unwrap();

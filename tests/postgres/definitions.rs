@@ -1,6 +1,7 @@
 //! Tables that others alter, partition, replace or republish while they are followed: what is kept equals what the server
 //! itself copies, or the program says why it does not.
 
+use crate::attach::{case, said};
 use crate::server::PgServer;
 use crate::support::{assert_same, copied, dumped, folder, load};
 use serde_json::Value;
@@ -62,18 +63,8 @@ fn follow(server: &PgServer, database: &str, folder: &Path, arguments: &[&str], 
     child.wait_with_output().unwrap()
 }
 
-fn said(ran: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr))
-}
-
 fn validation(folder: &Path) -> Value {
-    let text = std::fs::read(folder.join("result/result.json")).unwrap();
-    let mut result: Value = serde_json::from_slice(&text).unwrap();
-    let schema: Value = serde_json::from_str(include_str!("../../reports/result.schema.json")).unwrap();
-    let errors: Vec<String> =
-        jsonschema::validator_for(&schema).unwrap().iter_errors(&result).map(|error| error.to_string()).collect();
-    assert!(errors.is_empty(), "{errors:?}");
-    result["strategies"][0]["validation"].take()
+    case(folder)["validation"].take()
 }
 
 fn one(server: &PgServer, database: &str, (strategy, made, altered, then): &(&str, &str, &str, Then)) {

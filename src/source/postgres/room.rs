@@ -20,12 +20,13 @@ pub struct PgNeeds {
     makes: bool,
 }
 
-/// Beside the readers of a load that a stream goes on behind: who says that it is in use, who holds the snapshot, one that fixes its state, one that looks whether a table was altered, one that
-/// watches, the stream's own, and one to spare.
+/// Beside the readers of a load that a stream goes on behind: who says that it is in use, who holds the snapshot, one that
+/// fixes its state, one that looks whether a table was altered, one that watches, the stream's own, and one to spare.
 const OF_LOAD: i64 = 7;
 /// Beside the readers of one that is read while following: heartbeat and counts too, or a cursor that changes its connection.
 const OF_REFRESH: i64 = 9;
-/// While a stream is followed: who says that it is in use, heartbeat, counts, a look at the slot, the log's end, and a watch; at the end a snapshot of one reader and a look at its tables.
+/// While a stream is followed: who says that it is in use, heartbeat, counts, a look at the slot, the log's end, and a watch;
+/// at the end a snapshot of one reader and a look at its tables.
 const FOLLOWING: i64 = 9;
 
 impl PgNeeds {
